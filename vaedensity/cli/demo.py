@@ -1,0 +1,25 @@
+"""vaedensity demo"""
+
+import click
+
+from vaedensity.cli.common import FitBar, answer, guarded, json_option, progress_bar, say, silence_libraries
+
+
+@click.command("demo")
+@click.option("--seconds", type=click.FloatRange(5, 3600), default=75.0, show_default=True, help="Time to train.")
+@json_option
+@guarded
+def demo_command(seconds: float, as_json: bool) -> None:
+    """Fit, score, compress and decompress the digits that come with the package, and compare."""
+    silence_libraries()
+    from vaedensity.report.tables import render
+    from vaedensity.tasks.demo import run_demo
+
+    with FitBar() as bar, progress_bar("score and code", None) as advance:
+        record = run_demo(seconds, observers=(bar,), say=say, progress=advance)
+    rows = [
+        [row["name"], f"{row['bits_per_dim']:.3f}", str(row["bytes"]) if row["bytes"] else ""]
+        for row in record["table"]
+    ]
+    title = f"{record['items']} held-out digits, 8x8, values 0 to 16"
+    answer(record, as_json, [render(title, ["", "bits/dim", "bytes"], rows), record["verdict"]])

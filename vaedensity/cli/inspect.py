@@ -1,0 +1,118 @@
+"""vaedensity list, info and models: what is inside, without the network."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaedensity.cli.common import answer, guarded, json_option, mib
+
+
+def describe_archive(path: Path) -> dict[str, Any]:
+    """The directory of an archive as a record; decodes nothing and does not import torch."""
+    from vaedensity.coding.container import MODEL_CODER, read_directory
+    from vaedensity.errors import DamagedArchive, UsageError
+
+    try:
+        with open(path, "rb") as f:
+            directory = read_directory(f, str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    record = directory.record
+    try:
+        arrays = [{key: entry[key] for key in ("name", "dtype", "shape")} for entry in record["arrays"]]
+        restored = [
+            {"kind": n["kind"], "name": n["name"], "files": n.get("files")} for n in record["note"]["collections"]
+        ]
+        return {
+            "archive": str(path),
+            "bytes": path.stat().st_size,
+            "arrays": arrays,
+            "restores": restored,
+            "model": record.get("model"),
+            "blocks": len(directory.blocks),
+            "model_blocks": sum(b.coder == MODEL_CODER for b in directory.blocks),
+            "items": sum(b.items for b in directory.blocks),
+            "sha256": record["sha256"],
+            "written_by": record["by"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
+
+
+def is_archive(path: Path) -> bool:
+    from vaedensity.coding.container import MAGIC
+
+    with open(path, "rb") as f:
+        return f.read(len(MAGIC)) == MAGIC
+
+
+def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
+    model = f"model {r['model']['name']} (sha256 {r['model']['sha256'][:16]}...)" if r["model"] else "no model needed"
+    lines = [f"{r['archive']}: {mib(r['bytes'])}, {r['items']} items in {r['blocks']} blocks, {model}"]
+    for a in r["arrays"]:
+        lines.append(f"  {a['name']}  {a['dtype']}  {'x'.join(map(str, a['shape'])) or 'scalar'}")
+    for entry in r["restores"]:
+        lines.append(f"  restores {entry['kind']} {entry['name']}")
+        lines += [f"    {name}" for name in entry["files"] or []] if files else []
+    return lines
+
+
+@click.command("list")
+@click.argument("archive", type=click.Path(path_type=Path))
+@json_option
+@guarded
+def list_command(archive: Path, as_json: bool) -> None:
+    """What is inside ARCHIVE."""
+    r = describe_archive(archive)
+    answer(r, as_json, archive_lines(r, files=True))
+
+
+@click.command("info")
+@click.argument("target")
+@json_option
+@guarded
+def info_command(target: str, as_json: bool) -> None:
+    """Facts about a MODEL (file or released name) or an ARCHIVE."""
+    path = Path(target)
+    if path.is_file() and is_archive(path):
+        r = describe_archive(path)
+        answer({"type": "archive", **r}, as_json, archive_lines(r, files=False))
+        return
+    from vaedensity.model.released import record_of, resolve
+
+    path = resolve(target)
+    record = record_of(path)
+    r = {
+        "type": "model",
+        "model": str(path),
+        "bytes": path.stat().st_size,
+        **{k: record.get(k) for k in ("config", "values", "card", "unit")},
+    }
+    lines = [f"{path}: {mib(r['bytes'])}"]
+    for part in ("card", "config"):
+        lines += [f"  {key}: {value}" for key, value in (record.get(part) or {}).items()]
+    answer(r, as_json, lines)
+
+
+@click.command("models")
+@json_option
+@guarded
+def models_command(as_json: bool) -> None:
+    """The released checkpoints."""
+    from vaedensity.model.released import record_of, released
+
+    rows = []
+    for name, path in released().items():
+        record = record_of(path)
+        config, card = record["config"], record["card"]
+        shape = [config["height"], config["width"], config["channels"]]
+        rows.append(
+            {"name": name, "shape": shape, "levels": config["levels"], "bytes": path.stat().st_size, "card": card}
+        )
+    lines = [
+        f"{r['name']:<16} {r['shape'][1]}x{r['shape'][0]}x{r['shape'][2]}, {r['levels']} levels, {mib(r['bytes'])}, "
+        f"{r['card'].get('integer_bits_per_dim', float('nan')):.4f} bits/dim on validation items"
+        for r in rows
+    ]
+    answer({"models": rows}, as_json, lines or ["no released models are installed"])

@@ -1,0 +1,86 @@
+"""The entropy coder: all contact with constriction.
+
+``Stacks`` is a batch of independent last-in-first-out coders (asymmetric numeral systems, Duda
+2009) that move in lockstep: 64-bit state, 32-bit words, 24-bit probabilities. Probabilities arrive
+as integers and are handed over as floats that hold them exactly; with ``perfect=False`` constriction
+scales by (2^24 - n) / sum, which is 1 here, and adds 1 to each: no rounding takes place.
+"""
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.coding.tables import TOTAL
+
+_Rows = constriction.stream.model.Categorical(perfect=False, lazy=True)
+WORD_BITS = 32
+
+Ints = NDArray[np.int64]
+
+
+class Stacks:
+    """B stacks. ``push`` and ``pop`` undo each other to the bit; ``information`` (B,) counts the bits
+    -log2(f / 2^24) of what was pushed minus what was popped."""
+
+    def __init__(self, count: int):
+        self.coders = [constriction.stream.stack.AnsCoder() for _ in range(count)]
+        self.information = np.zeros(count)
+
+    def __len__(self) -> int:
+        return len(self.coders)
+
+    @staticmethod
+    def from_bytes(parts: list[bytes]) -> "Stacks":
+        """Stacks that hold what ``to_bytes`` wrote: little-endian 32-bit words, the last not zero."""
+        stacks = Stacks(0)
+        for part in parts:
+            if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
+                raise ValueError(f"a coder block of {len(part)} bytes is not whole words with a non-zero end")
+            words = np.frombuffer(part, "<u4").astype(np.uint32)
+            stacks.coders.append(constriction.stream.stack.AnsCoder(words))
+        stacks.information = np.zeros(len(parts))
+        return stacks
+
+    @staticmethod
+    def random(count: int, words: int, seed: int) -> "Stacks":
+        """Stacks of random bits: popping from them samples."""
+        rng = np.random.default_rng(seed)
+        return Stacks.from_bytes(
+            [rng.integers(1, 2**32, words, np.uint32).astype("<u4").tobytes() for _ in range(count)]
+        )
+
+    def to_bytes(self) -> list[bytes]:
+        return [coder.get_compressed().astype("<u4").tobytes() for coder in self.coders]
+
+    def copy(self) -> "Stacks":
+        twin = Stacks(0)
+        twin.coders = [coder.clone() for coder in self.coders]
+        twin.information = self.information.copy()
+        return twin
+
+    def depth_bits(self) -> NDArray[np.int64]:
+        """Bits that can still be popped from each stack (B,)."""
+        return np.array([coder.num_valid_bits() for coder in self.coders], dtype=np.int64)
+
+    def push_intervals(self, lower: Ints, upper: Ints) -> None:
+        """Push symbols given as intervals [lower, upper) of 2^24, both (B,n), each at least 2 wide
+        and leaving at least 2 outside, so that popping returns them in array order."""
+        width = upper - lower
+        first, last = lower == 0, upper == TOTAL
+        rows = np.empty((*lower.shape, 3), np.float32)  # frequencies minus one of: below, the symbol, above
+        rows[..., 0] = np.where(first, upper, lower) - 1 - last
+        rows[..., 1] = np.where(first | last, 1, width) - 1
+        rows[..., 2] = np.where(last, width, TOTAL - upper) - 1 - first
+        symbols = (1 - first + last).astype(np.int32)
+        for coder, symbol, row in zip(self.coders, symbols, rows):
+            coder.encode_reverse(symbol, _Rows, row)
+        self.information += (24 - np.log2(width)).sum(axis=1)
+
+    def pop_rows(self, cumulative: Ints) -> Ints:
+        """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1)."""
+        frequencies = np.diff(cumulative, axis=-1)
+        rows = (frequencies - 1).astype(np.float32)
+        symbols = np.stack([coder.decode(_Rows, row) for coder, row in zip(self.coders, rows)]).astype(np.int64)
+        popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
+        self.information -= (24 - np.log2(popped)).sum(axis=1)
+        return symbols

@@ -1,0 +1,125 @@
+"""Codecs: things that can be pushed on a stack and popped again.
+
+Two laws hold for each, to the bit (tests/coding/test_laws.py): pop undoes push, and push undoes pop.
+Combinators take codecs and return codecs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.tables import TOTAL
+
+RADIX = 16
+ONE_DIGIT = 32  # alphabets up to this size are coded in one step
+FLOOR = 2  # least frequency of any symbol
+
+
+class Codec(ABC):
+    """Pushes and pops a batch of symbols, one row per stack."""
+
+    @abstractmethod
+    def push(self, stacks: Stacks, symbol: Any) -> None: ...
+
+    @abstractmethod
+    def pop(self, stacks: Stacks) -> Any: ...
+
+
+class Table(Protocol):
+    """A batch (B,n) of probability tables over 0..size-1."""
+
+    size: int
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        """Mass below integer ``boundary``, (k,) shared or (B,n,k) int64 in 0..size: float64 whole
+        numbers (B,n,k), not decreasing, 0 at 0 and 2^24 at size."""
+
+
+class TableCodec(Codec):
+    """Symbols 0..size-1, (B,n) int64. Alphabets above 32 are coded as two digits of base 16, so that
+    a decoder evaluates 2 * 17 boundaries instead of ``size``. All arithmetic is exact in float64."""
+
+    def __init__(self, table: Table):
+        self.table = table
+        self.size = table.size
+
+    def push(self, stacks: Stacks, symbol: Ints) -> None:
+        s = torch.from_numpy(symbol)
+        if self.size <= ONE_DIGIT:
+            inner = self._boundaries(torch.stack([s, s + 1], -1))
+            lower, upper = inner[..., 0], inner[..., 1]
+        else:
+            high, low = s // RADIX, s % RADIX
+            ends = torch.stack([high * RADIX, (high + 1) * RADIX, s, s + 1], -1).clamp(max=self.size)
+            c = self._boundaries(ends)
+            begin, width = c[..., 0], c[..., 1] - c[..., 0]
+            lower = torch.cat([begin, within(c[..., 2] - begin, width, low)], 1)
+            upper = torch.cat([c[..., 1], within(c[..., 3] - begin, width, low + 1)], 1)
+        stacks.push_intervals(as_ints(lower), as_ints(upper))
+
+    def pop(self, stacks: Stacks) -> Ints:
+        if self.size <= ONE_DIGIT:
+            return stacks.pop_rows(as_ints(self._boundaries(torch.arange(self.size + 1))))
+        ends = (torch.arange(-(-self.size // RADIX) + 1) * RADIX).clamp(max=self.size)
+        high = torch.from_numpy(stacks.pop_rows(as_ints(self._boundaries(ends))))
+        digits = torch.arange(RADIX + 1)
+        c = self._boundaries((high[..., None] * RADIX + digits).clamp(max=self.size))
+        begin = c[..., :1]
+        low = stacks.pop_rows(as_ints(within(c - begin, c[..., -1:] - begin, digits)))
+        return high.numpy() * RADIX + low
+
+    def _boundaries(self, boundary: Tensor) -> Tensor:
+        """Cumulative counts in which every symbol has at least FLOOR."""
+        room = TOTAL - FLOOR * self.size
+        return torch.floor(self.table.cumulative(boundary) * (room / TOTAL)) + FLOOR * boundary
+
+
+def within(offset: Tensor, width: Tensor, digit: Tensor) -> Tensor:
+    """Boundary of a low digit: ``offset`` of the high digit's ``width`` stretched to 2^24.
+
+    offset * room < 2^48 is exact, and the quotient is a whole number or at least 2^-24 away from
+    one, further than float64 rounds: floor is the true integer quotient.
+    """
+    room = float(TOTAL - FLOOR * RADIX)
+    return torch.floor(offset * room / width) + FLOOR * digit
+
+
+def as_ints(values: Tensor) -> Ints:
+    return values.numpy().astype(np.int64)
+
+
+class Autoregressive(Codec):
+    """A list of symbols, each coded given those before it.
+
+    ``codec(i, state)`` is the codec of symbol i, ``advance(i, state, symbol)`` the state after it;
+    ``begin()`` the state before the first of ``length``.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        begin: Callable[[], Any],
+        codec: Callable[[int, Any], Codec],
+        advance: Callable[[int, Any, Any], Any],
+    ):
+        self.length, self.begin, self.codec, self.advance = length, begin, codec, advance
+
+    def push(self, stacks: Stacks, symbol: list[Any]) -> None:
+        state, codecs = self.begin(), []
+        for i in range(self.length):
+            codecs.append(self.codec(i, state))
+            state = self.advance(i, state, symbol[i])
+        for i in reversed(range(self.length)):
+            codecs[i].push(stacks, symbol[i])
+
+    def pop(self, stacks: Stacks) -> list[Any]:
+        state, symbols = self.begin(), []
+        for i in range(self.length):
+            symbols.append(self.codec(i, state).pop(stacks))
+            state = self.advance(i, state, symbols[i])
+        return symbols

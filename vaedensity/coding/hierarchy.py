@@ -1,0 +1,167 @@
+"""The codecs of one batch of items under a hierarchical model: prior, posterior, likelihood."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.bits_back import BitsBack, Direct
+from vaedensity.coding.codec import Autoregressive, Codec, TableCodec
+from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
+from vaedensity.coding.pixel_table import pixel_table
+
+
+class Network(Protocol):
+    """What the codecs ask of an integer network: whole numbers in, whole numbers out."""
+
+    latent_shapes: list[tuple[int, int, int]]
+    config: Any
+
+    def encode(self, x: Tensor) -> list[Tensor]: ...
+    def top(self, batch: int) -> Tensor: ...
+    def prior(self, level: int, h: Tensor) -> Any: ...
+    def posterior(self, level: int, h: Tensor, features: Tensor, prior: Any) -> Any: ...
+    def absorb_latent(self, level: int, h: Tensor, z: Tensor) -> Tensor: ...
+    def phase(self, index: int, h: Tensor) -> tuple[Tensor, Tensor]: ...
+    def absorb_phase(self, index: int, h: Tensor, x: Tensor) -> Tensor: ...
+    def split_phases(self, x: Tensor) -> list[Tensor]: ...
+    def join_phases(self, parts: list[Tensor]) -> Tensor: ...
+
+
+class Descent:
+    """One top-down pass over B items, shared by all codecs of these items: streams and priors of each
+    level are computed once, when the latents above are known."""
+
+    def __init__(self, network: Network, batch: int):
+        self.network, self.batch = network, batch
+        self.streams: list[Tensor] = [network.top(batch)]
+        self.latents: list[Ints] = []
+        self.priors: list[Any] = []
+
+    def prior(self, level: int) -> Any:
+        if level == len(self.priors):
+            self.priors.append(self.network.prior(level, self.streams[level]))
+        return self.priors[level]
+
+    def posterior(self, level: int, features: list[Tensor]) -> Any:
+        return self.network.posterior(level, self.streams[level], features[level], self.prior(level))
+
+    def absorb(self, level: int, z: Ints) -> None:
+        if level < len(self.latents) and self.latents[level] is z:
+            return
+        del self.latents[level:], self.streams[level + 1 :], self.priors[level + 1 :]
+        lattice = torch.from_numpy(z - HALF).float().view(self.batch, *self.network.latent_shapes[level])
+        self.latents.append(z)
+        self.streams.append(self.network.absorb_latent(level, self.streams[level], lattice))
+
+
+def gaussian(statistics: Any) -> LatticeGaussian:
+    return LatticeGaussian(statistics.mean.flatten(1), statistics.log2_scale.flatten(1))
+
+
+class ItemCodec(Codec):
+    """Codes items (B,C,H,W), uint8 tensors, one per stack, by bits-back or, with ``direct`` steps
+    (per level int64 (1,n)), with latents on a coarse lattice that need no bits to begin with."""
+
+    def __init__(self, network: Network, direct: list[Tensor] | None = None):
+        self.network, self.direct = network, direct
+        self.levels = len(network.latent_shapes)
+
+    def push(self, stacks: Stacks, symbol: Tensor) -> None:
+        self._codec(len(stacks)).push(stacks, symbol)
+
+    def pop(self, stacks: Stacks) -> Tensor:
+        x = self._codec(len(stacks)).pop(stacks)
+        assert isinstance(x, Tensor)
+        return x
+
+    def _codec(self, batch: int) -> Codec:
+        descent = Descent(self.network, batch)
+        prior = self._latents(descent, lambda level: self._prior_table(descent, level))
+
+        def posterior(x: Tensor) -> Codec:
+            features = self.network.encode(x)
+            return self._latents(descent, lambda level: gaussian(descent.posterior(level, features)))
+
+        def likelihood(z: list[Ints]) -> Codec:
+            for level in range(self.levels):
+                descent.absorb(level, z[level])
+            return PixelCodec(self.network, descent.streams[-1])
+
+        if self.direct is None:
+            return BitsBack(prior, posterior, likelihood)
+        return Direct(prior, lambda x: self._point(descent, x), likelihood)
+
+    def _latents(self, descent: Descent, table: Any) -> Codec:
+        def advance(level: int, state: None, z: Ints) -> None:
+            descent.absorb(level, z)
+
+        return Autoregressive(self.levels, lambda: None, lambda level, _: TableCodec(table(level)), advance)
+
+    def _prior_table(self, descent: Descent, level: int) -> LatticeGaussian | CoarseGaussian:
+        fine = gaussian(descent.prior(level))
+        return fine if self.direct is None else CoarseGaussian(fine, self.direct[level])
+
+    def _point(self, descent: Descent, x: Tensor) -> list[Ints]:
+        """Latents nearest to the posterior's mean among those the coarse prior can code."""
+        features, z = self.network.encode(x), []
+        for level in range(self.levels):
+            coarse = self._prior_table(descent, level)
+            assert isinstance(coarse, CoarseGaussian)
+            z.append(coarse.nearest(gaussian(descent.posterior(level, features)).nearest()).numpy())
+            descent.absorb(level, z[level])
+        return z
+
+
+class PixelCodec(Codec):
+    """p(x|z): phases in order, channels within a phase in order, given the stream of the latents."""
+
+    def __init__(self, network: Network, stream: Tensor):
+        self.network = network
+        config = network.config
+        self.channels, self.levels, self.components = config.channels, config.levels, config.components
+        phases = 4
+        self.codec = Autoregressive(phases * self.channels, lambda: _PhaseState(stream), self._table, self._advance)
+
+    def push(self, stacks: Stacks, symbol: Tensor) -> None:
+        parts = [part.flatten(2).long() for part in self.network.split_phases(symbol)]
+        self.codec.push(stacks, [part[:, c].numpy() for part in parts for c in range(self.channels)])
+
+    def pop(self, stacks: Stacks) -> Tensor:
+        flat = [torch.from_numpy(s) for s in self.codec.pop(stacks)]
+        shapes = [p.shape[1:] for p in self.network.split_phases(self._blank())]
+        parts = [
+            torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(-1, *shape).to(torch.uint8)
+            for i, shape in enumerate(shapes)
+        ]
+        return self.network.join_phases(parts)
+
+    def _blank(self) -> Tensor:
+        return torch.zeros(1, *self.network.config.item_shape, dtype=torch.uint8)
+
+    def _table(self, index: int, state: "_PhaseState") -> Codec:
+        phase, channel = divmod(index, self.channels)
+        if channel == 0:
+            shape = self.network.split_phases(self._blank())[phase].shape
+            state.stream, parameters = self.network.phase(phase, state.stream)
+            state.parameters, state.known = parameters[..., : shape[2], : shape[3]], []
+        assert state.parameters is not None
+        return TableCodec(pixel_table(state.parameters, channel, state.known, self.levels, self.components))
+
+    def _advance(self, index: int, state: "_PhaseState", symbol: Ints) -> "_PhaseState":
+        phase, channel = divmod(index, self.channels)
+        state.known.append(torch.from_numpy(np.ascontiguousarray(symbol)))
+        if channel == self.channels - 1 and phase < 3:
+            assert state.parameters is not None
+            x = torch.stack(state.known, 1).view(len(symbol), self.channels, *state.parameters.shape[3:])
+            state.stream = self.network.absorb_phase(phase, state.stream, x)
+        return state
+
+
+class _PhaseState:
+    """Where a pass over the phases stands."""
+
+    def __init__(self, stream: Tensor):
+        self.stream, self.parameters, self.known = stream, None, []  # type: Tensor, Tensor | None, list[Tensor]

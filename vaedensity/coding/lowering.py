@@ -1,0 +1,170 @@
+"""From a trained float model to the integer network that codes: the only bridge.
+
+Weights are rounded as finely as the 2^24 proof permits (``model/lattice_conv.py``); what remains to
+choose is how finely activations are kept and how coarse the latents of a chain's first items are.
+Both are chosen by measurement on training items and stored as integers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaedensity import items
+from vaedensity.coding.ans import Stacks
+from vaedensity.coding.chains import ChainCodecs
+from vaedensity.coding.hierarchy import Descent, ItemCodec, gaussian
+from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
+from vaedensity.errors import ModelError
+from vaedensity.model.checkpoint import ModelFile
+from vaedensity.model.config import VAEConfig, with_unit
+from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.lattice_conv import IntegerKernel
+
+UNITS = (128, 256)
+COARSE_STEPS = tuple(2**i for i in range(9))
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """The exact network and its constants.
+
+    ``direct_steps``: per level, per channel lattice steps of latents coded without bits-back.
+    """
+
+    network: HierarchicalVAE
+    kernels: dict[str, IntegerKernel]
+    start: Tensor
+    direct_steps: list[list[int]]
+
+    @property
+    def config(self) -> VAEConfig:
+        return self.network.config
+
+    def bits_back(self) -> ItemCodec:
+        """The codec of items on stacks with bits to get back."""
+        return ItemCodec(self.network)
+
+    def direct(self) -> ItemCodec:
+        """The codec of items on stacks without."""
+        steps = []
+        for (c, h, w), per_channel in zip(self.network.latent_shapes, self.direct_steps):
+            steps.append(torch.tensor(per_channel).view(c, 1).expand(c, h * w).reshape(1, -1))
+        return ItemCodec(self.network, steps)
+
+
+@dataclass(frozen=True)
+class CodingModel:
+    """An integer network as archives refer to it.
+
+    ``sha256`` of its integers, ``name`` to ask for it by, ``values``: what two-valued data's levels
+    stand for, ``bits_per_dim``: its usual rate, which sets the block size.
+    """
+
+    integers: IntegerNetwork
+    sha256: str
+    name: str
+    values: list[int] | None
+    bits_per_dim: float
+    file_bytes: int = 0
+
+    def codecs(self) -> ChainCodecs:
+        return ChainCodecs(self.integers.bits_back(), self.integers.direct())
+
+    def fits(self, array: NDArray[np.generic]) -> bool:
+        """Whether the items of ``array`` have this model's shape."""
+        layout = items.layout_of(array)
+        return layout is not None and items.to_items(array[:1], layout).shape[1:] == self.integers.config.item_shape
+
+
+def build(
+    config: VAEConfig, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
+) -> IntegerNetwork:
+    """The integer network of stored integers, every bound proved anew. Raises ValueError."""
+    shapes = config.latent_shapes()
+    if len(direct_steps) != len(shapes) or any(
+        len(steps) != c or any(s not in COARSE_STEPS for s in steps) for steps, (c, _, _) in zip(direct_steps, shapes)
+    ):
+        raise ValueError("integer network: direct steps do not fit the latents")
+    with torch.random.fork_rng(devices=[]):
+        network = HierarchicalVAE(config)
+    network.to_exact(kernels, start)
+    network = network.to(memory_format=torch.channels_last)
+    return IntegerNetwork(network, kernels, start, direct_steps)
+
+
+def coding_model(file: ModelFile, name: str) -> CodingModel:
+    """The coding side of a model file, every bound proved anew. Raises ModelError."""
+    try:
+        integers = build(file.coding_config, file.kernels, file.start, file.direct_steps)
+        rate = float(file.card["integer_bits_per_dim"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file.path}: its integer network is not usable ({error}); fit again") from error
+    return CodingModel(integers, file.network_sha256, name, file.values, rate, file.file_bytes)
+
+
+def lower(model: HierarchicalVAE, calibration: Tensor) -> IntegerNetwork:
+    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest."""
+    best, best_bits = None, math.inf
+    for unit in UNITS:
+        candidate = _lower_with_unit(model, unit)
+        bits = coded_bits(candidate, calibration)
+        if bits < best_bits:
+            best, best_bits = candidate, bits
+    assert best is not None
+    steps = choose_direct_steps(best.network, calibration)
+    return IntegerNetwork(best.network, best.kernels, best.start, steps)
+
+
+def _lower_with_unit(model: HierarchicalVAE, unit: int) -> IntegerNetwork:
+    config = with_unit(model.config, unit)
+    with torch.random.fork_rng(devices=[]):
+        shell = HierarchicalVAE(config)
+    shell.load_state_dict({name: p.detach().cpu() for name, p in model.state_dict().items()})
+    kernels = {name: layer.lower() for name, layer in shell.lattice_convs().items()}
+    start = torch.round(shell.start.detach() * unit).to(torch.int32)
+    return build(config, kernels, start, [[1] * c for c, _, _ in config.latent_shapes()])
+
+
+@torch.no_grad()
+def coded_bits(integers: IntegerNetwork, items: Tensor, *, batch: int = 64, seed: int = 0) -> float:
+    """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
+    of the integer model, one draw per item."""
+    codec, total = integers.bits_back(), 0.0
+    for begin in range(0, len(items), batch):
+        part = items[begin : begin + batch]
+        words = 64 + sum(c * h * w for c, h, w in integers.network.latent_shapes) // 2
+        stacks = Stacks.random(len(part), words, seed + begin)
+        codec.push(stacks, part)
+        total += float(stacks.information.sum())
+    return total / len(items)
+
+
+@torch.no_grad()
+def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[int]]:
+    """Per latent channel, the power of two that makes direct coding cheapest on ``items``.
+
+    A representative r costs -log2 of its cell's prior mass and (r - m)^2 / (2 s^2) nats of likelihood
+    lost, m and s being the posterior's mean and scale.
+    """
+    steps = []
+    descent, features = Descent(network, len(items)), network.encode(items)
+    for level, (channels, rows, columns) in enumerate(network.latent_shapes):
+        prior, statistics = gaussian(descent.prior(level)), descent.posterior(level, features)
+        posterior = gaussian(statistics)
+        mean = posterior.mean.double() / STEPS
+        scale = torch.exp2((statistics.log2_scale.flatten(1).double()) / 8) * 4
+        costs = []
+        for step in COARSE_STEPS:
+            coarse = CoarseGaussian(prior, torch.tensor([[step]]))
+            r = coarse.nearest(posterior.nearest())
+            c = coarse.cumulative(torch.stack([r, r + 1], -1))
+            bits = 24 - torch.log2((c[..., 1] - c[..., 0]).clamp(min=1))
+            bits = bits + (r - HALF - mean).square() / (2 * scale.square() * math.log(2))
+            costs.append(bits.mean(0).view(channels, rows * columns).sum(1))
+        steps.append([COARSE_STEPS[i] for i in torch.stack(costs).argmin(0).tolist()])
+        descent.absorb(level, posterior.nearest().numpy())
+    return steps

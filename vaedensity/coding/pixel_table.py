@@ -1,0 +1,86 @@
+"""Probability tables of pixels: the integer twins of ``model/likelihood.py``."""
+
+import torch
+from torch import Tensor
+
+from vaedensity.coding.codec import Table
+from vaedensity.coding.tables import (
+    LOGISTIC_REACH,
+    LOGISTIC_SCALES,
+    TOTAL,
+    WEIGHT_STEPS,
+    log_odds_table,
+    logistic_table,
+    weight_table,
+)
+
+MEAN_LIMIT = 2040  # steps; keeps every lookup inside the table
+START_SCALE = 56  # the network's zero, seven octaves above the table's first row
+COLOR_LIMIT = 4096
+COLOR_SHIFT = 6
+
+
+class MixtureTable:
+    """Mixtures of logistics over 0..levels-1, open at both ends: sum_k w_k s((x - 1/2 - mu_k) / s_k).
+
+    ``parameters`` (B,P,n) whole numbers for one channel: logits in sixteenths of an octave, means in
+    steps of 2^-11 of the range, log2 scales in eighths of an octave. ``mean_offset`` (B,K,n) is added
+    to the means. The weighted sum divided by the sum of weights is exact: numerators stay below 2^43,
+    and a quotient is whole or at least 2^-19 away from a whole number.
+    """
+
+    def __init__(self, parameters: Tensor, levels: int, components: int, mean_offset: Tensor | None = None):
+        self.size = levels
+        bits = (levels - 1).bit_length()
+        self.steps = 2 ** (11 - bits)
+        logits, means, scales = parameters.long().split(components, 1)[:3]
+        rank = (logits.amax(1, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
+        self.weights = torch.from_numpy(weight_table()[0].copy()).take(rank).double().unbind(1)
+        self.total = sum(self.weights)
+        if mean_offset is not None:
+            means = means + mean_offset
+        means = means.clamp(-MEAN_LIMIT, MEAN_LIMIT)
+        row = (scales + START_SCALE).clamp(0, LOGISTIC_SCALES - 1)
+        origin = (levels // 2) * self.steps + self.steps // 2
+        self.bases = (row * (2 * LOGISTIC_REACH + 1) + LOGISTIC_REACH - origin - means).unbind(1)
+        self.table = torch.from_numpy(logistic_table().ravel().copy())
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        steps = boundary * self.steps
+        mass: Tensor | float = 0.0
+        for weight, base in zip(self.weights, self.bases):
+            mass = mass + weight[..., None] * self.table.take(base[..., None] + steps)
+        assert isinstance(mass, Tensor) and isinstance(self.total, Tensor)
+        mass = torch.floor(mass / self.total[..., None])
+        mass = torch.where(boundary <= 0, 0.0, mass)
+        return torch.where(boundary >= self.size, float(TOTAL), mass)
+
+
+class BernoulliTable:
+    """Two values; ``parameters`` (B,1,n): log2 odds of the second in sixteenths of an octave."""
+
+    size = 2
+
+    def __init__(self, parameters: Tensor):
+        rank = parameters[:, 0].long().clamp(1 - WEIGHT_STEPS, WEIGHT_STEPS - 1) + WEIGHT_STEPS - 1
+        self.first = torch.from_numpy(log_odds_table()[0].copy()).take(rank).double()
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        mass = torch.where(boundary <= 0, 0.0, self.first[..., None])
+        return torch.where(boundary >= 2, float(TOTAL), mass)
+
+
+def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: int, components: int) -> Table:
+    """Table (B,n) of one channel from a phase's ``parameters`` (B,P,C,r,c); ``known``: earlier channels (B,n)."""
+    here = parameters[:, :, channel].flatten(2)
+    if levels == 2:
+        return BernoulliTable(here)
+    offset = None
+    if parameters.shape[2] == 3 and channel > 0:
+        coefficients = here.long().split(components, 1)[3:]
+        steps = 2 ** (11 - (levels - 1).bit_length())
+        for coefficient, values in zip(coefficients, known):
+            moved = coefficient.clamp(-COLOR_LIMIT, COLOR_LIMIT) * ((values - levels // 2) * steps)[:, None]
+            term = torch.div(moved, 1 << COLOR_SHIFT, rounding_mode="floor")
+            offset = term if offset is None else offset + term
+    return MixtureTable(here, levels, components, offset)

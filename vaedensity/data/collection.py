@@ -1,0 +1,30 @@
+"""What a user names on the command line, as arrays with a note on how to put them back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One DATA or INPUT argument.
+
+    ``arrays``: name -> array as found. ``note``: JSON that says how to restore it: ``kind`` is
+    "npy", "npz" or "folder", ``name`` the file or folder to make. ``item_names``: for reports, one
+    per item of the only array, or None.
+    """
+
+    source: str
+    arrays: dict[str, NDArray[Any]]
+    note: dict[str, Any]
+    item_names: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Where torchvision's data sets lie and whether they may be downloaded."""
+
+    data_root: str = "data"
+    download: bool = False
+    usual_names: tuple[str, ...] = field(default=("x_train", "x_test", "x", "images", "data", "arr_0"))

@@ -1,0 +1,66 @@
+"""Arrays in .npy and .npz files, in and out, never unpickled."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.errors import UsageError
+
+BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, SyntaxError)
+
+
+def load_npy(path: Path) -> Collection:
+    """One array, memory-mapped."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except BROKEN as error:
+        raise UsageError(f"{path}: not a readable .npy array ({_reason(error)}); write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{path}: holds several arrays; name it .npz")
+    return Collection(str(path), {path.stem: array}, {"kind": "npy", "name": path.name})
+
+
+def load_npz(path: Path, member: str | None) -> Collection:
+    """All arrays of an .npz file, or the one named ``member``."""
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            if not isinstance(f, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            if member is not None and member not in f.files:
+                raise UsageError(f"{path}: no array {member!r}; it holds {', '.join(f.files)}")
+            arrays = {name: f[name] for name in f.files if member in (None, name)}
+    except BROKEN as error:
+        raise UsageError(f"{path}: not a readable .npz file ({_reason(error)}); write it with numpy.savez") from error
+    if not arrays:
+        raise UsageError(f"{path}: holds no array")
+    if member is not None:
+        return Collection(f"{path}:{member}", arrays, {"kind": "npy", "name": f"{path.stem}-{member}.npy"})
+    return Collection(str(path), arrays, {"kind": "npz", "name": path.name})
+
+
+def main_array(collection: Collection, options: LoadOptions) -> NDArray[Any]:
+    """The one array that is meant: the only one, or the first of the usual names."""
+    arrays = collection.arrays
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    for name in options.usual_names:
+        if name in arrays:
+            return arrays[name]
+    found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+    raise UsageError(f"{collection.source}: which array? It holds {found}; name one as {collection.source}:NAME")
+
+
+def save_npz(f: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write an .npz file; unlike numpy.savez it takes any array name."""
+    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as z:
+        for name, array in arrays.items():
+            with z.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,75 @@
+"""Folders of equally sized images, in and out, pixel for pixel."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from vaedensity.data.collection import Collection
+from vaedensity.errors import UsageError
+
+# Formats that give the same pixels back when written.
+WRITERS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG", "optimize": True},
+    ".bmp": {"format": "BMP"},
+    ".pgm": {"format": "PPM"},
+    ".ppm": {"format": "PPM"},
+    ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
+    ".tiff": {"format": "TIFF", "compression": "tiff_deflate"},
+    ".webp": {"format": "WEBP", "lossless": True, "exact": True},
+}
+MODES = ("L", "RGB", "1")
+
+
+def load_folder(path: Path) -> Collection:
+    """All images of a folder and its subfolders, by sorted relative name.
+
+    Refuses other files, links, and images that differ in size or mode: nothing is left out silently.
+    """
+    files = sorted(p for p in path.rglob("*") if not p.is_dir() or p.is_symlink())
+    if not files:
+        raise UsageError(f"{path}: the folder is empty; expected images")
+    names = [p.relative_to(path).as_posix() for p in files]
+    for p, name in zip(files, names):
+        if p.is_symlink() or not p.is_file():
+            raise UsageError(f"{path}: {name} is a link or no regular file; expected images only")
+        if p.suffix.lower() not in WRITERS:
+            raise UsageError(
+                f"{path}: {name} cannot be restored pixel for pixel; expected {', '.join(WRITERS)} files only"
+            )
+    first, mode = _open(files[0])
+    stack = np.empty((len(files), *first.shape), np.uint8)
+    for i, p in enumerate(files):
+        pixels, found = _open(p)
+        if pixels.shape != first.shape or found != mode:
+            raise UsageError(
+                f"{path}: {names[i]} is {found} {pixels.shape[1]}x{pixels.shape[0]}, {names[0]} is {mode} "
+                f"{first.shape[1]}x{first.shape[0]}; expected images of one size and mode"
+            )
+        stack[i] = pixels
+    note = {"kind": "folder", "name": path.resolve().name or "folder", "mode": mode, "files": names}
+    return Collection(str(path), {"images": stack}, note, names)
+
+
+def _open(path: Path) -> tuple[NDArray[np.uint8], str]:
+    """Pixels (H,W) or (H,W,3) uint8 and the image's mode."""
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) != 1:
+                raise UsageError(f"{path}: holds {image.n_frames} frames; expected single images")
+            mode = image.mode
+            if mode not in MODES or "transparency" in image.info:
+                raise UsageError(f"{path}: has mode {mode}; expected grey (L, 1) or RGB; convert it first")
+            return np.asarray(image).astype(np.uint8), mode
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+
+
+def save_image(f: BinaryIO, pixels: NDArray[np.uint8], mode: str, suffix: str) -> None:
+    """Write pixels (H,W) or (H,W,3) in the format of ``suffix``."""
+    image = Image.fromarray(pixels * 255 if mode == "1" else pixels)
+    if mode == "1":
+        image = image.convert("1", dither=Image.Dither.NONE)
+    image.save(f, **WRITERS[suffix.lower()])

@@ -1,0 +1,41 @@
+"""From a DATA or INPUT argument to a collection."""
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.data.files import load_npy, load_npz, main_array
+from vaedensity.data.named import is_named, load_named, names
+from vaedensity.errors import UsageError
+
+
+def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
+    """A data set's name, a .npy file, a .npz file with or without ``:array``, or a folder of images.
+
+    What exists on disk comes before a name. Raises UsageError.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        from vaedensity.data.folder import load_folder
+
+        return load_folder(path)
+    if path.is_file():
+        if path.suffix.lower() == ".npy":
+            return load_npy(path)
+        if path.suffix.lower() == ".npz":
+            return load_npz(path, None)
+        raise UsageError(f"{spec}: expected .npy, .npz or a folder of images")
+    file, colon, member = spec.rpartition(":")
+    if colon and Path(file).is_file() and file.lower().endswith(".npz"):
+        return load_npz(Path(file), member)
+    if is_named(spec):
+        return load_named(spec, options)
+    raise UsageError(f"{spec}: no such file or folder, and no data set of that name ({', '.join(names())})")
+
+
+def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collection, NDArray[Any]]:
+    """The collection and its array of items, for fit and score."""
+    collection = load(spec, options)
+    return collection, main_array(collection, options)

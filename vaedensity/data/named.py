@@ -1,0 +1,79 @@
+"""Data sets that go by a name: the embedded digits and torchvision's image sets."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.errors import UsageError, VaedensityError
+
+DIGITS_TRAIN = 1500
+DIGITS = {"": slice(None), "train": slice(0, DIGITS_TRAIN), "test": slice(DIGITS_TRAIN, None)}
+# name -> (torchvision class, how it spells its splits)
+TORCHVISION: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    **{
+        name: (kind, {"train": {"train": True}, "test": {"train": False}})
+        for name, kind in {
+            "mnist": "MNIST",
+            "fashion-mnist": "FashionMNIST",
+            "kmnist": "KMNIST",
+            "qmnist": "QMNIST",
+            "usps": "USPS",
+            "cifar10": "CIFAR10",
+            "cifar100": "CIFAR100",
+        }.items()
+    },
+    "svhn": ("SVHN", {s: {"split": s} for s in ("train", "test", "extra")}),
+    "stl10": ("STL10", {s: {"split": s} for s in ("train", "test", "unlabeled")}),
+}
+
+
+def is_named(spec: str) -> bool:
+    name = spec.partition(":")[0]
+    return name == "digits" or name in TORCHVISION
+
+
+def names() -> list[str]:
+    return ["digits", *TORCHVISION]
+
+
+def load_named(spec: str, options: LoadOptions) -> Collection:
+    """``name`` or ``name:split``; without a split all of the digits, or the training set of the others."""
+    name, _, split = spec.partition(":")
+    if name == "digits":
+        if split not in DIGITS:
+            raise UsageError(f"{spec}: digits has the splits train and test")
+        array = load_digits()[DIGITS[split]]
+    else:
+        kind, splits = TORCHVISION[name]
+        if (split or "train") not in splits:
+            raise UsageError(f"{spec}: {name} has the splits {', '.join(splits)}")
+        array = _load_torchvision(spec, kind, splits[split or "train"], options)
+    stem = f"{name}-{split}" if split else name
+    return Collection(spec, {stem: array}, {"kind": "npy", "name": f"{stem}.npy"})
+
+
+def load_digits() -> NDArray[np.uint8]:
+    """scikit-learn's 1797 digits, (1797, 8, 8) uint8, values 0..16."""
+    with np.load(Path(__file__).parent / "digits.npz", allow_pickle=False) as f:
+        images: NDArray[np.uint8] = f["images"]
+    return images
+
+
+def _load_torchvision(spec: str, kind: str, split: dict[str, Any], options: LoadOptions) -> NDArray[np.uint8]:
+    import torchvision
+
+    try:
+        data = getattr(torchvision.datasets, kind)(options.data_root, download=options.download, **split)
+    except (RuntimeError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if options.download:
+            raise VaedensityError(
+                f"{spec}: the download failed ({first}); put the files under {options.data_root}"
+            ) from error
+        raise UsageError(
+            f"{spec}: not found under {options.data_root} ({first}); pass --data-root or --download"
+        ) from error
+    return np.ascontiguousarray(np.asarray(data.data)).astype(np.uint8, copy=False)

@@ -1,0 +1,33 @@
+"""Every refusal a user can meet, with the exit status that the command line gives it."""
+
+OK, FAILURE, USAGE, DAMAGED, MODEL_MISMATCH, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class VaedensityError(Exception):
+    """An operation that could not be done; the message is one line: found, expected, next step."""
+
+    exit_status = FAILURE
+
+
+class UsageError(VaedensityError):
+    """The request itself does not fit: wrong dtype, shape, option or name."""
+
+    exit_status = USAGE
+
+
+class DamagedArchive(VaedensityError):
+    """The bytes are not a whole, unaltered archive. Nothing decoded from it is returned."""
+
+    exit_status = DAMAGED
+
+
+class ModelError(VaedensityError):
+    """The model is missing, unreadable, or not the one that the archive was made with."""
+
+    exit_status = MODEL_MISMATCH
+
+
+class Interrupted(VaedensityError):
+    """Ctrl-C; what was finished is saved."""
+
+    exit_status = INTERRUPTED

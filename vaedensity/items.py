@@ -1,0 +1,81 @@
+"""Arrays of images, however they are laid out, as items (N,C,H,W) and back."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.errors import UsageError
+
+LAYOUTS = ("NHW", "NHWC", "NCHW")
+
+
+def layout_of(array: NDArray[np.generic]) -> str | None:
+    """Layout of an array of grey or RGB images, or None where it is not one.
+
+    Three dimensions are (N,H,W). Four are (N,H,W,C) when the last is 1 or 3, else (N,C,H,W) when
+    the second is.
+    """
+    if array.dtype not in (np.uint8, np.bool_) or array.size == 0:
+        return None
+    if array.ndim == 3:
+        return "NHW"
+    if array.ndim == 4 and array.shape[3] in (1, 3):
+        return "NHWC"
+    if array.ndim == 4 and array.shape[1] in (1, 3):
+        return "NCHW"
+    return None
+
+
+def to_items(array: NDArray[np.generic], layout: str) -> NDArray[np.uint8]:
+    """A view or copy (N,C,H,W) uint8."""
+    values = array.view(np.uint8) if array.dtype == np.bool_ else array
+    if layout == "NHW":
+        return values[:, None]  # type: ignore[return-value]
+    return values.transpose(0, 3, 1, 2) if layout == "NHWC" else values  # type: ignore[return-value]
+
+
+def from_items(items: NDArray[np.uint8], layout: str) -> NDArray[np.uint8]:
+    """Undoes :func:`to_items`, up to dtype bool."""
+    if layout == "NHW":
+        return items[:, 0]
+    return items.transpose(0, 2, 3, 1) if layout == "NHWC" else items
+
+
+def require_items(array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
+    """Items (N,C,H,W) of ``array``, or a UsageError that says what was found and what to do."""
+    layout = layout_of(array)
+    if layout is not None:
+        return to_items(array, layout)
+    if array.size == 0:
+        raise UsageError(f"{source}: the array is empty, shape {array.shape}; expected at least one item")
+    if array.dtype.kind == "f":
+        raise UsageError(
+            f"{source}: found {array.dtype} images, expected uint8; convert with np.rint(x * 255).astype(np.uint8) "
+            "for values in 0..1"
+        )
+    if array.dtype not in (np.uint8, np.bool_):
+        raise UsageError(f"{source}: found dtype {array.dtype}, expected uint8 or bool; convert with astype(np.uint8)")
+    raise UsageError(f"{source}: found shape {array.shape}, expected (N,H,W), (N,H,W,1 or 3) or (N,1 or 3,H,W)")
+
+
+def value_map(items: NDArray[np.uint8]) -> tuple[int, list[int] | None]:
+    """(levels, values): two-valued data are the levels 0 and 1 of ``values``; else values is None and
+    the levels are 0..max."""
+    present = np.flatnonzero(np.bincount(items.ravel(), minlength=256))
+    if len(present) <= 2:
+        low, high = int(present[0]), int(present[-1])
+        return 2, [low, high if high != low else (low + 1 if low < 255 else low - 1)]
+    return int(present[-1]) + 1, None
+
+
+def apply_map(
+    items: NDArray[np.uint8], levels: int, values: list[int] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(levels of the items, which items (N,) hold only values that the map knows)."""
+    if values is None:
+        return items, (items.reshape(len(items), -1) < levels).all(1)
+    known = ((items == values[0]) | (items == values[1])).reshape(len(items), -1).all(1)
+    return (items == values[1]).astype(np.uint8), known
+
+
+def undo_map(items: NDArray[np.uint8], values: list[int] | None) -> NDArray[np.uint8]:
+    return items if values is None else np.array(values, np.uint8)[items]

@@ -1,0 +1,207 @@
+"""Model files: safetensors with a JSON record inside, never a pickle.
+
+Tensors ``float/<parameter>`` are the trained weights that score; ``integer/<layer>/weight``, ``bias``
+and ``shift`` and ``integer/start`` are the network that codes. The file is untrusted input: names,
+shapes, dtypes and finiteness are checked on reading, the exactness bounds when it is built.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vaedensity.atomic import atomic_file
+from vaedensity.errors import ModelError
+from vaedensity.model.config import VAEConfig, with_unit
+from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.lattice_conv import IntegerKernel
+
+FORMAT = 1
+KEY = "vaedensity"
+MAX_FILE_BYTES = 1 << 32
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file's checked contents.
+
+    ``values``: what the two levels of two-valued data stand for, else None. ``card``: name, training
+    and measured rates. ``sha256`` is the file's, ``network_sha256`` that of everything that decides
+    coded bits.
+    """
+
+    path: Path
+    config: VAEConfig
+    values: list[int] | None
+    card: dict[str, Any]
+    weights: dict[str, Tensor]
+    kernels: dict[str, IntegerKernel]
+    start: Tensor
+    unit: int
+    direct_steps: list[list[int]]
+    sha256: str
+    file_bytes: int
+
+    def float_model(self) -> HierarchicalVAE:
+        """The trained network in real arithmetic, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):
+            model = HierarchicalVAE(self.config)
+        wanted = dict(model.named_parameters())
+        if set(wanted) != set(self.weights):
+            raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")
+        with torch.no_grad():
+            for name, p in wanted.items():
+                if p.shape != self.weights[name].shape:
+                    raise ModelError(
+                        f"{self.path}: weight {name} has shape {tuple(self.weights[name].shape)}, expected {tuple(p.shape)}"
+                    )
+                p.copy_(self.weights[name])
+        return model.eval()
+
+    @property
+    def coding_config(self) -> VAEConfig:
+        return with_unit(self.config, self.unit)
+
+    @property
+    def network_sha256(self) -> str:
+        """SHA-256 of the integers, configuration and value map in a canonical order."""
+        return network_sha256(self.coding_config, self.values, self.direct_steps, self.kernels, self.start)
+
+
+def network_sha256(
+    config: VAEConfig,
+    values: list[int] | None,
+    direct_steps: list[list[int]],
+    kernels: dict[str, IntegerKernel],
+    start: Tensor,
+) -> str:
+    digest = hashlib.sha256()
+    facts = {"config": config.to_json(), "values": values, "direct_steps": direct_steps}
+    digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
+    for name, tensor in sorted(_integer_tensors(kernels, start).items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _integer_tensors(kernels: dict[str, IntegerKernel], start: Tensor) -> dict[str, Tensor]:
+    tensors = {"integer/start": start.to(torch.int32)}
+    for name, kernel in kernels.items():
+        tensors[f"integer/{name}/weight"] = kernel.weight
+        tensors[f"integer/{name}/bias"] = kernel.bias
+        tensors[f"integer/{name}/shift"] = kernel.shift
+    return tensors
+
+
+def save_model(
+    path: Path,
+    model: HierarchicalVAE,
+    values: list[int] | None,
+    card: dict[str, Any],
+    kernels: dict[str, IntegerKernel],
+    start: Tensor,
+    unit: int,
+    direct_steps: list[list[int]],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a model file; equal inputs give equal bytes."""
+    tensors = {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
+    record = {
+        "format": FORMAT,
+        "config": model.config.to_json(),
+        "values": values,
+        "card": card,
+        "unit": unit,
+        "direct_steps": direct_steps,
+    }
+    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+    with atomic_file(path, overwrite) as f:
+        f.write(data)
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read and check a model file. Raises ModelError with one line."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; 'vaedensity models' lists the released ones")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ModelError(f"{path}: {size} bytes are beyond the limit of {MAX_FILE_BYTES}")
+    data_sha256 = _sha256(path)
+    try:
+        with safe_open(path, "pt") as f:
+            record = json.loads((f.metadata() or {})[KEY])
+            tensors = {key: f.get_tensor(key) for key in f.keys()}
+        if record["format"] != FORMAT:
+            raise ModelError(
+                f"{path}: model format {record['format']} is not known, expected {FORMAT}; update vaedensity"
+            )
+        config = VAEConfig.from_json(record["config"])
+        weights, kernels, start = _sort_tensors(tensors)
+        values, steps, unit = record["values"], record["direct_steps"], record["unit"]
+        if values is not None and (
+            config.levels != 2
+            or len(values) != 2
+            or any(type(v) is not int or not 0 <= v <= 255 for v in values)
+            or values[0] == values[1]
+        ):
+            raise ValueError("values must be two different numbers in 0..255")
+        if not isinstance(record["card"], dict):
+            raise ValueError("the card is not a record")
+        with_unit(config, unit)
+        direct = [[int(s) for s in level] for level in steps]
+        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, direct, data_sha256, size)
+    except ModelError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
+        ) from error
+
+
+def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, IntegerKernel], Tensor]:
+    weights, parts = {}, {}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind == "float":
+            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"weight {name} holds NaN, infinities or other than float32")
+            weights[name] = tensor
+        elif kind == "integer":
+            parts[name] = tensor
+        else:
+            raise ValueError(f"tensor {key} is not expected")
+    dtypes = {"weight": torch.int16, "bias": torch.int32, "shift": torch.int8}
+    start = parts.pop("start")
+    kernels = {}
+    for layer in {name.rpartition("/")[0] for name in parts}:
+        pieces = [parts[f"{layer}/{piece}"] for piece in dtypes]
+        if (
+            [t.dtype for t in pieces] != list(dtypes.values())
+            or [t.ndim for t in pieces] != [4, 1, 1]
+            or any(t.numel() == 0 for t in pieces)
+        ):
+            raise ValueError(f"integer layer {layer} has other dtypes or dimensions than expected")
+        kernels[layer] = IntegerKernel(*pieces)
+    if start.dtype != torch.int32 or start.numel() == 0 or 3 * len(kernels) != len(parts):
+        raise ValueError("integer tensors are missing or left over")
+    return weights, kernels, start
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def finite(value: float) -> float | None:
+    """``value`` for JSON, where there are no NaN and infinities."""
+    return value if math.isfinite(value) else None

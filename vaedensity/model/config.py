@@ -1,0 +1,95 @@
+"""What a network looks like: a plain record that is stored in every model file."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+LEVELS_MAX = 256
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Shape of the items and of the network.
+
+    ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
+    the channels of the residual streams at the same factors. ``unit``: the lowered network's
+    activations are whole multiples of 1/unit in [0, 8).
+    """
+
+    height: int
+    width: int
+    channels: int
+    levels: int
+    latents: tuple[tuple[int, int], ...]
+    widths: tuple[int, ...]
+    blocks: int
+    phase_blocks: int
+    components: int
+    unit: int = 128
+
+    def __post_init__(self) -> None:
+        factors = [f for f, _ in self.latents]
+        checks = {
+            "height and width between 1 and 512": 1 <= self.height <= 512 and 1 <= self.width <= 512,
+            "1 or 3 channels": self.channels in (1, 3),
+            "2 to 256 levels": 2 <= self.levels <= LEVELS_MAX,
+            "factors that halve down to 2": len(factors) > 0
+            and factors == [2 ** (len(factors) - i) for i in range(len(factors))],
+            "at most 6 levels of 1 to 64 channels": len(factors) <= 6 and all(1 <= c <= 64 for _, c in self.latents),
+            "one width of 1 to 512 per level": len(self.widths) == len(factors)
+            and all(1 <= w <= 512 for w in self.widths),
+            "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.phase_blocks <= 16,
+            "1 to 32 components": 1 <= self.components <= 32,
+            "unit 64, 128 or 256": self.unit in (64, 128, 256),
+        }
+        for requirement, met in checks.items():
+            if not met:
+                raise ValueError(f"model configuration: expected {requirement}, found {asdict(self)}")
+
+    @property
+    def dims(self) -> int:
+        """Values per item."""
+        return self.height * self.width * self.channels
+
+    @property
+    def item_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, h, w) of every latent level, coarse to fine."""
+        coarsest = self.latents[0][0]
+        rows, columns = -(-self.height // coarsest), -(-self.width // coarsest)
+        return [(c, rows * coarsest // f, columns * coarsest // f) for f, c in self.latents]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> "VAEConfig":
+        fields = dict(record)
+        fields["latents"] = tuple((int(f), int(c)) for f, c in fields["latents"])
+        fields["widths"] = tuple(int(w) for w in fields["widths"])
+        return VAEConfig(**fields)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "phase_blocks": 1, "components": 4},
+    "small": {"latents": ((4, 8), (2, 1)), "widths": (64, 48), "blocks": 1, "phase_blocks": 1, "components": 5},
+    "base": {
+        "latents": ((8, 8), (4, 8), (2, 2)),
+        "widths": (96, 80, 64),
+        "blocks": 2,
+        "phase_blocks": 2,
+        "components": 8,
+    },
+}
+
+
+def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int) -> VAEConfig:
+    """The configuration of ``preset`` for items of shape (C,H,W) with values 0..levels-1."""
+    channels, height, width = item_shape
+    return VAEConfig(height=height, width=width, channels=channels, levels=levels, **PRESETS[preset])
+
+
+def with_unit(config: VAEConfig, unit: int) -> VAEConfig:
+    return replace(config, unit=unit)

@@ -1,0 +1,125 @@
+"""A convolution that runs in floating point to learn and in exact integers to code.
+
+Both readings are the same sum of products. Once *lowered*, inputs and outputs are whole numbers,
+weights are whole multiples of 2^-shift, and every partial sum is a whole multiple of 2^-shift of
+magnitude below 2^24 in that unit. Float32 represents each of them exactly, so the result depends on
+neither summation order, thread count, batch size, library nor instruction set.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EXACT_LIMIT = 2**24  # consecutive integers that float32 holds
+LARGEST_WEIGHT = 2**15 - 1
+LARGEST_SHIFT = 20
+LARGEST_BIAS = 2**23
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Whole numbers ``low``..``high`` that stand for the real values k / unit."""
+
+    unit: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class IntegerKernel:
+    """Weights of one lowered convolution: weight int16 (O,I,h,w), bias int32 (O,), shift int8 (O,).
+
+    The real-valued multiplier of an integer input is weight * 2^-shift, per output channel.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def worst_sum(self, grid: Grid) -> Tensor:
+        """Largest magnitude (O,) float64 that any partial sum over inputs on ``grid`` can reach."""
+        w = self.weight.double().flatten(1)
+        positive, negative = w.clamp(min=0).sum(1), w.clamp(max=0).sum(1)
+        top = positive * grid.high + negative * grid.low
+        bottom = positive * grid.low + negative * grid.high
+        return torch.maximum(top, -bottom) + self.bias.double().abs()
+
+    def prove(self, grid: Grid, name: str) -> None:
+        """Raise ValueError unless every partial sum stays an exact float32 integer."""
+        worst = float(self.worst_sum(grid).max())
+        if not worst < EXACT_LIMIT:
+            raise ValueError(f"layer {name}: a partial sum can reach {worst:.0f}, the exact limit is 2^24")
+
+
+def largest_exact_kernel(weight: Tensor, bias: Tensor, grid: Grid) -> IntegerKernel:
+    """Round real weights (acting on integers of ``grid``) as finely as the 2^24 proof permits.
+
+    Each output channel takes the largest power of two whose rounded weights keep every partial
+    sum below 2^24: precision is a consequence of the bound, not a setting.
+    """
+    weight, bias = weight.double(), bias.double()
+    chosen = None
+    for shift in range(LARGEST_SHIFT, -5, -1):
+        scaled = torch.round(weight * 2.0**shift)
+        offset = torch.round(bias * 2.0**shift)
+        candidate = IntegerKernel(scaled, offset, torch.full_like(bias, shift))
+        fits = candidate.worst_sum(grid) < EXACT_LIMIT
+        fits &= scaled.abs().flatten(1).amax(1) <= LARGEST_WEIGHT
+        fits &= offset.abs() < LARGEST_BIAS
+        if chosen is None:
+            chosen = IntegerKernel(torch.zeros_like(scaled), torch.zeros_like(offset), torch.full_like(bias, -128))
+        take = fits & (chosen.shift == -128)
+        chosen.weight[take] = scaled[take]
+        chosen.bias[take] = offset[take]
+        chosen.shift[take] = shift
+    if bool((chosen.shift == -128).any()):
+        raise ValueError("weights too large for exact integer arithmetic; train with a lower rate or weight decay")
+    return IntegerKernel(chosen.weight.to(torch.int16), chosen.bias.to(torch.int32), chosen.shift.to(torch.int8))
+
+
+class LatticeConv(nn.Module):
+    """2-D convolution, odd ``size``, zero padding, whose lowered form maps integers to integers.
+
+    ``grid`` describes the inputs, ``out_unit`` the outputs: the integer k stands for k / out_unit.
+    Real mode computes ordinary float values and ignores both.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, grid: Grid, out_unit: float, *, stride: int = 1, gain: float = 1.0
+    ):
+        super().__init__()
+        self.grid, self.out_unit, self.stride = grid, out_unit, stride
+        std = gain * (2.0 / (inputs * size * size)) ** 0.5
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size) * std)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.exact = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
+        return y.round_() if self.exact else y
+
+    def lower(self) -> IntegerKernel:
+        """The integer kernel nearest to the trained weights that is provably exact."""
+        ratio = self.out_unit / self.grid.unit
+        return largest_exact_kernel(self.weight.detach() * ratio, self.bias.detach() * self.out_unit, self.grid)
+
+    def load_integers(self, kernel: IntegerKernel, name: str) -> None:
+        """Switch to exact mode with ``kernel``, re-proving its bound and shapes."""
+        if kernel.weight.shape != self.weight.shape or kernel.bias.shape != self.bias.shape:
+            raise ValueError(f"layer {name}: integer weights of shape {tuple(kernel.weight.shape)} do not fit")
+        if (
+            kernel.shift.shape != self.bias.shape
+            or int(kernel.shift.min()) < -4
+            or int(kernel.shift.max()) > LARGEST_SHIFT
+        ):
+            raise ValueError(f"layer {name}: shifts out of range")
+        kernel.prove(self.grid, name)
+        unit = torch.pow(2.0, -kernel.shift.double())
+        with torch.no_grad():
+            self.weight.copy_(kernel.weight.double() * unit[:, None, None, None])
+            self.bias.copy_(kernel.bias.double() * unit)
+        self.weight.requires_grad_(False)
+        self.bias.requires_grad_(False)
+        self.exact = True

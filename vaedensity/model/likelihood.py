@@ -1,0 +1,104 @@
+"""Pixel likelihoods: exact probability mass functions over the integers 0..levels-1.
+
+A likelihood names its parameters per pixel and channel and their fixed-point units; the coder
+reads the same parameters as integers (``coding/pixel_tables.py`` holds the integer twin).
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaedensity.units import LN2
+
+COLOR_UNIT = 64.0
+
+
+class PixelLikelihood(ABC):
+    """p(x | parameters) over integers 0..levels-1, independent given the parameters."""
+
+    levels: int
+    parameters_per_value: int
+    """Network outputs per pixel and channel."""
+
+    @abstractmethod
+    def units(self) -> list[float]:
+        """Fixed-point unit of each parameter: the lowered network's integer k stands for k / unit."""
+
+    @abstractmethod
+    def initial_bias(self) -> list[float]:
+        """Where each parameter starts before training."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Log-probability in nats (B,C,h,w) of integers ``x`` (B,C,h,w) under (B,P,C,h,w)."""
+
+
+class LogisticMixture(PixelLikelihood):
+    """Mixture of ``components`` logistics integrated over unit bins, open at both ends
+    (Salimans et al. 2017, eq. 2). Parameters: logits in octaves, means, log2 scales; with three
+    channels also the weights of red and green in the means of later channels (ibid., eq. 3)."""
+
+    def __init__(self, levels: int, components: int, channels: int):
+        self.levels, self.components, self.channels = levels, components, channels
+        self.parameters_per_value = (5 if channels == 3 else 3) * components
+        bits = (levels - 1).bit_length()
+        # Real network units: one unit of mean is 2^exponent levels, chosen so that the data span about +-2.
+        self.exponent = max(0, bits - 2)
+        self.center = levels // 2
+        self.low_log2_scale, self.start_log2_scale, self.high_log2_scale = bits - 11.0, bits - 4.0, bits - 2.0
+        self.steps_per_level = 2 ** (11 - bits)  # means and scales count in 2^-11 of the range
+
+    def units(self) -> list[float]:
+        k = self.components
+        mean_unit = float(self.steps_per_level * 2**self.exponent)
+        color = [COLOR_UNIT] * (2 * k) if self.channels == 3 else []
+        return [16.0] * k + [mean_unit] * k + [8.0] * k + color
+
+    def initial_bias(self) -> list[float]:
+        k = self.components
+        means = [4.0 * (j + 0.5) / k - 2.0 for j in range(k)]
+        return [0.0] * k + means + [0.0] * (self.parameters_per_value - 2 * k)
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        logits, means, log2_scales, *color = parameters.float().split(self.components, dim=1)
+        log2_scales = (log2_scales + self.start_log2_scale).clamp(self.low_log2_scale, self.high_log2_scale)
+        inverse = torch.exp2(-log2_scales)
+        x = x.unsqueeze(1).float()
+        if color:
+            red, green = ((x[:, :, c] - self.center) * 2.0**-self.exponent for c in (0, 1))
+            means = means.clone()
+            means[:, :, 1] += color[0][:, :, 1] * red
+            means[:, :, 2] += color[0][:, :, 2] * red + color[1][:, :, 2] * green
+        middle = (x - self.center - means * 2.0**self.exponent) * inverse
+        # F(x + 1/2) - F(x - 1/2) = s(u) s(-l) (1 - e^{l-u}), with u, l the scaled bin edges.
+        below = F.logsigmoid(middle + 0.5 * inverse)
+        above = F.logsigmoid(0.5 * inverse - middle)
+        log_mass = below.masked_fill(x == self.levels - 1, 0.0) + above.masked_fill(x == 0, 0.0)
+        inside = (x > 0) & (x < self.levels - 1)
+        log_mass = log_mass + torch.where(inside, torch.log(-torch.expm1(-inverse)), 0.0)
+        log_weights = torch.log_softmax(logits * LN2, dim=1)
+        return torch.logsumexp(log_weights + log_mass, dim=1)
+
+
+class Bernoulli(PixelLikelihood):
+    """Two-valued data: one parameter, the log2 odds of the value 1."""
+
+    levels = 2
+    parameters_per_value = 1
+
+    def units(self) -> list[float]:
+        return [16.0]
+
+    def initial_bias(self) -> list[float]:
+        return [0.0]
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        odds = parameters[:, 0].float() * LN2
+        return F.logsigmoid(torch.where(x > 0, odds, -odds))
+
+
+def likelihood_for(levels: int, components: int, channels: int) -> PixelLikelihood:
+    """Bernoulli for two-valued data, a logistic mixture otherwise."""
+    return Bernoulli() if levels == 2 else LogisticMixture(levels, components, channels)

@@ -1,0 +1,182 @@
+"""Fit a model to a collection and write its file."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaedensity import __version__, items
+from vaedensity.atomic import refuse_existing
+from vaedensity.coding.lowering import coded_bits, lower
+from vaedensity.errors import UsageError
+from vaedensity.model.checkpoint import load_model, save_model
+from vaedensity.model.config import PRESETS, preset_config
+from vaedensity.training.fit import FitSettings, Observer, fit
+from vaedensity.training.logs import JSONLines, TensorBoard
+from vaedensity.training.schedule import Length, WarmupCosine
+
+DEFAULT_SECONDS = {"tiny": 180.0, "small": 1800.0, "base": 7200.0}
+CALIBRATION_ITEMS = 256
+RATE_ITEMS = 1024
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set."""
+
+    preset: str = "small"
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    device: str = "auto"
+    seed: int = 0
+    valid_fraction: float = 0.05
+    batch_size: int = 128
+    rate: float = 2e-3
+    resume: bool = False
+    overwrite: bool = False
+
+
+def pick_device(name: str) -> str:
+    """``auto`` is CUDA where there is one. Raises UsageError for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return name
+
+
+def state_path(model: Path) -> Path:
+    return model.with_name(model.name + ".state")
+
+
+def metrics_path(model: Path) -> Path:
+    return model.with_name(model.name + ".metrics.jsonl")
+
+
+def split_validation(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted indices of training and validation items, at least one each."""
+    if not 0 < fraction < 1:
+        raise UsageError(f"--valid-fraction {fraction}: expected a number between 0 and 1")
+    if count < 2:
+        raise UsageError(f"found {count} item; fit needs at least 2, one of them to validate on")
+    order = np.random.default_rng(seed).permutation(count)
+    held = min(count - 1, max(1, round(count * fraction)))
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def fit_model(
+    array: NDArray[np.generic],
+    source: str,
+    out: Path,
+    request: FitRequest = FitRequest(),
+    *,
+    observers: tuple[Observer, ...] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Fit to ``array`` of images and write the model file ``out``; returns the record of `fit --json`."""
+    if request.preset not in PRESETS:
+        raise UsageError(f"preset {request.preset!r}: expected {', '.join(PRESETS)}")
+    refuse_existing(out, request.overwrite)
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent}: no such folder; make it first")
+    device = pick_device(request.device)
+    data = items.require_items(array, source)
+    levels, values = items.value_map(data)
+    if values is not None:
+        data, _ = items.apply_map(data, levels, values)
+    train_at, valid_at = split_validation(len(data), request.valid_fraction, request.seed)
+    train, valid = np.ascontiguousarray(data[train_at]), np.ascontiguousarray(data[valid_at])
+    config = preset_config(request.preset, data.shape[1:], levels)
+    batch_size = min(request.batch_size, len(train))
+    length = run_length(request, len(train) // batch_size)
+    settings = FitSettings(
+        length,
+        batch_size=batch_size,
+        schedule=replace(WarmupCosine(), peak=request.rate),
+        seed=request.seed,
+        device=device,
+        validate_every=max(50, min(500, 2 * (len(train) // batch_size))),
+    )
+    say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
+    state = state_path(out)
+    with ExitStack() as stack:
+        log = JSONLines(metrics_path(out), append=request.resume)
+        stack.callback(log.close)
+        listening: tuple[Observer, ...] = (log, *observers)
+        try:
+            board = TensorBoard(out.with_name(out.name + ".tensorboard"))
+            stack.callback(board.close)
+            listening += (board,)
+        except ImportError:
+            pass  # an extra: vaedensity[tensorboard]
+        result = fit(train, valid, config, settings, state_path=state, resume=request.resume, observers=listening)
+    say("lowering to integers")
+    model = result.model.cpu()
+    integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // CALIBRATION_ITEMS)][:CALIBRATION_ITEMS]))
+    integer_rate = coded_bits(integers, torch.from_numpy(valid[:RATE_ITEMS])) / config.dims
+    card = {
+        "name": out.stem,
+        "preset": request.preset,
+        "data": source,
+        "train_items": len(train),
+        "steps": result.steps,
+        "epochs": round(result.epochs, 3),
+        "seconds": round(result.seconds, 1),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "seed": request.seed,
+        "valid_bits_per_dim": result.valid_bits_per_dim,
+        "integer_bits_per_dim": integer_rate,
+        "vaedensity": __version__,
+        "torch": torch.__version__,
+    }
+    save_model(
+        out,
+        model,
+        values,
+        card,
+        integers.kernels,
+        integers.start,
+        integers.config.unit,
+        integers.direct_steps,
+        overwrite=request.overwrite,
+    )
+    state.unlink(missing_ok=True)
+    return {
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "seconds": result.seconds,
+        "valid_bits_per_dim": result.valid_bits_per_dim,
+        "integer_bits_per_dim": integer_rate,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": card["device"],
+        "model": str(out),
+        "model_bytes": out.stat().st_size,
+        "model_sha256": load_model(out).sha256,
+        "setbacks": result.setbacks,
+    }
+
+
+def run_length(request: FitRequest, steps_per_epoch: int) -> Length:
+    """When the run ends. Raises UsageError where more than one limit is given or one makes no sense."""
+    given = {"--steps": request.steps, "--epochs": request.epochs, "--budget": request.seconds}
+    set_ones = {name: value for name, value in given.items() if value is not None}
+    if len(set_ones) > 1:
+        raise UsageError(f"{' and '.join(set_ones)}: give one of them")
+    if any(not value > 0 for value in set_ones.values()):
+        raise UsageError(f"{next(iter(set_ones))}: expected more than 0")
+    if request.epochs is not None:
+        return Length(steps=max(1, round(request.epochs * steps_per_epoch)))
+    if request.steps is not None:
+        return Length(steps=request.steps)
+    return Length(seconds=request.seconds if request.seconds is not None else DEFAULT_SECONDS[request.preset])

@@ -1,0 +1,203 @@
+"""Compress collections into an archive, and restore or check archives."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaedensity import items
+from vaedensity.atomic import atomic_file, refuse_existing
+from vaedensity.coding import classical
+from vaedensity.coding.archive import Tally, write_archive
+from vaedensity.coding.lowering import CodingModel, coded_bits, coding_model
+from vaedensity.coding.reader import Archive
+from vaedensity.data import restore
+from vaedensity.data.collection import Collection
+from vaedensity.errors import ModelError, UsageError
+from vaedensity.model.checkpoint import load_model
+from vaedensity.model.released import released, resolve
+
+Progress = Callable[[int], None]
+SAMPLE_ITEMS = 48
+SAMPLE_BYTES = 1 << 20
+
+
+def open_model(name: str) -> CodingModel:
+    """The coding side of a model file or released model."""
+    path = resolve(name)
+    return coding_model(load_model(path), path.stem)
+
+
+def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
+    """The released model that codes a sample of the largest array smallest, if smaller than a classical coder does."""
+    images = [a for a in arrays.values() if items.layout_of(a) is not None]
+    if not images:
+        return None
+    array = max(images, key=lambda a: a.size)
+    sample = array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
+    head = np.ascontiguousarray(array[: max(1, SAMPLE_BYTES // array[:1].nbytes)])
+    best, best_rate = None, 8 * len(classical.encode(head.tobytes())[1]) / head.size
+    for path in released().values():
+        model = coding_model(load_model(path), path.stem)
+        if not model.fits(array):
+            continue
+        layout = items.layout_of(array)
+        assert layout is not None
+        levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
+        if not known.all():
+            continue
+        rate = coded_bits(model.integers, torch.from_numpy(np.ascontiguousarray(levels))) / levels[0].size
+        if rate < best_rate:
+            best, best_rate = model, rate
+    return best
+
+
+def compress(
+    collections: list[Collection],
+    out: Path,
+    model: CodingModel | None,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Progress = lambda n: None,
+) -> dict[str, Any]:
+    """Write ``collections`` to the archive ``out``; returns the record of `compress --json`."""
+    refuse_existing(out, overwrite)
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent}: no such folder; make it first")
+    arrays, notes = gather(collections)
+    if model is not None and not any(model.fits(a) for a in arrays.values()):
+        shape = model.integers.config.item_shape
+        found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+        raise UsageError(
+            f"the model {model.name} codes items {list(shape)} (C,H,W); found {found}; leave -m out or fit one"
+        )
+    started = time.monotonic()
+    with atomic_file(out, overwrite) as f:
+        tally = write_archive(
+            f, arrays, {"collections": notes}, model, verify=verify, threads=threads, progress=progress
+        )
+        bytes_out = f.tell()
+    return compress_record(tally, bytes_out, model, time.monotonic() - started)
+
+
+def compress_record(tally: Tally, bytes_out: int, model: CodingModel | None, seconds: float) -> dict[str, Any]:
+    used = model is not None and tally.model_items > 0
+    overhead = dict(tally.overhead)
+    overhead["initial_bits"] = round((tally.model_bits - tally.model_bits_expected) / 8)
+    overhead["coder_ends"] = round(tally.model_payload_bytes - tally.model_bits / 8)
+    return {
+        "items": tally.items,
+        "dims": tally.dims // tally.items if tally.items and tally.dims % tally.items == 0 else None,
+        "bytes_in": tally.bytes_in,
+        "bytes_out": bytes_out,
+        "bits_per_dim": 8 * bytes_out / tally.dims if tally.dims else None,
+        "model": model.name if used and model else None,
+        "model_sha256": model.sha256 if used and model else None,
+        "model_bytes": model.file_bytes if used and model else 0,
+        "expected_bits_per_dim": float(tally.model_bits_expected) / tally.model_dims if used else None,
+        "model_items": tally.model_items,
+        "classical_blocks": tally.fallback_blocks,
+        "overhead_bytes": overhead,
+        "seconds": seconds,
+    }
+
+
+def gather(collections: list[Collection]) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
+    """All arrays under unique names, and a note per collection that says which are its own."""
+    arrays: dict[str, NDArray[Any]] = {}
+    notes: list[dict[str, Any]] = []
+    for number, collection in enumerate(collections):
+        if any(note["name"] == collection.note["name"] for note in notes):
+            raise UsageError(
+                f"two inputs would both be restored as {collection.note['name']}; compress them apart or rename one"
+            )
+        own = {}
+        for name, array in collection.arrays.items():
+            stored = name if name not in arrays else f"{number}/{name}"
+            arrays[stored], own[stored] = array, name
+        notes.append({**collection.note, "arrays": own})
+    return arrays, notes
+
+
+def model_for(archive: Archive, name: str | None) -> CodingModel | None:
+    """The model that ``archive`` needs: the one named, else the released one with its hash, else None."""
+    if archive.model is None:
+        return None
+    if name is not None:
+        return open_model(name)
+    candidates = sorted(released().items(), key=lambda pair: pair[0] != archive.model["name"])
+    for stem, path in candidates:
+        model = coding_model(load_model(path), stem)
+        if model.sha256 == archive.model["sha256"]:
+            return model
+    raise ModelError(
+        f"{archive.path}: needs the model {archive.model['name']} (sha256 {archive.model['sha256'][:16]}...), "
+        "which is not among the released ones; pass its file with -m"
+    )
+
+
+def decompress(
+    path: Path,
+    folder: Path,
+    model_name: str | None = None,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    lockstep: int | None = None,
+    progress: Progress = lambda n: None,
+) -> dict[str, Any]:
+    """Restore everything in ``folder``; nothing appears there before all of it is checked."""
+    started = time.monotonic()
+    with Archive(path) as archive:
+        notes = archive.note.get("collections")
+        if not isinstance(notes, list):
+            notes = []
+        restore.check_note(notes, [a.name for a in archive.arrays])
+        goals = restore.targets(notes, folder, overwrite)
+        model = model_for(archive, model_name)
+        with restore.staging(folder) as stage:
+            arrays = _read(archive, model, threads, lockstep, progress)
+            staged = [restore.write_collection(note, arrays, stage) for note in notes]
+            for temporary, goal in zip(staged, goals):
+                restore.move_into_place(temporary, goal)
+        return {**_summary(archive), "restored": [str(goal) for goal in goals], "seconds": time.monotonic() - started}
+
+
+def test(
+    path: Path,
+    model_name: str | None = None,
+    *,
+    threads: int | None = None,
+    lockstep: int | None = None,
+    progress: Progress = lambda n: None,
+) -> dict[str, Any]:
+    """Decode and check everything, write nothing."""
+    started = time.monotonic()
+    with Archive(path) as archive:
+        restore.check_note(archive.note.get("collections", []), [a.name for a in archive.arrays])
+        _read(archive, model_for(archive, model_name), threads, lockstep, progress)
+        return {**_summary(archive), "ok": True, "seconds": time.monotonic() - started}
+
+
+def _read(
+    archive: Archive, model: CodingModel | None, threads: int | None, lockstep: int | None, progress: Progress
+) -> dict[str, NDArray[Any]]:
+    if lockstep is None:
+        return archive.read(model, threads=threads, progress=progress)
+    return archive.read(model, threads=threads, lockstep=lockstep, progress=progress)
+
+
+def _summary(archive: Archive) -> dict[str, Any]:
+    return {
+        "archive": str(archive.path),
+        "items": sum(a.rows for a in archive.arrays),
+        "bytes_in": archive.path.stat().st_size,
+        "bytes_out": sum(a.nbytes for a in archive.arrays),
+        "model": archive.model["name"] if archive.model else None,
+    }

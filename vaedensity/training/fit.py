@@ -1,0 +1,239 @@
+"""The one fit loop."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaedensity.errors import Interrupted, UsageError, VaedensityError
+from vaedensity.model.config import VAEConfig
+from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.training.ema import WeightAverage
+from vaedensity.training.objective import negative_elbo
+from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
+from vaedensity.training.state import load_state, restore, save_state, tensors_of
+
+Observer = Callable[[dict[str, Any]], None]
+MAX_SETBACKS = 8
+JUDGED_ITEMS = 2048
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train. Two runs of equal step count, settings, data and machine give equal weights.
+
+    Where the device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it.
+    """
+
+    length: Length
+    batch_size: int = 128
+    schedule: WarmupCosine = field(default_factory=WarmupCosine)
+    kl_warmup: KLWarmup = field(default_factory=KLWarmup)
+    clip_norm: float = 1.0
+    average_decay: float = 0.999
+    seed: int = 0
+    device: str = "cpu"
+    full_precision_tail: float = 0.1
+    validate_every: int = 500
+    save_every_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The averaged weights that did best on validation items, and how they came about."""
+
+    model: HierarchicalVAE
+    steps: int
+    epochs: float
+    seconds: float
+    valid_bits_per_dim: float
+    setbacks: int
+
+
+def fit(
+    train: np.ndarray,
+    valid: np.ndarray,
+    config: VAEConfig,
+    settings: FitSettings,
+    *,
+    state_path: Path | None = None,
+    resume: bool = False,
+    observers: tuple[Observer, ...] = (),
+) -> FitResult:
+    """Fit a hierarchical VAE to integers ``train`` (N,C,H,W) and report its rate on ``valid``.
+
+    With ``state_path`` the run is saved every ``save_every_seconds``, on interruption and at its
+    end; ``resume`` continues it exactly where it stopped. A non-finite loss or gradient steps back
+    to the last good state at half the learning rate.
+    """
+    if len(train) == 0 or len(valid) == 0:
+        raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
+    device = torch.device(settings.device)
+    torch.manual_seed(settings.seed)
+    model = HierarchicalVAE(config).to(device, memory_format=torch.channels_last)
+    average = WeightAverage(model, settings.average_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.schedule.peak, betas=(0.9, 0.99))
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    steps, seconds, setbacks = 0, 0.0, 0
+    best, best_rate = {name: p.cpu() for name, p in average.average.items()}, math.inf
+    if resume:
+        if state_path is None:
+            raise UsageError("resume needs a state_path")
+        tensors, counters = load_state(state_path)
+        if counters["config"] != _jsonable(config.to_json()) or counters["train_items"] != len(train):
+            raise UsageError(f"{state_path}: was made with other data or another preset; fit without --resume")
+        if counters["seed"] != settings.seed or counters["batch_size"] != settings.batch_size:
+            raise UsageError(
+                f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
+            )
+        restore(tensors, model, average, optimizer, generator)
+        steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
+        best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
+        best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
+
+    def snapshot() -> dict[str, Tensor]:
+        return tensors_of(model, average, optimizer, generator)
+
+    def save() -> None:
+        if state_path is not None:
+            counters = {
+                "steps": steps,
+                "seconds": seconds,
+                "setbacks": setbacks,
+                "config": _jsonable(config.to_json()),
+                "train_items": len(train),
+                "seed": settings.seed,
+                "batch_size": settings.batch_size,
+                "best_rate": best_rate if math.isfinite(best_rate) else None,
+            }
+            save_state(state_path, snapshot() | {f"best/{name}": t for name, t in best.items()}, counters)
+
+    def judge() -> float:
+        """The rate of the averaged weights on validation items; keeps them if they are the best."""
+        nonlocal best, best_rate
+        rate = _valid_rate(model, average, valid[:JUDGED_ITEMS], settings)
+        if rate < best_rate:
+            best, best_rate = {name: p.detach().to("cpu", copy=True) for name, p in average.average.items()}, rate
+        return rate
+
+    fast_bf16 = has_fast_bf16(device)
+    good, good_steps = snapshot(), steps
+    last_save = started = time.monotonic()
+    earlier = seconds
+    try:
+        while (progress := settings.length.progress(steps, seconds)) < 1.0:
+            rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
+            noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
+            half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                loss = negative_elbo(model, x, noise, settings.kl_warmup.weight(progress))
+            optimizer.zero_grad(set_to_none=True)
+            loss.value.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            steps += 1
+            seconds = earlier + time.monotonic() - started
+            record: dict[str, Any] = {"step": steps, "seconds": seconds, "progress": progress, "learning_rate": rate}
+            if not math.isfinite(float(loss.value.detach())) or not math.isfinite(float(norm)):
+                setbacks += 1
+                if setbacks > MAX_SETBACKS:
+                    raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
+                restore(good, model, average, optimizer, generator)
+                steps = good_steps
+                record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
+            else:
+                optimizer.step()
+                average.update(model, steps)
+                record |= {
+                    "bits_per_dim": float(loss.rate.detach() + loss.distortion.detach()),
+                    "kl_bits_per_dim": float(loss.rate.detach()),
+                    "gradient_norm": float(norm),
+                }
+            if steps % settings.validate_every == 0 and "event" not in record:
+                record |= {"valid_bits_per_dim": judge()}
+                good, good_steps = snapshot(), steps
+            for observe in observers:
+                observe(record)
+            if time.monotonic() - last_save > settings.save_every_seconds:
+                save()
+                last_save = time.monotonic()
+    except KeyboardInterrupt:
+        save()
+        where = f"state saved to {state_path}, go on with --resume" if state_path else "nothing saved"
+        raise Interrupted(f"interrupted at step {steps}; {where}") from None
+    judge()
+    save()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(best[name])
+    model.eval()
+    epochs = steps * min(settings.batch_size, len(train)) / len(train)
+    return FitResult(model, steps, epochs, seconds, elbo_bits_per_dim(model, valid, seed=settings.seed), setbacks)
+
+
+def batch_at(train: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
+    """Items of the batch after ``step`` batches: epochs are permutations, a function of (seed, epoch)."""
+    batch_size = min(batch_size, len(train))
+    per_epoch = len(train) // batch_size
+    epoch, position = divmod(step, per_epoch)
+    order = _epoch_order(len(train), seed, epoch)
+    return np.ascontiguousarray(train[np.sort(order[position * batch_size : (position + 1) * batch_size])])
+
+
+_orders: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _epoch_order(items: int, seed: int, epoch: int) -> np.ndarray:
+    key = (items, seed, epoch)
+    if key not in _orders:
+        _orders.clear()
+        _orders[key] = np.random.default_rng([seed, epoch]).permutation(items)
+    return _orders[key]
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 autocast is worth while: CUDA, and processors with native bfloat16 products."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
+def elbo_bits_per_dim(model: HierarchicalVAE, items: np.ndarray, *, batch_size: int = 256, seed: int = 0) -> float:
+    """Mean -ELBO in bits per dimension of integers (N,C,H,W), one noise draw per item."""
+    device = model.start.device
+    generator = torch.Generator(device).manual_seed(seed)
+    total = 0.0
+    with torch.no_grad():
+        for part in chunks(items, batch_size):
+            x = torch.from_numpy(np.ascontiguousarray(part)).to(device)
+            noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
+            total += float(negative_elbo(model, x, noise, 1.0).value) * len(x)
+    return total / len(items)
+
+
+def chunks(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
+    averaged = copy.deepcopy(model)
+    average.load_into(averaged)
+    return elbo_bits_per_dim(averaged.eval(), valid, seed=settings.seed)
+
+
+def _jsonable(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: [list(v) if isinstance(v, tuple) else v for v in value] if isinstance(value, tuple) else value
+        for k, value in record.items()
+    }

@@ -1,0 +1,38 @@
+"""Where the numbers of a run go: JSON lines beside the model, TensorBoard where it is installed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class JSONLines:
+    """Appends every ``every``-th record, and all that carry a validation rate or an event."""
+
+    def __init__(self, path: Path, every: int = 20, *, append: bool = False):
+        self.every, self.file = every, open(path, "a" if append else "w", encoding="utf-8")
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        if record["step"] % self.every == 0 or "event" in record or "valid_bits_per_dim" in record:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoard:
+    """Writes scalars for TensorBoard; raises ImportError where it is not installed."""
+
+    def __init__(self, folder: Path, every: int = 20):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.every, self.writer = every, SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        if record["step"] % self.every == 0 or "valid_bits_per_dim" in record:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self.writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.writer.close()  # type: ignore[no-untyped-call]
