@@ -10,7 +10,9 @@ from vaedensity.errors import UsageError, VaedensityError
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where ``path`` exists and must not be replaced."""
+    """Raise UsageError where ``path`` exists and must not be replaced. Devices and pipes never are."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a device or pipe; expected the name of a file to make")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise UsageError(f"{path} exists; choose another name or pass -f to replace it")
 

@@ -46,10 +46,10 @@ class Duration(click.ParamType):
     help="Size of the network.",
 )
 @click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 30m, 2h.")
-@click.option("--epochs", type=float, help="Passes over the data, instead of --budget.")
+@click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1, 65536), default=128, show_default=True)
 @click.option(
     "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Peak learning rate."

@@ -20,23 +20,28 @@ def describe_archive(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     record = directory.record
     try:
-        arrays = [{key: entry[key] for key in ("name", "dtype", "shape")} for entry in record["arrays"]]
-        restored = [
-            {"kind": n["kind"], "name": n["name"], "files": n.get("files")} for n in record["note"]["collections"]
+        arrays = [
+            {"name": str(a["name"]), "dtype": str(a["dtype"]), "shape": [int(n) for n in a["shape"]]}
+            for a in record["arrays"]
         ]
+        restored = [
+            {"kind": str(n["kind"]), "name": str(n["name"]), "files": [*map(str, n["files"])] if "files" in n else None}
+            for n in record["note"]["collections"]
+        ]
+        model = record.get("model")
         return {
             "archive": str(path),
             "bytes": path.stat().st_size,
             "arrays": arrays,
             "restores": restored,
-            "model": record.get("model"),
+            "model": None if model is None else {key: str(model[key]) for key in ("sha256", "name")},
             "blocks": len(directory.blocks),
             "model_blocks": sum(b.coder == MODEL_CODER for b in directory.blocks),
             "items": sum(b.items for b in directory.blocks),
             "sha256": record["sha256"],
             "written_by": record["by"],
         }
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
 
 
@@ -79,10 +84,13 @@ def info_command(target: str, as_json: bool) -> None:
         r = describe_archive(path)
         answer({"type": "archive", **r}, as_json, archive_lines(r, files=False))
         return
+    from vaedensity.errors import ModelError
     from vaedensity.model.released import record_of, resolve
 
     path = resolve(target)
     record = record_of(path)
+    if not all(isinstance(record.get(part), dict) for part in ("config", "card")):
+        raise ModelError(f"{path}: not a vaedensity model (no card or configuration); fit again")
     r = {
         "type": "model",
         "model": str(path),
@@ -91,7 +99,7 @@ def info_command(target: str, as_json: bool) -> None:
     }
     lines = [f"{path}: {mib(r['bytes'])}"]
     for part in ("card", "config"):
-        lines += [f"  {key}: {value}" for key, value in (record.get(part) or {}).items()]
+        lines += [f"  {key}: {value}" for key, value in record[part].items()]
     answer(r, as_json, lines)
 
 

@@ -31,13 +31,17 @@ class Codec(ABC):
 
 
 class Table(Protocol):
-    """A batch (B,n) of probability tables over 0..size-1."""
+    """A batch (B,n) of probability tables over 0..size-1; ``count`` is n."""
 
     size: int
+    count: int
 
     def cumulative(self, boundary: Tensor) -> Tensor:
         """Mass below integer ``boundary``, (k,) shared or (B,n,k) int64 in 0..size: float64 whole
         numbers (B,n,k), not decreasing, 0 at 0 and 2^24 at size."""
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        """``cumulative`` at first + stride * j, j = 0..16, for ``first`` int64 (B,n): (B,n,17)."""
 
 
 class TableCodec(Codec):
@@ -65,18 +69,25 @@ class TableCodec(Codec):
     def pop(self, stacks: Stacks) -> Ints:
         if self.size <= ONE_DIGIT:
             return stacks.pop_rows(as_ints(self._boundaries(torch.arange(self.size + 1))))
-        ends = (torch.arange(-(-self.size // RADIX) + 1) * RADIX).clamp(max=self.size)
-        high = torch.from_numpy(stacks.pop_rows(as_ints(self._boundaries(ends))))
-        digits = torch.arange(RADIX + 1)
-        c = self._boundaries((high[..., None] * RADIX + digits).clamp(max=self.size))
+        digits, count = torch.arange(RADIX + 1), -(-self.size // RADIX) + 1
+        ends = (digits[:count] * RADIX).clamp(max=self.size)
+        rows = self._floored(
+            self.table.grid(torch.zeros(len(stacks), self.table.count, dtype=torch.int64), RADIX)[..., :count], ends
+        )
+        high = torch.from_numpy(stacks.pop_rows(as_ints(rows)))
+        ends = (high[..., None] * RADIX + digits).clamp(max=self.size)
+        c = self._floored(self.table.grid(high * RADIX, 1), ends)
         begin = c[..., :1]
         low = stacks.pop_rows(as_ints(within(c - begin, c[..., -1:] - begin, digits)))
         return high.numpy() * RADIX + low
 
     def _boundaries(self, boundary: Tensor) -> Tensor:
+        return self._floored(self.table.cumulative(boundary), boundary)
+
+    def _floored(self, mass: Tensor, boundary: Tensor) -> Tensor:
         """Cumulative counts in which every symbol has at least FLOOR."""
         room = TOTAL - FLOOR * self.size
-        return torch.floor(self.table.cumulative(boundary) * (room / TOTAL)) + FLOOR * boundary
+        return torch.floor(mass * (room / TOTAL)) + FLOOR * boundary
 
 
 def within(offset: Tensor, width: Tensor, digit: Tensor) -> Tensor:

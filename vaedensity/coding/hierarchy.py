@@ -133,7 +133,7 @@ class PixelCodec(Codec):
         flat = [torch.from_numpy(s) for s in self.codec.pop(stacks)]
         shapes = [p.shape[1:] for p in self.network.split_phases(self._blank())]
         parts = [
-            torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(-1, *shape).to(torch.uint8)
+            torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(len(stacks), *shape).to(torch.uint8)
             for i, shape in enumerate(shapes)
         ]
         return self.network.join_phases(parts)

@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from vaedensity.coding.tables import GAUSSIAN_REACH, GAUSSIAN_SCALES, TOTAL, gaussian_table
+from vaedensity.coding.windows import COUNT, windows
 
 HALF = 128
 STEPS = 4  # steps of the table per lattice point
@@ -21,6 +23,7 @@ class LatticeGaussian:
 
     def __init__(self, mean: Tensor, scale: Tensor):
         self.mean = mean.long().clamp(-MEAN_LIMIT - 1, MEAN_LIMIT - STEPS + 1)
+        self.count = mean.shape[1]
         row = (scale.long() - LOWEST_SCALE).clamp(0, GAUSSIAN_SCALES - 1)
         self.base = row * (2 * GAUSSIAN_REACH + 1) + GAUSSIAN_REACH
         self.table = torch.from_numpy(gaussian_table().ravel().copy())
@@ -35,6 +38,13 @@ class LatticeGaussian:
         mass = torch.where(boundary <= 0, 0.0, mass)
         return torch.where(boundary >= self.size, float(TOTAL), mass)
 
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        places = self.base + (first - HALF) * STEPS - STEPS // 2 - self.mean
+        mass = embedding(places, windows("gaussian", stride * STEPS))
+        boundary = first[..., None] + stride * torch.arange(COUNT)
+        mass = torch.where(boundary <= 0, 0.0, mass)
+        return torch.where(boundary >= self.size, float(TOTAL), mass)
+
 
 class CoarseGaussian:
     """A :class:`LatticeGaussian` whose mass sits on every ``step``-th symbol, counted from its mean.
@@ -46,7 +56,7 @@ class CoarseGaussian:
     size = LatticeGaussian.size
 
     def __init__(self, fine: LatticeGaussian, step: Tensor):
-        self.fine, self.step, self.origin = fine, step, fine.nearest()
+        self.fine, self.step, self.origin, self.count = fine, step, fine.nearest(), fine.count
 
     def nearest(self, symbol: Tensor) -> Tensor:
         """The representative (B,n) whose cell holds ``symbol``, moved inside the alphabet."""
@@ -62,3 +72,6 @@ class CoarseGaussian:
         snapped = origin - step // 2 + step * cell
         snapped = torch.where(boundary <= 0, 0, torch.where(boundary >= self.size, self.size, snapped))
         return self.fine.cumulative(snapped.clamp(0, self.size))
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        return self.cumulative(first[..., None] + stride * torch.arange(COUNT))

@@ -1,7 +1,13 @@
 """Probability tables of pixels: the integer twins of ``model/likelihood.py``."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from vaedensity.coding.codec import Table
 from vaedensity.coding.tables import (
@@ -13,11 +19,17 @@ from vaedensity.coding.tables import (
     logistic_table,
     weight_table,
 )
+from vaedensity.coding.windows import COUNT, windows
 
 MEAN_LIMIT = 2040  # steps; keeps every lookup inside the table
 START_SCALE = 56  # the network's zero, seven octaves above the table's first row
 COLOR_LIMIT = 4096
 COLOR_SHIFT = 6
+
+
+@lru_cache(maxsize=8)
+def _constant(table: Callable[[], NDArray[np.int32]]) -> Tensor:
+    return torch.from_numpy(table().ravel().copy())
 
 
 class MixtureTable:
@@ -30,28 +42,36 @@ class MixtureTable:
     """
 
     def __init__(self, parameters: Tensor, levels: int, components: int, mean_offset: Tensor | None = None):
-        self.size = levels
+        self.size, self.count = levels, parameters.shape[2]
         bits = (levels - 1).bit_length()
         self.steps = 2 ** (11 - bits)
-        logits, means, scales = parameters.long().split(components, 1)[:3]
-        rank = (logits.amax(1, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
-        self.weights = torch.from_numpy(weight_table()[0].copy()).take(rank).double().unbind(1)
-        self.total = sum(self.weights)
+        logits, means, scales = (p.transpose(1, 2) for p in parameters.long().split(components, 1)[:3])  # (B,n,K)
+        rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
+        self.weights = _constant(weight_table).take(rank).double()
+        self.total = self.weights.sum(2, keepdim=True)
         if mean_offset is not None:
-            means = means + mean_offset
+            means = means + mean_offset.transpose(1, 2)
         means = means.clamp(-MEAN_LIMIT, MEAN_LIMIT)
         row = (scales + START_SCALE).clamp(0, LOGISTIC_SCALES - 1)
         origin = (levels // 2) * self.steps + self.steps // 2
-        self.bases = (row * (2 * LOGISTIC_REACH + 1) + LOGISTIC_REACH - origin - means).unbind(1)
-        self.table = torch.from_numpy(logistic_table().ravel().copy())
+        self.bases = row * (2 * LOGISTIC_REACH + 1) + LOGISTIC_REACH - origin - means
 
     def cumulative(self, boundary: Tensor) -> Tensor:
-        steps = boundary * self.steps
+        places, table = boundary * self.steps, _constant(logistic_table)
         mass: Tensor | float = 0.0
-        for weight, base in zip(self.weights, self.bases):
-            mass = mass + weight[..., None] * self.table.take(base[..., None] + steps)
-        assert isinstance(mass, Tensor) and isinstance(self.total, Tensor)
-        mass = torch.floor(mass / self.total[..., None])
+        for weight, base in zip(self.weights.unbind(2), self.bases.unbind(2)):
+            mass = mass + weight[..., None] * table.take(base[..., None] + places)
+        assert isinstance(mass, Tensor)
+        return self._normalized(mass, boundary)
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        rows = windows("logistic", stride * self.steps)
+        places = (self.bases + first[..., None] * self.steps).flatten(0, 1)
+        mass = embedding_bag(places, rows, per_sample_weights=self.weights.flatten(0, 1), mode="sum")
+        return self._normalized(mass.view(*first.shape, COUNT), first[..., None] + stride * torch.arange(COUNT))
+
+    def _normalized(self, mass: Tensor, boundary: Tensor) -> Tensor:
+        mass = torch.floor(mass / self.total)
         mass = torch.where(boundary <= 0, 0.0, mass)
         return torch.where(boundary >= self.size, float(TOTAL), mass)
 
@@ -62,12 +82,16 @@ class BernoulliTable:
     size = 2
 
     def __init__(self, parameters: Tensor):
+        self.count = parameters.shape[2]
         rank = parameters[:, 0].long().clamp(1 - WEIGHT_STEPS, WEIGHT_STEPS - 1) + WEIGHT_STEPS - 1
-        self.first = torch.from_numpy(log_odds_table()[0].copy()).take(rank).double()
+        self.first = _constant(log_odds_table).take(rank).double()
 
     def cumulative(self, boundary: Tensor) -> Tensor:
         mass = torch.where(boundary <= 0, 0.0, self.first[..., None])
         return torch.where(boundary >= 2, float(TOTAL), mass)
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        return self.cumulative(first[..., None] + stride * torch.arange(COUNT))
 
 
 def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: int, components: int) -> Table:
@@ -81,6 +105,6 @@ def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: i
         steps = 2 ** (11 - (levels - 1).bit_length())
         for coefficient, values in zip(coefficients, known):
             moved = coefficient.clamp(-COLOR_LIMIT, COLOR_LIMIT) * ((values - levels // 2) * steps)[:, None]
-            term = torch.div(moved, 1 << COLOR_SHIFT, rounding_mode="floor")
+            term = torch.div(moved + (1 << COLOR_SHIFT - 1), 1 << COLOR_SHIFT, rounding_mode="floor")
             offset = term if offset is None else offset + term
     return MixtureTable(here, levels, components, offset)

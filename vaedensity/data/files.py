@@ -1,6 +1,10 @@
 """Arrays in .npy and .npz files, in and out, never unpickled."""
 
+import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +14,22 @@ from numpy.typing import NDArray
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.errors import UsageError
 
-BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, SyntaxError)
+# What numpy and zipfile raise on files that are cut off, altered, encrypted or something else.
+BROKEN = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    OSError,
+    EOFError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_npy(path: Path) -> Collection:
@@ -27,9 +46,10 @@ def load_npy(path: Path) -> Collection:
 def load_npz(path: Path, member: str | None) -> Collection:
     """All arrays of an .npz file, or the one named ``member``."""
     try:
-        with np.load(path, allow_pickle=False) as f:
-            if not isinstance(f, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        f = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(f, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array; name it .npy")
+        with f:
             if member is not None and member not in f.files:
                 raise UsageError(f"{path}: no array {member!r}; it holds {', '.join(f.files)}")
             arrays = {name: f[name] for name in f.files if member in (None, name)}
@@ -37,8 +57,11 @@ def load_npz(path: Path, member: str | None) -> Collection:
         raise UsageError(f"{path}: not a readable .npz file ({_reason(error)}); write it with numpy.savez") from error
     if not arrays:
         raise UsageError(f"{path}: holds no array")
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise UsageError(f"{path}: {name} is no array; expected arrays only, as numpy.savez writes them")
     if member is not None:
-        return Collection(f"{path}:{member}", arrays, {"kind": "npy", "name": f"{path.stem}-{member}.npy"})
+        return Collection(f"{path}:{member}", arrays, {"kind": "npy", "name": f"{path.stem}-{_plain(member)}.npy"})
     return Collection(str(path), arrays, {"kind": "npz", "name": path.name})
 
 
@@ -60,6 +83,11 @@ def save_npz(f: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
             with z.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _plain(member: str) -> str:
+    """An array's name as part of a file's name."""
+    return re.sub(r"[/\\:\0]", "-", member)
 
 
 def _reason(error: BaseException) -> str:

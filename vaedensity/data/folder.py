@@ -1,5 +1,7 @@
 """Folders of equally sized images, in and out, pixel for pixel."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +23,22 @@ WRITERS: dict[str, dict[str, Any]] = {
     ".webp": {"format": "WEBP", "lossless": True, "exact": True},
 }
 MODES = ("L", "RGB", "1")
+# What Pillow raises on files that are cut off, altered or something else.
+BROKEN = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+)
 
 
 def load_folder(path: Path) -> Collection:
@@ -60,11 +78,14 @@ def _open(path: Path) -> tuple[NDArray[np.uint8], str]:
             if getattr(image, "n_frames", 1) != 1:
                 raise UsageError(f"{path}: holds {image.n_frames} frames; expected single images")
             mode = image.mode
+            if path.suffix.lower() == ".webp" and mode != "RGB":
+                raise UsageError(f"{path}: has mode {mode}, which .webp cannot hold; name it .png")
             if mode not in MODES or "transparency" in image.info:
                 raise UsageError(f"{path}: has mode {mode}; expected grey (L, 1) or RGB; convert it first")
             return np.asarray(image).astype(np.uint8), mode
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+    except BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path}: not a readable image ({reason}); replace it or take it out") from error
 
 
 def save_image(f: BinaryIO, pixels: NDArray[np.uint8], mode: str, suffix: str) -> None:

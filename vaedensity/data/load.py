@@ -16,6 +16,8 @@ def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
 
     What exists on disk comes before a name. Raises UsageError.
     """
+    if not spec:
+        raise UsageError("an empty name is no data; expected a data set, .npy, .npz or a folder of images")
     path = Path(spec)
     if path.is_dir():
         from vaedensity.data.folder import load_folder

@@ -67,7 +67,9 @@ def _load_torchvision(spec: str, kind: str, split: dict[str, Any], options: Load
 
     try:
         data = getattr(torchvision.datasets, kind)(options.data_root, download=options.download, **split)
-    except (RuntimeError, OSError) as error:
+    except ImportError as error:
+        raise VaedensityError(f"{spec}: torchvision cannot read it ({error}); install what is missing") from error
+    except (RuntimeError, OSError, ValueError, AssertionError, EOFError, KeyError, IndexError, TypeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if options.download:
             raise VaedensityError(

@@ -1,8 +1,10 @@
 """From decoded arrays and a note back to files, under names that stay inside the target folder."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,21 +16,28 @@ from vaedensity.data.files import save_npz
 from vaedensity.errors import DamagedArchive, VaedensityError
 
 
-def safe_name(name: str) -> PurePosixPath:
-    """``name`` as a relative path that cannot leave its folder. Raises DamagedArchive."""
+def is_safe(name: str) -> bool:
+    """Whether ``name`` is a relative path that cannot leave its folder, on any system."""
     path = PurePosixPath(name)
-    if (
-        not name
-        or "\0" in name
-        or "\\" in name
-        or path.is_absolute()
-        or not path.parts
-        or any(p in ("..", ".") or ":" in p for p in path.parts)
-    ):
+    return (
+        not any(c in name for c in "\0\\:") and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
+    )
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
+    if not is_safe(name):
         raise DamagedArchive(
             f"the archive holds the name {name!r}, which would leave the target folder; nothing was restored"
         )
-    return path
+    return PurePosixPath(name)
+
+
+def require_apart(names: list[str]) -> None:
+    """Raise ValueError where two names are one file, or one would lie inside the other."""
+    paths = {safe_name(name) for name in names}
+    if len(paths) != len(names) or any(parent in paths for path in paths for parent in path.parents):
+        raise ValueError("two names are in each other's way")
 
 
 def check_note(notes: list[Any], arrays: list[str]) -> None:
@@ -36,14 +45,16 @@ def check_note(notes: list[Any], arrays: list[str]) -> None:
     try:
         named = [name for note in notes for name in note["arrays"]]
         for note in notes:
-            safe_name(note["name"])
             if note["kind"] not in ("npy", "npz", "folder") or (note["kind"] == "folder") != ("files" in note):
                 raise ValueError(f"kind {note['kind']!r} is not known")
             if note["kind"] != "npz" and len(note["arrays"]) != 1:
                 raise ValueError("one array expected")
-            for file in note.get("files", []):
-                safe_name(file)
-        if sorted(named) != sorted(arrays) or len({note["name"] for note in notes}) != len(notes):
+            own = list(note["arrays"].values())
+            if len(set(own)) != len(own) or b"\0" in b"".join(name.encode() for name in own):
+                raise ValueError("names of arrays are not as they should be")
+            require_apart(note.get("files", []))
+        require_apart([note["name"] for note in notes])
+        if sorted(named) != sorted(arrays):
             raise ValueError("the arrays are not those that are described")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedArchive(f"the archive's note on how to restore it makes no sense ({error})") from error
@@ -51,18 +62,23 @@ def check_note(notes: list[Any], arrays: list[str]) -> None:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder`` that is gone afterwards."""
+    """A hidden folder inside ``folder``, of this call alone, that is gone afterwards; so are the folders
+    made on the way to it that then hold nothing."""
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    stage = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = folder / ".vaedensity.partial"
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir()
-    except OSError as error:
-        raise VaedensityError(f"cannot write to {folder}: {error.strerror or error}") from error
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(prefix=".vaedensity.", suffix=".partial", dir=folder))
+        except OSError as error:
+            raise VaedensityError(f"cannot write to {folder}: {error.strerror or error}") from error
         yield stage
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # not empty: what was restored
+            for path in made:
+                path.rmdir()
 
 
 def targets(notes: list[Any], folder: Path, overwrite: bool) -> list[Path]:
@@ -96,10 +112,15 @@ def move_into_place(staged: Path, target: Path) -> None:
     """Rename what is finished onto its place, the old one (if any) away first."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir() and not target.is_symlink():
-            old = staged.with_name(staged.name + ".old")
+        old = staged.with_name(staged.name + ".old")
+        if os.path.lexists(target):
             target.rename(old)
-        staged.rename(target) if staged.is_dir() else staged.replace(target)
+        try:
+            staged.rename(target)
+        except OSError:
+            if os.path.lexists(old):
+                old.rename(target)
+            raise
     except OSError as error:
         raise VaedensityError(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -108,11 +129,21 @@ def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -
     from vaedensity.data.folder import MODES, WRITERS, save_image
 
     files, mode = note["files"], note.get("mode")
-    if len(files) != len(images) or mode not in MODES or any(Path(f).suffix.lower() not in WRITERS for f in files):
+    if (
+        images.dtype != np.uint8
+        or images.shape[3:] != ((3,) if mode == "RGB" else ())
+        or 0 in images.shape
+        or len(files) != len(images)
+        or mode not in MODES
+        or any(Path(f).suffix.lower() not in WRITERS for f in files)
+    ):
         raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
     path.mkdir(parents=True)
     for name, pixels in zip(files, images):
         file = path / safe_name(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "xb") as f:
-            save_image(f, np.ascontiguousarray(pixels), mode, file.suffix)
+            try:
+                save_image(f, np.ascontiguousarray(pixels), mode, file.suffix)
+            except (ValueError, TypeError, KeyError, SystemError) as error:
+                raise DamagedArchive(f"the archive's image {name} cannot be written ({error})") from error

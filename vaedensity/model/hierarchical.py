@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.gaussian import Gaussian
 from vaedensity.model.latent_model import LatentModel, LogWeight
-from vaedensity.model.lattice_conv import Grid, IntegerKernel, LatticeConv
+from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv
 from vaedensity.model.likelihood import likelihood_for
 
 LATENT_UNIT = 4  # latents live on the lattice k / 4 ...
@@ -258,6 +258,12 @@ class HierarchicalVAE(LatentModel):
             layer.load_integers(kernels[name], name)
         if start.shape != self.start.shape or int(start.abs().max()) >= 2**20:
             raise ValueError("integer network: the start map does not fit")
+        # Every stream is a sum of outputs of different layers: their bounds together stay exact too.
+        largest = sum(
+            float((k.worst_sum(layers[n].grid) * torch.exp2(-k.shift.double())).max()) for n, k in kernels.items()
+        )
+        if not largest + float(start.abs().max()) < EXACT_LIMIT:
+            raise ValueError(f"integer network: a stream can reach {largest:.0f}, the exact limit is 2^24")
         with torch.no_grad():
             self.start.copy_(start.float())
         self.start.requires_grad_(False)

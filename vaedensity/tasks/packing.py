@@ -119,8 +119,21 @@ def gather(collections: list[Collection]) -> tuple[dict[str, NDArray[Any]], list
             )
         own = {}
         for name, array in collection.arrays.items():
-            stored = name if name not in arrays else f"{number}/{name}"
+            if np.dtype(array.dtype.str) != array.dtype:
+                raise UsageError(
+                    f"{collection.source}: array {name} has dtype {array.dtype}, expected plain numbers, "
+                    "texts or times; store its parts as arrays of their own"
+                )
+            stored = name
+            while stored in arrays:
+                stored = f"{number}/{stored}"
             arrays[stored], own[stored] = array, name
+        for name in (collection.note["name"], *collection.note.get("files", ())):
+            if not restore.is_safe(name):
+                raise UsageError(
+                    f"{collection.source}: the name {name!r} could not be restored everywhere; "
+                    "rename it to one without backslash and colon"
+                )
         notes.append({**collection.note, "arrays": own})
     return arrays, notes
 

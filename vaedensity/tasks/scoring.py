@@ -110,6 +110,8 @@ def check_rows_path(path: Path, *, overwrite: bool) -> None:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise UsageError(f"{path}: expected a name ending in .csv or .jsonl")
     refuse_existing(path, overwrite)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such folder; make it first")
 
 
 def _size(shape: tuple[int, ...]) -> str:

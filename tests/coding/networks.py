@@ -1,0 +1,51 @@
+"""Small networks with random weights, lowered, for tests of the coder."""
+
+import torch
+
+from vaedensity.coding.chains import ChainCodecs
+from vaedensity.coding.lowering import IntegerNetwork, lower
+from vaedensity.model.config import VAEConfig
+from vaedensity.model.hierarchical import HierarchicalVAE
+
+SHAPES = {
+    "grey": dict(height=8, width=8, channels=1, levels=256),
+    "rgb": dict(height=8, width=12, channels=3, levels=256),
+    "odd": dict(height=7, width=5, channels=1, levels=17),
+    "line": dict(height=1, width=9, channels=1, levels=33),
+    "binary": dict(height=6, width=6, channels=1, levels=2),
+    "hundred": dict(height=5, width=6, channels=3, levels=100),
+}
+
+
+def config(kind: str, **changes: object) -> VAEConfig:
+    sizes = dict(latents=((4, 3), (2, 2)), widths=(12, 8), blocks=1, phase_blocks=1, components=3)
+    return VAEConfig(**(SHAPES[kind] | sizes | changes))  # type: ignore[arg-type]
+
+
+def random_items(c: VAEConfig, count: int, seed: int = 0) -> torch.Tensor:
+    """Items with structure: smooth ramps with noise, over the whole range of levels."""
+    g = torch.Generator().manual_seed(seed)
+    base = torch.rand(count, c.channels, 1, 1, generator=g) * c.levels
+    ramp = torch.linspace(0, 1, c.height)[:, None] * torch.linspace(0, c.levels, c.width)
+    noise = torch.randn(count, *c.item_shape, generator=g) * c.levels / 8
+    return (base + ramp + noise).clamp(0, c.levels - 1).to(torch.uint8)
+
+
+def random_model(kind: str, seed: int = 0, spread: float = 1.0, **changes: object) -> HierarchicalVAE:
+    torch.manual_seed(seed)
+    model = HierarchicalVAE(config(kind, **changes))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "head" in name:
+                p.add_(torch.randn_like(p) * 0.3 * spread)
+        model.start.add_(torch.randn_like(model.start) * spread)
+    return model.eval()
+
+
+def random_network(kind: str, seed: int = 0) -> IntegerNetwork:
+    model = random_model(kind, seed)
+    return lower(model, random_items(model.config, 16, seed))
+
+
+def codecs(integers: IntegerNetwork) -> ChainCodecs:
+    return ChainCodecs(integers.bits_back(), integers.direct())

@@ -1,0 +1,151 @@
+"""Archives: round trips, damage, never growing, goldens."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaedensity.coding.archive import write_archive
+from vaedensity.coding.lowering import CodingModel, coding_model
+from vaedensity.coding.reader import Archive
+from vaedensity.data.named import load_digits
+from vaedensity.errors import DamagedArchive, ModelError, UsageError
+from vaedensity.model.checkpoint import load_model
+from vaedensity.tasks.packing import open_model
+
+DIGITS = load_digits()[1500:]
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def model() -> CodingModel:
+    return open_model("digits")
+
+
+def pack(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None) -> Path:
+    with open(path, "wb") as f:
+        write_archive(f, arrays, {"collections": []}, model)
+    return path
+
+
+def unpack(path: Path, model: CodingModel | None) -> dict[str, np.ndarray]:
+    with Archive(path) as archive:
+        return archive.read(model)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40, 297])
+def test_digits_round_trip(tmp_path: Path, model: CodingModel, count: int) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:count]}, model)
+    assert same(unpack(path, model)["x"], DIGITS[:count])
+
+
+def test_many_arrays_and_types(tmp_path: Path, model: CodingModel) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": DIGITS[:20],
+        "nhwc": DIGITS[:5, :, :, None],
+        "nchw": DIGITS[:5, None],
+        "labels": rng.integers(0, 10, 20),
+        "floats": rng.normal(size=(3, 4)).astype(">f4"),
+        "scalar": np.array(7, np.int16),
+        "empty": np.zeros((0, 8, 8), np.uint8),
+        "hollow": np.zeros((5, 0), np.float64),
+        "names": np.array(["a", "bcd"]),
+        "fortran": np.asfortranarray(rng.integers(0, 255, (6, 7)).astype(np.uint8)),
+        "dates": np.array(["2026-01-02"], "M8[D]"),
+    }
+    back = unpack(pack(tmp_path / "a.vdz", arrays, model), model)
+    assert list(back) == list(arrays)
+    assert all(same(back[name], a) for name, a in arrays.items())
+
+
+def test_items_outside_the_model_fall_back(tmp_path: Path, model: CodingModel) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (100, 8, 8), np.uint8)
+    for x in (noise, np.full((100, 8, 8), 200, np.uint8), np.random.default_rng(2).integers(0, 17, (64, 8, 8), np.uint8)):
+        path = pack(tmp_path / "a.vdz", {"x": x}, model)
+        assert same(unpack(path, model)["x"], x)
+        assert path.stat().st_size <= 1.001 * x.nbytes + 1024
+
+
+def test_noise_never_grows(tmp_path: Path) -> None:
+    for size in (0, 1, 1000, 3_000_000):
+        x = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+        path = pack(tmp_path / f"{size}.vdz", {"x": x}, None)
+        assert path.stat().st_size <= 1.001 * size + 1024
+        assert same(unpack(path, None)["x"], x)
+
+
+def test_objects_are_never_stored() -> None:
+    with pytest.raises(UsageError, match="Python objects"):
+        write_archive(io.BytesIO(), {"x": np.array([{}], object)}, {}, None)
+
+
+def test_every_truncation_and_every_flip_is_refused(tmp_path: Path, model: CodingModel) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:12], "y": np.arange(12)}, model)
+    whole = path.read_bytes()
+    refused = 0
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedArchive):
+            unpack(path, model)
+        refused += 1
+    for at in range(len(whole)):
+        for mask in (0x01, 0x10, 0x80, 0xFF):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
+            with pytest.raises(DamagedArchive):
+                unpack(path, model)
+            refused += 1
+    assert refused == 5 * len(whole)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(DamagedArchive):
+        unpack(path, model)
+
+
+def test_the_right_model_is_asked_for(tmp_path: Path, model: CodingModel) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:5]}, model)
+    with pytest.raises(ModelError, match="needs the model digits"):
+        unpack(path, None)
+    other = CodingModel(model.integers, "0" * 64, "other", model.values, model.bits_per_dim)
+    with pytest.raises(ModelError, match="made with model digits"):
+        unpack(path, other)
+
+
+def test_threads_and_lockstep_do_not_matter(tmp_path: Path, model: CodingModel) -> None:
+    sizes = set()
+    for threads in (1, 2, 5):
+        with open(tmp_path / "a.vdz", "wb") as f:
+            write_archive(f, {"x": DIGITS}, {"collections": []}, model, threads=threads)
+        sizes.add((tmp_path / "a.vdz").read_bytes())
+    assert len(sizes) == 1
+    for lockstep in (1, 3, 100):
+        with Archive(tmp_path / "a.vdz") as archive:
+            assert same(archive.read(model, lockstep=lockstep, threads=2)["x"], DIGITS)
+
+
+def test_expectation_and_overhead_add_up(tmp_path: Path, model: CodingModel) -> None:
+    with open(tmp_path / "a.vdz", "wb") as f:
+        tally = write_archive(f, {"x": DIGITS}, {"collections": []}, model)
+        size = f.tell()
+    initial = (tally.model_bits - tally.model_bits_expected) / 8
+    ends = tally.model_payload_bytes - tally.model_bits / 8
+    total = tally.model_bits_expected / 8 + initial + ends + tally.overhead["header"] + tally.overhead["index"]
+    assert abs(total - size) < 1
+    assert 0 <= ends < 40 and 0 <= initial < 100
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.vdz")), ids=lambda p: p.stem)
+def test_goldens_decode_for_ever(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npz"), allow_pickle=False)
+    file = load_model(path.with_suffix(".safetensors"))
+    back = unpack(path, coding_model(file, path.stem))
+    assert sorted(back) == sorted(expected.files)
+    assert all(same(back[name], expected[name]) for name in expected.files)
+
+
+def test_there_are_goldens() -> None:
+    assert len(list(GOLDEN.glob("*.vdz"))) >= 1

@@ -1,0 +1,113 @@
+"""The integer network against int64 arithmetic, and the proof that guards it."""
+
+import pytest
+import torch
+from networks import SHAPES, random_items, random_model, random_network
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaedensity.coding.lowering import build, coded_bits, lower
+from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv, largest_exact_kernel
+from vaedensity.training.fit import elbo_bits_per_dim
+
+
+def oracle_conv(kernel: IntegerKernel, x: Tensor, stride: int) -> Tensor:
+    """Convolution in int64 by patches, rounded half to even at the layer's shift."""
+    size = kernel.weight.shape[-1]
+    patches = F.unfold(x.double(), size, padding=size // 2, stride=stride).long()
+    sums = torch.einsum("oi,bip->bop", kernel.weight.long().flatten(1), patches) + kernel.bias.long()[:, None]
+    shift = kernel.shift.long()[:, None]
+    scaled = torch.where(shift < 0, sums << (-shift).clamp(min=0), sums)
+    unit = torch.ones_like(scaled) << shift.clamp(min=0)
+    below = torch.div(scaled, unit, rounding_mode="floor")
+    twice = 2 * (scaled - below * unit)
+    up = (twice > unit) | ((twice == unit) & (below % 2 == 1))
+    rows = (x.shape[2] - 1) // stride + 1
+    return (below + up).view(x.shape[0], -1, rows, (x.shape[3] - 1) // stride + 1).float()
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_network_equals_int64_oracle(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    integers = random_network(kind)
+    items = random_items(integers.config, 5, seed=3)
+    kernels = {id(layer): integers.kernels[name] for name, layer in integers.network.lattice_convs().items()}
+
+    def outputs() -> list[Tensor]:
+        network = integers.network
+        features, h, found = network.encode(items), network.top(5), []
+        for level in range(len(network.latent_shapes)):
+            prior = network.prior(level, h)
+            posterior = network.posterior(level, h, features[level], prior)
+            z = (posterior.mean / 4).round().clamp(-128, 127)
+            h = network.absorb_latent(level, h, z)
+            found += [*prior, *posterior, h]
+        found += [parameters for parameters, _ in network.walk_phases(items, h)]
+        return [*features, *found]
+
+    with torch.no_grad():
+        fast = outputs()
+        monkeypatch.setattr(LatticeConv, "forward", lambda self, x: oracle_conv(kernels[id(self)], x, self.stride))
+        exact = outputs()
+    assert len(fast) == len(exact) > 10
+    for a, b in zip(fast, exact):
+        assert torch.equal(a, b) and bool((a == a.round()).all())
+
+
+@pytest.mark.parametrize("grid", [Grid(128, 0, 1023), Grid(64, -128, 127), Grid(4, -128, 127)])
+def test_sums_at_the_very_edge_are_exact(grid: Grid) -> None:
+    torch.manual_seed(1)
+    kernel = largest_exact_kernel(torch.randn(8, 48, 3, 3).double(), torch.randn(8).double(), grid)
+    kernel.prove(grid, "test")
+    worst = float(kernel.worst_sum(grid).max())
+    assert worst < EXACT_LIMIT
+    assert worst > 0.4 * EXACT_LIMIT  # otherwise a finer power of two would have fitted
+    layer = LatticeConv(48, 8, 3, grid, 128.0)
+    layer.load_integers(kernel, "test")
+    high = kernel.weight[0].float().sign()  # inputs that drive channel 0 to its largest sum
+    x = torch.where(high >= 0, grid.high, grid.low).float()[None]
+    for batch in (1, 7):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            many = x.expand(batch, -1, -1, -1).contiguous(memory_format=layout)
+            with torch.no_grad():
+                assert torch.equal(layer(many), oracle_conv(kernel, many, 1))
+
+
+def test_kernels_beyond_the_bound_are_refused() -> None:
+    grid = Grid(128, 0, 1023)
+    weight = torch.full((1, 64, 3, 3), 100, dtype=torch.int16)
+    kernel = IntegerKernel(weight, torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int8))
+    with pytest.raises(ValueError, match="exact limit"):
+        LatticeConv(64, 1, 3, grid, 128.0).load_integers(kernel, "layer")
+    with pytest.raises(ValueError, match="too large"):
+        largest_exact_kernel(torch.full((1, 4, 3, 3), 1e9), torch.zeros(1), grid)
+
+
+def test_streams_beyond_the_bound_are_refused() -> None:
+    integers = random_network("grey")
+    kernels = dict(integers.kernels)
+    for name, kernel in kernels.items():
+        kernels[name] = IntegerKernel(kernel.weight, kernel.bias, torch.full_like(kernel.shift, -4))
+    with pytest.raises(ValueError, match="a stream can reach"):
+        build(integers.config, kernels, integers.start, integers.direct_steps)
+
+
+def test_wrong_layers_shapes_and_steps_are_refused() -> None:
+    integers = random_network("grey")
+    missing = {name: kernel for name, kernel in integers.kernels.items() if name != "stem"}
+    with pytest.raises(ValueError, match="stem"):
+        build(integers.config, missing, integers.start, integers.direct_steps)
+    with pytest.raises(ValueError, match="start"):
+        build(integers.config, dict(integers.kernels), integers.start[:, :1], integers.direct_steps)
+    for steps in ([[1, 1, 1]], [[1, 1, 3], [1, 1]], [[0, 1, 1], [1, 1]]):
+        with pytest.raises(ValueError, match="direct steps"):
+            build(integers.config, dict(integers.kernels), integers.start, steps)
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgb", "odd", "binary"])
+def test_integer_rate_is_near_the_float_rate(kind: str) -> None:
+    model = random_model(kind, seed=2, spread=0.3)
+    items = random_items(model.config, 200, seed=5)
+    integers = lower(model, items[:32])
+    real = elbo_bits_per_dim(model, items.numpy())
+    coded = coded_bits(integers, items) / model.config.dims
+    assert abs(coded / real - 1) < 0.03

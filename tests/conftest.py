@@ -1,0 +1,162 @@
+"""What the tests share: a small model of the digits, a way to run commands, a way to watch a folder."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from vaedensity.cli.main import main
+from vaedensity.coding import classical
+from vaedensity.coding.container import Writer
+from vaedensity.data.named import load_digits
+
+# Enough for the model to beat the classical coders on digits, which commands must tell apart.
+FIT_OPTIONS = ("--preset", "tiny", "--steps", "120", "--rate", "0.02", "--batch-size", "32", "--device", "cpu")
+
+
+def invoke(*arguments: object) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    return load_digits()
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A model file of 8x8 digits and what `fit --json` said of it."""
+    path = tmp_path_factory.mktemp("model") / "digits-test-model.safetensors"
+    result = invoke("fit", "digits:train", "-o", path, *FIT_OPTIONS, "--json")
+    assert result.exit_code == 0, result.output
+    return path, json.loads(result.stdout)
+
+
+@pytest.fixture(scope="session")
+def model(fitted: tuple[Path, dict[str, Any]]) -> Path:
+    return fitted[0]
+
+
+@pytest.fixture(scope="session")
+def other_model(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A valid model of the same shape that is not the same: one integer differs."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(model, "pt") as f:
+        tensors, metadata = {key: f.get_tensor(key) for key in f.keys()}, f.metadata()
+    start = tensors["integer/start"].flatten()
+    start[0] += 1 if start[0] < 0 else -1
+    tensors["integer/start"] = start.view(tensors["integer/start"].shape)
+    path = tmp_path_factory.mktemp("other") / "other.safetensors"
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_archive(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """digits.npy, 120 digits, in an archive that needs the model."""
+    folder = tmp_path_factory.mktemp("archive")
+    np.save(folder / "digits.npy", digits[:120])
+    result = invoke("compress", folder / "digits.npy", "-o", folder / "digits.vdz", "-m", model, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model_items"] == 120
+    return folder / "digits.vdz"
+
+
+@pytest.fixture
+def no_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no checkpoint came with the package: what a test sees does not depend on which do."""
+    empty = tmp_path.parent / f"{tmp_path.name}-no-checkpoints"
+    empty.mkdir()
+    monkeypatch.setattr("vaedensity.model.released.checkpoint_folder", lambda: empty)
+
+
+@pytest.fixture
+def done() -> Callable[..., dict[str, Any]]:
+    """Run a command with --json that must succeed; its one JSON object."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        result = invoke(*arguments, "--json")
+        assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
+        assert result.stdout.count("\n") == 1 and result.stdout.endswith("\n"), result.stdout
+        record = json.loads(result.stdout)
+        assert record.pop("schema_version") == 1
+        return record
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes | str | None]:
+    """Everything below a folder: files with their bytes, links with their targets, folders."""
+    found: dict[str, bytes | str | None] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        found[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+    return found
+
+
+@pytest.fixture
+def unchanged() -> Callable[[Path], AbstractContextManager[None]]:
+    """Nothing below a folder appears, vanishes or changes."""
+
+    @contextmanager
+    def watch(folder: Path) -> Iterator[None]:
+        before = tree(folder)
+        yield
+        after = tree(folder)
+        assert sorted(after) == sorted(before)
+        assert after == before
+
+    return watch
+
+
+@pytest.fixture
+def refused(tmp_path: Path, unchanged: Callable[..., AbstractContextManager[None]]) -> Callable[..., str]:
+    """Run a command that must fail with ``status`` and one line, and leave tmp_path as it was."""
+
+    def run(status: int, *arguments: object) -> str:
+        with unchanged(tmp_path):
+            result = invoke("-q", *arguments)
+        assert isinstance(result.exception, SystemExit), f"{arguments}: {result.exception!r} {result.output}"
+        assert (result.exit_code, result.stdout) == (status, ""), result.output
+        lines = result.stderr.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("vaedensity: "), result.stderr
+        assert "Traceback" not in result.stderr
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Callable[..., Path]:
+    """Write an archive by hand: a good one of array "x" (4 items of 3 bytes) with parts replaced."""
+
+    def write(*, note: Any = None, blocks: list[tuple[int, int, bytes]] | None = None, **changes: Any) -> Path:
+        import hashlib
+
+        data = bytes(range(12))
+        entry = {"name": "x", "dtype": "|u1", "shape": [4, 3], "blocks": 1} | changes.pop("entry", {})
+        collections = [{"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | (note or {})]
+        record = {
+            "arrays": [entry],
+            "note": {"collections": collections},
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "by": "test",
+        } | changes
+        path = tmp_path / "hostile.vdz"
+        with open(path, "wb") as f:
+            writer = Writer(f)
+            for coder, items, payload in [(classical.RAW, 4, data)] if blocks is None else blocks:
+                writer.add(coder, items, payload)
+            writer.finish(record)
+        return path
+
+    return write

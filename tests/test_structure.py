@@ -1,0 +1,45 @@
+"""The rooms' one-way arrows (docs/design.md), read from the imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vaedensity"
+SHARED = {"errors", "units", "items", "atomic", ""}
+ALLOWED = {
+    "data": set(),
+    "model": set(),
+    "training": {"model"},
+    "density": {"model"},
+    "coding": set(),
+    "report": set(),
+    "tasks": {"data", "model", "training", "density", "coding", "report"},
+    "cli": {"data", "model", "training", "density", "coding", "report", "tasks"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vaedensity":
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name != "__version__"}
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vaedensity.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    room = parts[0] if len(parts) > 1 else ""
+    allowed = ALLOWED.get(room, set()) | SHARED | {room}
+    if parts == ("coding", "lowering.py"):
+        allowed |= {"model"}  # the only bridge from floats to integers
+    assert imports(path) <= allowed
+
+
+def test_files_hold_one_idea() -> None:
+    assert {p.name: n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 320} == {}

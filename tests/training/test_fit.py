@@ -1,0 +1,126 @@
+"""The fit loop: it learns, resumes exactly, survives divergence, saves on Ctrl-C."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vaedensity.data.named import load_digits
+from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
+from vaedensity.model.config import VAEConfig
+from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.training import fit as fit_module
+from vaedensity.training.fit import FitSettings, batch_at, elbo_bits_per_dim, fit
+from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
+
+CONFIG = VAEConfig(8, 8, 1, 17, latents=((4, 2), (2, 1)), widths=(12, 8), blocks=1, phase_blocks=1, components=2)
+TRAIN, VALID = load_digits()[:600, None], load_digits()[600:700, None]
+
+
+def settings(steps: int, **changes: Any) -> FitSettings:
+    options = {"batch_size": 32, "validate_every": 20, "save_every_seconds": 1e9} | changes
+    return FitSettings(Length(steps=steps), **options)  # type: ignore[arg-type]
+
+
+def weights(model: HierarchicalVAE) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_it_learns() -> None:
+    torch.manual_seed(0)
+    before = elbo_bits_per_dim(HierarchicalVAE(CONFIG), VALID)
+    result = fit(TRAIN, VALID, CONFIG, settings(80, schedule=WarmupCosine(warmup_steps=10)))
+    assert result.steps == 80 and result.setbacks == 0
+    assert result.valid_bits_per_dim < 0.85 * before
+    assert result.epochs == pytest.approx(80 * 32 / 600)
+
+
+def test_resume_continues_exactly(tmp_path: Path) -> None:
+    whole = fit(TRAIN, VALID, CONFIG, settings(40))
+    state = tmp_path / "state"
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="step 17"):
+        fit(TRAIN, VALID, CONFIG, settings(40), state_path=state, observers=(stop,))
+    resumed = fit(TRAIN, VALID, CONFIG, settings(40), state_path=state, resume=True)
+    assert resumed.steps == 40
+    for name, p in weights(whole.model).items():
+        assert torch.equal(p, weights(resumed.model)[name]), name
+    assert resumed.valid_bits_per_dim == whole.valid_bits_per_dim
+
+
+def test_resume_refuses_other_runs(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with pytest.raises(UsageError, match="no training state"):
+        fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
+    fit(TRAIN, VALID, CONFIG, settings(2), state_path=state)
+    with pytest.raises(UsageError, match="other data"):
+        fit(TRAIN[:300], VALID, CONFIG, settings(2), state_path=state, resume=True)
+    with pytest.raises(UsageError, match="seed"):
+        fit(TRAIN, VALID, CONFIG, settings(2, seed=5), state_path=state, resume=True)
+    state.write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="not a training state"):
+        fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
+
+
+def test_a_non_finite_loss_steps_back_and_halves_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = fit_module.negative_elbo, []
+
+    def sometimes(model: Any, x: Any, noise: Any, weight: float) -> Any:
+        loss = real(model, x, noise, weight)
+        calls.append(torch.is_grad_enabled())
+        return loss._replace(value=loss.value * float("nan")) if sum(calls) == 25 and calls[-1] else loss
+
+    monkeypatch.setattr(fit_module, "negative_elbo", sometimes)
+    records: list[dict[str, Any]] = []
+    result = fit(TRAIN, VALID, CONFIG, settings(50), observers=(records.append,))
+    events = [r for r in records if "event" in r]
+    assert result.setbacks == 1 and len(events) == 1 and "back to step 20" in events[0]["event"]
+    after = records[records.index(events[0]) + 1]
+    assert after["step"] == 21 and after["learning_rate"] < 0.51 * WarmupCosine().rate(0.4, 20) * 1.01
+    assert all(bool(p.isfinite().all()) for p in weights(result.model).values())
+
+
+def test_endless_divergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fit_module.negative_elbo
+    monkeypatch.setattr(
+        fit_module, "negative_elbo", lambda m, x, n, w: (loss := real(m, x, n, w))._replace(value=loss.value * float("inf"))
+    )
+    with pytest.raises(VaedensityError, match="diverged"):
+        fit(TRAIN, VALID, CONFIG, settings(50))
+
+
+def test_the_best_average_is_kept() -> None:
+    records: list[dict[str, Any]] = []
+    result = fit(TRAIN[:64], VALID, CONFIG, settings(100, schedule=WarmupCosine(peak=2e-2, warmup_steps=5)), observers=(records.append,))
+    seen = [r["valid_bits_per_dim"] for r in records if "valid_bits_per_dim" in r]
+    assert len(seen) == 5
+    assert result.valid_bits_per_dim <= min(seen) + 1e-6
+
+
+def test_batches_are_permutations() -> None:
+    data = np.arange(70, dtype=np.uint8)
+    epoch = np.concatenate([batch_at(data, step, 10, seed=1) for step in range(7)])
+    assert sorted(epoch) == list(range(70))
+    assert (batch_at(data, 3, 10, seed=1) == batch_at(data, 3, 10, seed=1)).all()
+    assert (batch_at(data, 3, 10, seed=1) != batch_at(data, 10, 10, seed=1)).any()
+    assert len(batch_at(data[:4], 9, 10, seed=1)) == 4
+
+
+def test_schedules() -> None:
+    schedule = WarmupCosine(peak=1.0, warmup_steps=10, floor=0.1)
+    assert schedule.rate(0.0, 0) == pytest.approx(0.1)
+    assert schedule.rate(0.0, 100) == pytest.approx(1.0)
+    assert schedule.rate(1.0, 100) == pytest.approx(0.1)
+    assert KLWarmup(0.5, 0.2).weight(0.0) == 0.2 and KLWarmup(0.5, 0.2).weight(0.5) == 1.0 and KLWarmup(0.0).weight(0.0) == 1.0
+    assert Length(steps=10).progress(5, 1e9) == 0.5 and Length(seconds=10).progress(1, 20) == 1.0
+
+
+def test_nothing_to_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match="found 0 and 100"):
+        fit(TRAIN[:0], VALID, CONFIG, settings(1))
