@@ -45,7 +45,7 @@ class Source:
 class PlainArrays(pickle.Unpickler):
     """Unpickles numpy arrays and builtin containers; refuses everything else."""
 
-    ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+    ALLOWED = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")})
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.ALLOWED:
@@ -65,7 +65,12 @@ def read_mnist(path: Path) -> Arrays:
         return scaled.astype(np.uint8).reshape(-1, 28, 28)
 
     x_train, y_train = (np.concatenate(p) for p in ([pixels(train), pixels(valid)], [train[1], valid[1]]))
-    return {"x_train": x_train, "y_train": y_train.astype(np.uint8), "x_test": pixels(test), "y_test": test[1].astype(np.uint8)}
+    return {
+        "x_train": x_train,
+        "y_train": y_train.astype(np.uint8),
+        "x_test": pixels(test),
+        "y_test": test[1].astype(np.uint8),
+    }
 
 
 def read_fashion_mnist(path: Path) -> Arrays:
@@ -77,7 +82,12 @@ def read_fashion_mnist(path: Path) -> Arrays:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["dpkg-deb", "-x", str(path), folder], check=True)
         files = {p.name: idx(p.read_bytes()) for p in Path(folder).rglob("*-ubyte.gz")}
-    parts = {"x_train": "train-images-idx3", "y_train": "train-labels-idx1", "x_test": "t10k-images-idx3", "y_test": "t10k-labels-idx1"}
+    parts = {
+        "x_train": "train-images-idx3",
+        "y_train": "train-labels-idx1",
+        "x_test": "t10k-images-idx3",
+        "y_test": "t10k-labels-idx1",
+    }
     return {name: files[f"{stem}-ubyte.gz"] for name, stem in parts.items()}
 
 

@@ -88,14 +88,19 @@ def main() -> None:
             assert isinstance(decoded, list)
             wrong = len(LOCKSTEP) - sum(a == b for a, b in zip(decoded, wanted["decoded"]))
             wrong += found.get("encoded") != wanted["encoded"]
-            print(f"aten {aten:<8} onednn {onednn:<12} threads {threads}: {found.get('error') or found['kernels']}, {wrong} failures", flush=True)
+            print(
+                f"aten {aten:<8} onednn {onednn:<12} threads {threads}: {found.get('error') or found['kernels']}, {wrong} failures",
+                flush=True,
+            )
             return len(LOCKSTEP) + 1, wrong
 
         jobs = list(enumerate(itertools.product(ATEN, ONEDNN, THREADS)))
         with ThreadPoolExecutor(options.side_by_side) as pool:
             counts = list(pool.map(check, jobs))
     total, failures = (sum(c) for c in zip(*counts))
-    print(f"{record['items']} items, {record['bits_per_dim']:.4f} bits/dim; {len(jobs)} environments, {total} checks, {failures} failures")
+    print(
+        f"{record['items']} items, {record['bits_per_dim']:.4f} bits/dim; {len(jobs)} environments, {total} checks, {failures} failures"
+    )
     sys.exit(1 if failures else 0)
 
 

@@ -1,4 +1,4 @@
-"""The rooms' one-way arrows (docs/design.md), read from the imports."""
+"""The rooms' one-way arrows (README.md, "Rooms"), read from the imports."""
 
 import ast
 from pathlib import Path
@@ -25,7 +25,9 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vaedensity":
             parts = (node.module or "").split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name != "__version__"}
+            found |= (
+                {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name != "__version__"}
+            )
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vaedensity.")}
     return found

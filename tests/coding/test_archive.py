@@ -66,7 +66,11 @@ def test_many_arrays_and_types(tmp_path: Path, model: CodingModel) -> None:
 
 def test_items_outside_the_model_fall_back(tmp_path: Path, model: CodingModel) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (100, 8, 8), np.uint8)
-    for x in (noise, np.full((100, 8, 8), 200, np.uint8), np.random.default_rng(2).integers(0, 17, (64, 8, 8), np.uint8)):
+    for x in (
+        noise,
+        np.full((100, 8, 8), 200, np.uint8),
+        np.random.default_rng(2).integers(0, 17, (64, 8, 8), np.uint8),
+    ):
         path = pack(tmp_path / "a.vdz", {"x": x}, model)
         assert same(unpack(path, model)["x"], x)
         assert path.stat().st_size <= 1.001 * x.nbytes + 1024

@@ -59,7 +59,9 @@ def test_runs_round_trip(steps: list[int]) -> None:
     assert list(runs) == steps and rest == b"words"
 
 
-@pytest.mark.parametrize("block", [b"", b"\0", b"\1", b"\1\0", b"\1\0\0", b"\1\0\x7f", b"\1\1\1", b"\xff" * 12, b"\1\x80\0\1"])
+@pytest.mark.parametrize(
+    "block", [b"", b"\0", b"\1", b"\1\0", b"\1\0\0", b"\1\0\x7f", b"\1\1\1", b"\xff" * 12, b"\1\x80\0\1"]
+)
 def test_bad_runs_are_refused(block: bytes) -> None:
     with pytest.raises(ValueError):
         chains.parse_runs(block, 5)

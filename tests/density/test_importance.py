@@ -27,7 +27,8 @@ class LinearGaussian(LatentModel):
         self.covariance = torch.linalg.inv(precision)
         self.log2_scale = torch.log2(widen * self.covariance.diagonal().sqrt()).detach()
         self.marginal = torch.distributions.MultivariateNormal(
-            torch.zeros(OBSERVED).double(), (self.weight @ self.weight.T + NOISE_SCALE**2 * torch.eye(OBSERVED)).detach()
+            torch.zeros(OBSERVED).double(),
+            (self.weight @ self.weight.T + NOISE_SCALE**2 * torch.eye(OBSERVED)).detach(),
         )
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -36,7 +37,9 @@ class LinearGaussian(LatentModel):
     def log_weight(self, x: Tensor, context: list[Tensor], noise: Tensor) -> LogWeight:
         posterior = Gaussian(context[0], self.log2_scale.expand_as(context[0]))
         z = posterior.sample(noise.double())
-        likelihood = Gaussian(z @ self.weight.T, torch.full((1, OBSERVED), np.log2(NOISE_SCALE)).double().expand(len(z), -1))
+        likelihood = Gaussian(
+            z @ self.weight.T, torch.full((1, OBSERVED), np.log2(NOISE_SCALE)).double().expand(len(z), -1)
+        )
         prior = Gaussian(torch.zeros_like(z), torch.zeros_like(z))
         return LogWeight(likelihood.log_prob(x.double()), prior.log_prob(z), posterior.log_prob(z))
 
@@ -71,7 +74,9 @@ def test_one_sample_is_the_elbo(golden: tuple[LinearGaussian, np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("samples", [1, 7, 64, 101])
-def test_results_depend_on_neither_batch_nor_order(golden: tuple[LinearGaussian, np.ndarray, np.ndarray], samples: int) -> None:
+def test_results_depend_on_neither_batch_nor_order(
+    golden: tuple[LinearGaussian, np.ndarray, np.ndarray], samples: int
+) -> None:
     model, x, _ = golden
     whole = score(model, x[:12], ImportanceSampling(samples), batch_size=4096)
     for batch_size in (1, 5, 64):
@@ -84,7 +89,7 @@ def test_results_depend_on_neither_batch_nor_order(golden: tuple[LinearGaussian,
 
 
 def test_exactly_the_asked_samples_are_drawn(golden: tuple[LinearGaussian, np.ndarray, np.ndarray]) -> None:
-    model, x, _ = golden
+    _, x, _ = golden
     drawn = []
 
     class Counting(LinearGaussian):
@@ -98,7 +103,10 @@ def test_exactly_the_asked_samples_are_drawn(golden: tuple[LinearGaussian, np.nd
 
 def test_seed_and_model_decide_the_noise(golden: tuple[LinearGaussian, np.ndarray, np.ndarray]) -> None:
     model, x, _ = golden
-    runs = [score(model, x[:4], ImportanceSampling(5), seed=s, model_sha256=h).log_prob_nats for s, h in ((0, "a"), (0, "a"), (1, "a"), (0, "b"))]
+    runs = [
+        score(model, x[:4], ImportanceSampling(5), seed=s, model_sha256=h).log_prob_nats
+        for s, h in ((0, "a"), (0, "a"), (1, "a"), (0, "b"))
+    ]
     assert (runs[0] == runs[1]).all() and (runs[0] != runs[2]).all() and (runs[0] != runs[3]).all()
 
 

@@ -63,7 +63,16 @@ def test_log_weight_averages_to_the_elbo() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"levels": 1}, {"levels": 300}, {"channels": 2}, {"latents": ((3, 2),)}, {"widths": (8,)}, {"unit": 100}, {"height": 0}, {"blocks": 99}],
+    [
+        {"levels": 1},
+        {"levels": 300},
+        {"channels": 2},
+        {"latents": ((3, 2),)},
+        {"widths": (8,)},
+        {"unit": 100},
+        {"height": 0},
+        {"blocks": 99},
+    ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:
     good = preset_config("tiny", (1, 8, 8), 17).to_json()

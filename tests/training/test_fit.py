@@ -89,7 +89,9 @@ def test_a_non_finite_loss_steps_back_and_halves_the_rate(monkeypatch: pytest.Mo
 def test_endless_divergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     real = fit_module.negative_elbo
     monkeypatch.setattr(
-        fit_module, "negative_elbo", lambda m, x, n, w: (loss := real(m, x, n, w))._replace(value=loss.value * float("inf"))
+        fit_module,
+        "negative_elbo",
+        lambda m, x, n, w: (loss := real(m, x, n, w))._replace(value=loss.value * float("inf")),
     )
     with pytest.raises(VaedensityError, match="diverged"):
         fit(TRAIN, VALID, CONFIG, settings(50))
@@ -97,7 +99,13 @@ def test_endless_divergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_best_average_is_kept() -> None:
     records: list[dict[str, Any]] = []
-    result = fit(TRAIN[:64], VALID, CONFIG, settings(100, schedule=WarmupCosine(peak=2e-2, warmup_steps=5)), observers=(records.append,))
+    result = fit(
+        TRAIN[:64],
+        VALID,
+        CONFIG,
+        settings(100, schedule=WarmupCosine(peak=2e-2, warmup_steps=5)),
+        observers=(records.append,),
+    )
     seen = [r["valid_bits_per_dim"] for r in records if "valid_bits_per_dim" in r]
     assert len(seen) == 5
     assert result.valid_bits_per_dim <= min(seen) + 1e-6
@@ -117,7 +125,11 @@ def test_schedules() -> None:
     assert schedule.rate(0.0, 0) == pytest.approx(0.1)
     assert schedule.rate(0.0, 100) == pytest.approx(1.0)
     assert schedule.rate(1.0, 100) == pytest.approx(0.1)
-    assert KLWarmup(0.5, 0.2).weight(0.0) == 0.2 and KLWarmup(0.5, 0.2).weight(0.5) == 1.0 and KLWarmup(0.0).weight(0.0) == 1.0
+    assert (
+        KLWarmup(0.5, 0.2).weight(0.0) == 0.2
+        and KLWarmup(0.5, 0.2).weight(0.5) == 1.0
+        and KLWarmup(0.0).weight(0.0) == 1.0
+    )
     assert Length(steps=10).progress(5, 1e9) == 0.5 and Length(seconds=10).progress(1, 20) == 1.0
 
 

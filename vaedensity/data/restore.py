@@ -131,6 +131,7 @@ def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -
     files, mode = note["files"], note.get("mode")
     if (
         images.dtype != np.uint8
+        or images.ndim < 3
         or images.shape[3:] != ((3,) if mode == "RGB" else ())
         or 0 in images.shape
         or len(files) != len(images)
