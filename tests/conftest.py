@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small lose by more, most on a busy machine
+
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result

@@ -36,6 +36,9 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_arrows(path: Path) -> None:
     parts = path.relative_to(PACKAGE).parts
+    if parts == ("__init__.py",):
+        assert "import_module" in path.read_text(encoding="utf-8")  # names the public functions, imports them on use
+        return
     room = parts[0] if len(parts) > 1 else ""
     allowed = ALLOWED.get(room, set()) | SHARED | {room}
     if parts == ("coding", "lowering.py"):

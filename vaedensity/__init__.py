@@ -1,3 +1,39 @@
-"""vaedensity: variational autoencoders as densities, scores and archives."""
+"""vaedensity: variational autoencoders as densities, scores and archives.
+
+The public names load on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vaedensity.data.named import load_digits as load_digits
+    from vaedensity.density.estimate import Estimate as Estimate
+    from vaedensity.density.importance import ImportanceSampling as ImportanceSampling
+    from vaedensity.errors import VaedensityError as VaedensityError
+    from vaedensity.tasks.python import compress as compress
+    from vaedensity.tasks.python import decompress as decompress
+    from vaedensity.tasks.python import fit as fit
+    from vaedensity.tasks.python import load_model as load_model
+    from vaedensity.tasks.python import score as score
+
+_HOMES = {
+    "Estimate": "density.estimate",
+    "ImportanceSampling": "density.importance",
+    "VaedensityError": "errors",
+    "compress": "tasks.python",
+    "decompress": "tasks.python",
+    "fit": "tasks.python",
+    "load_digits": "data.named",
+    "load_model": "tasks.python",
+    "score": "tasks.python",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaedensity' has no attribute {name!r}")
+    return getattr(import_module(f"vaedensity.{_HOMES[name]}"), name)

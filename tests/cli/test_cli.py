@@ -330,7 +330,7 @@ ARRAYS = {
     "fortran": np.asfortranarray(RNG.integers(0, 256, (6, 7), dtype=np.uint8)),
     "fortran-3d": np.asfortranarray(RNG.standard_normal((4, 3, 5))),
     "strided": RNG.integers(0, 99, (20, 6))[::3, ::-2],
-    "long-rows": RNG.integers(0, 2, (2, 5 << 20), dtype=np.uint8),
+    "long-rows": np.resize(RNG.integers(0, 256, 999, dtype=np.uint8), (2, 5 << 20)),  # beyond a block each
 }
 
 

@@ -35,7 +35,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "gaussian": gaussian,
     "coarse gaussian": lambda: CoarseGaussian(gaussian(), 2 ** integers(0, 9, 1, COUNT)),
     "bernoulli": lambda: BernoulliTable(integers(-400, 400, BATCH, 1, COUNT)),
-    **{f"mixture of {n}": (lambda n=n: mixture(n)) for n in (3, 17, 32, 33, 100, 255, 256)},
+    **{f"mixture of {n}": (lambda n=n: mixture(n)) for n in (3, 4, 17, 32, 33, 64, 100, 128, 255, 256)},
 }
 
 

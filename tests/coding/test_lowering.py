@@ -1,5 +1,9 @@
 """The integer network against int64 arithmetic, and the proof that guards it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from networks import SHAPES, random_items, random_model, random_network
@@ -111,3 +115,32 @@ def test_integer_rate_is_near_the_float_rate(kind: str) -> None:
     real = elbo_bits_per_dim(model, items.numpy())
     coded = coded_bits(integers, items) / model.config.dims
     assert abs(coded / real - 1) < 0.03
+
+
+WITHOUT_ONEDNN = """
+import sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from networks import codecs, random_items, random_network
+from vaedensity.coding import chains
+from vaedensity.model import lattice_conv
+
+network = random_network("rgb")
+parts = list(random_items(network.config, 60).numpy().reshape(20, 3, *network.config.item_shape))
+usual = chains.encode_chains(codecs(network), parts).blocks
+assert lattice_conv.direct_convolutions_are_exact()
+with torch.backends.mkldnn.flags(enabled=False):
+    lattice_conv.direct_convolutions_are_exact.cache_clear()
+    print("direct", lattice_conv.direct_convolutions_are_exact())
+    assert chains.encode_chains(codecs(network), parts).blocks == usual
+lattice_conv.direct_convolutions_are_exact = lambda: False
+assert chains.encode_chains(codecs(network), parts).blocks == usual
+"""
+
+
+def test_other_convolution_libraries_give_the_same_blocks() -> None:
+    """Without oneDNN torch may pick Winograd kernels of NNPACK; and the fallback by patches is the same."""
+    folder = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN, folder], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("direct ")

@@ -37,6 +37,8 @@ def decode(coder: int, payload: bytes, size: int) -> bytes:
             data = expander.decompress(payload, size + 1)
         except lzma.LZMAError as error:
             raise ValueError(f"lzma2: {error}") from error
+        if not expander.eof or expander.unused_data:
+            raise ValueError("lzma2: the stream does not end where its block does")
     else:
         raise ValueError(f"coder {coder} is not known")
     if len(data) != size:

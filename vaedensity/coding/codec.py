@@ -79,7 +79,10 @@ class TableCodec(Codec):
         c = self._floored(self.table.grid(high * RADIX, 1), ends)
         begin = c[..., :1]
         low = stacks.pop_rows(as_ints(within(c - begin, c[..., -1:] - begin, digits)))
-        return high.numpy() * RADIX + low
+        symbol = high.numpy() * RADIX + low
+        if (symbol >= self.size).any():
+            raise ValueError("a symbol lies outside its alphabet")  # no writer makes one
+        return symbol
 
     def _boundaries(self, boundary: Tensor) -> Tensor:
         return self._floored(self.table.cumulative(boundary), boundary)

@@ -101,7 +101,9 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
     try:
         integers = build(file.coding_config, file.kernels, file.start, file.direct_steps)
         rate = float(file.card["integer_bits_per_dim"])
-    except (ValueError, KeyError, TypeError) as error:
+        if not 0 <= rate <= 64:
+            raise ValueError(f"a rate of {rate} bits per dimension")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"{file.path}: its integer network is not usable ({error}); fit again") from error
     return CodingModel(integers, file.network_sha256, name, file.values, rate, file.file_bytes)
 

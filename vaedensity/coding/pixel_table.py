@@ -21,7 +21,7 @@ from vaedensity.coding.tables import (
 )
 from vaedensity.coding.windows import COUNT, windows
 
-MEAN_LIMIT = 2040  # steps; keeps every lookup inside the table
+MEAN_LIMIT = 2040  # steps; keeps every lookup inside the table, but for boundary 0 of few levels, where it is not used
 START_SCALE = 56  # the network's zero, seven octaves above the table's first row
 COLOR_LIMIT = 4096
 COLOR_SHIFT = 6
@@ -37,7 +37,7 @@ class MixtureTable:
 
     ``parameters`` (B,P,n) whole numbers for one channel: logits in sixteenths of an octave, means in
     steps of 2^-11 of the range, log2 scales in eighths of an octave. ``mean_offset`` (B,K,n) is added
-    to the means. The weighted sum divided by the sum of weights is exact: numerators stay below 2^43,
+    to the means. The weighted sum divided by the sum of weights is exact: numerators stay below 2^45,
     and a quotient is whole or at least 2^-19 away from a whole number.
     """
 
@@ -60,13 +60,13 @@ class MixtureTable:
         places, table = boundary * self.steps, _constant(logistic_table)
         mass: Tensor | float = 0.0
         for weight, base in zip(self.weights.unbind(2), self.bases.unbind(2)):
-            mass = mass + weight[..., None] * table.take(base[..., None] + places)
+            mass = mass + weight[..., None] * table.take((base[..., None] + places).clamp(min=0))
         assert isinstance(mass, Tensor)
         return self._normalized(mass, boundary)
 
     def grid(self, first: Tensor, stride: int) -> Tensor:
         rows = windows("logistic", stride * self.steps)
-        places = (self.bases + first[..., None] * self.steps).flatten(0, 1)
+        places = (self.bases + first[..., None] * self.steps).clamp(min=0).flatten(0, 1)
         mass = embedding_bag(places, rows, per_sample_weights=self.weights.flatten(0, 1), mode="sum")
         return self._normalized(mass.view(*first.shape, COUNT), first[..., None] + stride * torch.arange(COUNT))
 

@@ -1,6 +1,7 @@
 """A .vdz file back to its arrays: checked before, while and after it is decoded."""
 
 import hashlib
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,11 +42,12 @@ class StoredArray:
             raise ValueError("an array is described by other than a name and whole numbers")
         if self.dtype.kind not in KINDS + "SUmMV" or self.dtype.hasobject or not isinstance(entry["dtype"], str):
             raise ValueError(f"array {self.name}: dtype {entry['dtype']} is not plain")
-        self.nbytes = self.dtype.itemsize
-        for n in self.shape:
-            self.nbytes *= n
-        if self.nbytes > MAX_BYTES:
-            raise ValueError(f"array {self.name}: {self.nbytes} bytes are beyond the limit of {MAX_BYTES}")
+        if self.dtype.str != entry["dtype"] or self.dtype.subdtype is not None or self.dtype.names is not None:
+            raise ValueError(f"array {self.name}: dtype {entry['dtype']} is not plain")
+        extent = self.dtype.itemsize * math.prod(max(1, n) for n in self.shape)
+        if extent > MAX_BYTES:
+            raise ValueError(f"array {self.name}: shape {list(self.shape)} is beyond the limit of {MAX_BYTES} bytes")
+        self.nbytes = extent if all(self.shape) else 0
         self.rows = self.shape[0] if self.shape else 1
         self.row_bytes = self.nbytes // self.rows if self.rows else 0
         self.item_shape: tuple[int, ...] = ()
@@ -74,7 +76,7 @@ class Archive:
             self.blocks, self.record = directory.blocks, directory.record
             try:
                 self._describe()
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
                 raise DamagedArchive(f"{self.path}: the directory makes no sense ({error})") from error
         except BaseException:
             self.file.close()

@@ -77,6 +77,18 @@ def main_array(collection: Collection, options: LoadOptions) -> NDArray[Any]:
     raise UsageError(f"{collection.source}: which array? It holds {found}; name one as {collection.source}:NAME")
 
 
+class _Checked:
+    """A file that numpy cannot hand to C's stdio, which loses the last bytes on a full disk without a word."""
+
+    def __init__(self, f: BinaryIO):
+        self.write = f.write
+
+
+def save_npy(f: BinaryIO, array: NDArray[Any]) -> None:
+    """Write a .npy file; unlike numpy.save it notices every byte that could not be written."""
+    np.lib.format.write_array(_Checked(f), array, allow_pickle=False)  # type: ignore[arg-type]
+
+
 def save_npz(f: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
     """Write an .npz file; unlike numpy.savez it takes any array name."""
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as z:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.atomic import refuse_existing
-from vaedensity.data.files import save_npz
+from vaedensity.data.files import save_npy, save_npz
 from vaedensity.errors import DamagedArchive, VaedensityError
 
 
@@ -52,6 +52,8 @@ def check_note(notes: list[Any], arrays: list[str]) -> None:
             own = list(note["arrays"].values())
             if len(set(own)) != len(own) or b"\0" in b"".join(name.encode() for name in own):
                 raise ValueError("names of arrays are not as they should be")
+            if not isinstance(note.get("files", []), list):
+                raise ValueError("files are not a list")
             require_apart(note.get("files", []))
         require_apart([note["name"] for note in notes])
         if sorted(named) != sorted(arrays):
@@ -102,7 +104,7 @@ def write_collection(note: dict[str, Any], arrays: dict[str, NDArray[Any]], stag
                 if note["kind"] == "npz":
                     save_npz(f, own)
                 else:
-                    np.lib.format.write_array(f, next(iter(own.values())), allow_pickle=False)
+                    save_npy(f, next(iter(own.values())))
     except OSError as error:
         raise VaedensityError(f"cannot write {path.name}: {error.strerror or error}") from error
     return path

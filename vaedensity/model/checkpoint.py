@@ -87,7 +87,8 @@ def network_sha256(
     digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name, tensor in sorted(_integer_tensors(kernels, start).items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        array = tensor.contiguous().numpy()
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 
 

@@ -256,11 +256,11 @@ class HierarchicalVAE(LatentModel):
             raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
         for name, layer in layers.items():
             layer.load_integers(kernels[name], name)
-        if start.shape != self.start.shape or int(start.abs().max()) >= 2**20:
+        if start.shape != self.start.shape or int(start.long().abs().max()) >= 2**20:
             raise ValueError("integer network: the start map does not fit")
         # Every stream is a sum of outputs of different layers: their bounds together stay exact too.
         largest = sum(
-            float((k.worst_sum(layers[n].grid) * torch.exp2(-k.shift.double())).max()) for n, k in kernels.items()
+            float((k.worst_sum(layers[n].grid) * torch.exp2(-k.shift.double())).max()) + 0.5 for n, k in kernels.items()
         )
         if not largest + float(start.abs().max()) < EXACT_LIMIT:
             raise ValueError(f"integer network: a stream can reach {largest:.0f}, the exact limit is 2^24")

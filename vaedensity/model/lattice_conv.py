@@ -7,6 +7,7 @@ neither summation order, thread count, batch size, library nor instruction set.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,36 @@ def largest_exact_kernel(weight: Tensor, bias: Tensor, grid: Grid) -> IntegerKer
     return IntegerKernel(chosen.weight.to(torch.int16), chosen.bias.to(torch.int32), chosen.shift.to(torch.int8))
 
 
+def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Convolution as one matrix product of patches in float64: exact for whole sums on any machine."""
+    size = weight.shape[-1]
+    patches = F.unfold(x.double(), size, padding=size // 2, stride=stride)
+    y = weight.double().flatten(1) @ patches + bias.double()[:, None]
+    rows, columns = ((n - 1) // stride + 1 for n in x.shape[2:])
+    return y.float().view(x.shape[0], -1, rows, columns)
+
+
+@lru_cache(maxsize=1)
+def direct_convolutions_are_exact() -> bool:
+    """Whether this machine's conv2d adds plain products: Winograd or FFT kernels do not, and then round.
+
+    NNPACK, which has such kernels, is switched off for good; what is left is put to the test at sizes
+    where kernels change their minds.
+    """
+    torch.backends.nnpack.set_flags(False)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for batch, channels, side, size in ((1, 16, 8, 3), (24, 48, 14, 3), (33, 64, 7, 3), (24, 48, 14, 1)):
+            x = torch.randint(0, 1024, (batch, channels, side, side), generator=generator).float()
+            weight = torch.randint(-40, 41, (channels, channels, size, size), generator=generator) / 512
+            bias = torch.randint(-9999, 9999, (channels,), generator=generator) / 512
+            for layout in (torch.contiguous_format, torch.channels_last):
+                y = F.conv2d(x.contiguous(memory_format=layout), weight, bias, 1, size // 2)
+                if not torch.equal(y, patch_conv2d(x, weight, bias, 1)):
+                    return False
+    return True
+
+
 class LatticeConv(nn.Module):
     """2-D convolution, odd ``size``, zero padding, whose lowered form maps integers to integers.
 
@@ -97,6 +128,8 @@ class LatticeConv(nn.Module):
         self.exact = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.exact and not direct_convolutions_are_exact():
+            return patch_conv2d(x, self.weight, self.bias, self.stride).round_()
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
         return y.round_() if self.exact else y
 

@@ -1,0 +1,77 @@
+"""The jobs of the command line for people who hold arrays rather than files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.atomic import atomic_file
+from vaedensity.coding.archive import write_archive
+from vaedensity.coding.reader import Archive
+from vaedensity.density.estimate import Estimate
+from vaedensity.model.checkpoint import ModelFile
+from vaedensity.model.checkpoint import load_model as read_model
+from vaedensity.model.released import resolve
+from vaedensity.tasks.fitting import FitRequest, fit_model
+from vaedensity.tasks.packing import compress_record, model_for, open_model
+from vaedensity.tasks.scoring import score_array
+
+
+def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
+    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3.
+
+    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed,
+    overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
+
+    >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
+    """
+    return fit_model(x, "array", Path(out), FitRequest(**options))
+
+
+def load_model(name_or_path: str | Path) -> ModelFile:
+    """A model file or released model, checked. Raises ModelError."""
+    return read_model(resolve(str(name_or_path)))
+
+
+def score(
+    model: ModelFile,
+    x: NDArray[np.generic],
+    *,
+    samples: int = 64,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "cpu",
+) -> Estimate:
+    """Importance-sampling estimates of log p(x) in nats for every item of ``x``; see :class:`Estimate`."""
+    return score_array(model, x, "array", samples=samples, seed=seed, batch_size=batch_size, device=device).estimate
+
+
+def compress(
+    arrays: dict[str, NDArray[Any]],
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    overwrite: bool = False,
+    verify: bool = True,
+) -> dict[str, Any]:
+    """Write named arrays to an archive that ``vaedensity decompress`` restores as ``NAME.npy`` files.
+
+    ``model``: file or released name; None for the classical coder. Returns the record of
+    ``vaedensity compress --json``.
+    """
+    import time
+
+    coder = open_model(str(model)) if model is not None else None
+    started = time.monotonic()
+    notes = [{"kind": "npy", "name": f"{name}.npy", "arrays": {name: name}} for name in arrays]
+    with atomic_file(Path(out), overwrite) as f:
+        tally = write_archive(f, arrays, {"collections": notes}, coder, verify=verify)
+        size = f.tell()
+    return compress_record(tally, size, coder, time.monotonic() - started)
+
+
+def decompress(path: str | Path, *, model: str | Path | None = None) -> dict[str, NDArray[Any]]:
+    """All arrays of an archive, checked against the SHA-256 of the originals."""
+    with Archive(path) as archive:
+        return archive.read(model_for(archive, None if model is None else str(model)))
