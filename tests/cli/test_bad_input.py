@@ -275,7 +275,6 @@ def test_a_card_with_an_impossible_rate(rate: float, refused: Refused, model: Pa
     assert "bad.safetensors" in refused(MODEL, "compress", few, "-o", tmp_path / "a.vdz", "-m", bad)
 
 
-@pytest.mark.xfail(strict=True, reason="record_of lets the RecursionError of the JSON parser through")
 def test_info_of_a_record_nested_beyond_reason(refused: Refused, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
@@ -409,12 +408,10 @@ def test_resume_without_a_saved_run(refused: Refused, few: Path, tmp_path: Path)
     assert "no training state" in line
 
 
-@pytest.mark.xfail(strict=True, reason="fit opens its metrics file before it looks for the saved run")
 def test_resume_without_a_saved_run_leaves_no_file(refused: Refused, few: Path, tmp_path: Path) -> None:
     refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "--resume")
 
 
-@pytest.mark.xfail(strict=True, reason="the network's limit of 512 is a ValueError that fit does not turn into a line")
 def test_fit_to_images_beyond_the_limit(refused: Refused, tmp_path: Path) -> None:
     spec = saved(tmp_path / "wide.npy", np.zeros((3, 2, 513), np.uint8))
     assert "512" in refused(USAGE, "fit", spec, "-o", tmp_path / "m.safetensors", *NO_TRAINING)
@@ -480,7 +477,6 @@ def test_files_that_the_system_does_not_let_grow(tmp_path: Path, unchanged: Call
     assert run.stderr.startswith("vaedensity: cannot write") and run.stderr.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="safetensors' own error on a full disk is not turned into a line")
 def test_a_training_state_that_finds_no_room(few: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
 

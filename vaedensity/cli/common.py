@@ -31,7 +31,7 @@ def guarded(command: Command) -> Command:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILURE)
-        except (OSError, MemoryError) as error:
+        except (OSError, MemoryError, RuntimeError) as error:
             if verbosity() > 1:
                 raise
             fail(f"{type(error).__name__}: {error}", FAILURE)

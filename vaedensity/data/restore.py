@@ -127,8 +127,9 @@ def move_into_place(staged: Path, target: Path) -> None:
         raise VaedensityError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -> None:
-    from vaedensity.data.folder import MODES, WRITERS, save_image
+def check_folder(note: dict[str, Any], images: NDArray[Any]) -> None:
+    """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``note``."""
+    from vaedensity.data.folder import MODES, WRITERS
 
     files, mode = note["files"], note.get("mode")
     if (
@@ -141,6 +142,14 @@ def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -
         or any(Path(f).suffix.lower() not in WRITERS for f in files)
     ):
         raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
+
+
+def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -> None:
+    from vaedensity.data.folder import save_image
+
+    check_folder(note, images)
+
+    files, mode = note["files"], note["mode"]
     path.mkdir(parents=True)
     for name, pixels in zip(files, images):
         file = path / safe_name(name)

@@ -38,5 +38,5 @@ def record_of(path: Path) -> dict[str, Any]:
             record = json.loads((f.metadata() or {})["vaedensity"])
             assert isinstance(record, dict)
             return record
-    except (SafetensorError, KeyError, ValueError, TypeError, AssertionError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AssertionError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: not a vaedensity model ({type(error).__name__})") from error

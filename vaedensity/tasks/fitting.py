@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vaedensity import __version__, items
 from vaedensity.atomic import refuse_existing
 from vaedensity.coding.lowering import coded_bits, lower
-from vaedensity.errors import UsageError
+from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.training.fit import FitSettings, Observer, fit
@@ -90,6 +90,8 @@ def fit_model(
     refuse_existing(out, request.overwrite)
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
+    if state_path(out).exists() and not request.resume and not request.overwrite:
+        raise UsageError(f"{state_path(out)} holds an interrupted run; go on with --resume, or pass -f to start anew")
     device = pick_device(request.device)
     data = items.require_items(array, source)
     levels, values = items.value_map(data)
@@ -97,7 +99,10 @@ def fit_model(
         data, _ = items.apply_map(data, levels, values)
     train_at, valid_at = split_validation(len(data), request.valid_fraction, request.seed)
     train, valid = np.ascontiguousarray(data[train_at]), np.ascontiguousarray(data[valid_at])
-    config = preset_config(request.preset, data.shape[1:], levels)
+    try:
+        config = preset_config(request.preset, data.shape[1:], levels)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
     batch_size = min(request.batch_size, len(train))
     length = run_length(request, len(train) // batch_size)
     settings = FitSettings(
@@ -123,8 +128,13 @@ def fit_model(
         result = fit(train, valid, config, settings, state_path=state, resume=request.resume, observers=listening)
     say("lowering to integers")
     model = result.model.cpu()
-    integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // CALIBRATION_ITEMS)][:CALIBRATION_ITEMS]))
-    integer_rate = coded_bits(integers, torch.from_numpy(valid[:RATE_ITEMS])) / config.dims
+    try:
+        integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // CALIBRATION_ITEMS)][:CALIBRATION_ITEMS]))
+        integer_rate = coded_bits(integers, torch.from_numpy(valid[:RATE_ITEMS])) / config.dims
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
+    except ValueError as error:
+        raise VaedensityError(f"{source}: the trained network cannot be lowered: {error}") from error
     card = {
         "name": out.stem,
         "preset": request.preset,

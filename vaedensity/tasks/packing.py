@@ -193,8 +193,12 @@ def test(
     """Decode and check everything, write nothing."""
     started = time.monotonic()
     with Archive(path) as archive:
-        restore.check_note(archive.note.get("collections", []), [a.name for a in archive.arrays])
-        _read(archive, model_for(archive, model_name), threads, lockstep, progress)
+        notes = archive.note.get("collections", [])
+        restore.check_note(notes, [a.name for a in archive.arrays])
+        arrays = _read(archive, model_for(archive, model_name), threads, lockstep, progress)
+        for note in notes:
+            if note["kind"] == "folder":
+                restore.check_folder(note, arrays[next(iter(note["arrays"]))])
         return {**_summary(archive), "ok": True, "seconds": time.monotonic() - started}
 
 

@@ -16,6 +16,7 @@ from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training.ema import WeightAverage
+from vaedensity.training.interrupt import deferred_interrupt
 from vaedensity.training.objective import negative_elbo
 from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
 from vaedensity.training.state import load_state, restore, save_state, tensors_of
@@ -82,7 +83,7 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.schedule.peak, betas=(0.9, 0.99))
     generator = torch.Generator(device).manual_seed(settings.seed)
     steps, seconds, setbacks = 0, 0.0, 0
-    best, best_rate = {name: p.cpu() for name, p in average.average.items()}, math.inf
+    best, best_rate = {name: p.to("cpu", copy=True) for name, p in average.average.items()}, math.inf
     if resume:
         if state_path is None:
             raise UsageError("resume needs a state_path")
@@ -128,44 +129,52 @@ def fit(
     last_save = started = time.monotonic()
     earlier = seconds
     try:
-        while (progress := settings.length.progress(steps, seconds)) < 1.0:
-            rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
-            noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
-            half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = negative_elbo(model, x, noise, settings.kl_warmup.weight(progress))
-            optimizer.zero_grad(set_to_none=True)
-            loss.value.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            steps += 1
-            seconds = earlier + time.monotonic() - started
-            record: dict[str, Any] = {"step": steps, "seconds": seconds, "progress": progress, "learning_rate": rate}
-            if not math.isfinite(float(loss.value.detach())) or not math.isfinite(float(norm)):
-                setbacks += 1
-                if setbacks > MAX_SETBACKS:
-                    raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
-                restore(good, model, average, optimizer, generator)
-                steps = good_steps
-                record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
-            else:
-                optimizer.step()
-                average.update(model, steps)
-                record |= {
-                    "bits_per_dim": float(loss.rate.detach() + loss.distortion.detach()),
-                    "kl_bits_per_dim": float(loss.rate.detach()),
-                    "gradient_norm": float(norm),
+        with deferred_interrupt() as stop:
+            while (progress := settings.length.progress(steps, seconds)) < 1.0:
+                if stop.made:
+                    raise KeyboardInterrupt
+                rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
+                noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
+                half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    loss = negative_elbo(model, x, noise, settings.kl_warmup.weight(progress))
+                optimizer.zero_grad(set_to_none=True)
+                loss.value.backward()
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                steps += 1
+                seconds = earlier + time.monotonic() - started
+                record: dict[str, Any] = {
+                    "step": steps,
+                    "seconds": seconds,
+                    "progress": progress,
+                    "learning_rate": rate,
                 }
-            if steps % settings.validate_every == 0 and "event" not in record:
-                record |= {"valid_bits_per_dim": judge()}
-                good, good_steps = snapshot(), steps
-            for observe in observers:
-                observe(record)
-            if time.monotonic() - last_save > settings.save_every_seconds:
-                save()
-                last_save = time.monotonic()
+                if not math.isfinite(float(loss.value.detach())) or not math.isfinite(float(norm)):
+                    setbacks += 1
+                    if setbacks > MAX_SETBACKS:
+                        raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
+                    restore(good, model, average, optimizer, generator)
+                    steps = good_steps
+                    record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
+                else:
+                    optimizer.step()
+                    average.update(model, steps)
+                    record |= {
+                        "bits_per_dim": float(loss.rate.detach() + loss.distortion.detach()),
+                        "kl_bits_per_dim": float(loss.rate.detach()),
+                        "gradient_norm": float(norm),
+                    }
+                if steps % settings.validate_every == 0 and "event" not in record:
+                    record |= {"valid_bits_per_dim": judge()}
+                    good, good_steps = snapshot(), steps
+                for observe in observers:
+                    observe(record)
+                if time.monotonic() - last_save > settings.save_every_seconds:
+                    save()
+                    last_save = time.monotonic()
     except KeyboardInterrupt:
         save()
         where = f"state saved to {state_path}, go on with --resume" if state_path else "nothing saved"

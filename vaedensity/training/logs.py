@@ -2,22 +2,27 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class JSONLines:
-    """Appends every ``every``-th record, and all that carry a validation rate or an event."""
+    """Appends every ``every``-th record, the first, and all that carry a validation rate or an event."""
 
     def __init__(self, path: Path, every: int = 20, *, append: bool = False):
-        self.every, self.file = every, open(path, "a" if append else "w", encoding="utf-8")
+        self.every, self.path, self.mode = every, path, "a" if append else "w"
+        self.file: TextIO | None = None  # opened with the first record: a run that is refused leaves no file
 
     def __call__(self, record: dict[str, Any]) -> None:
-        if record["step"] % self.every == 0 or "event" in record or "valid_bits_per_dim" in record:
+        telling = "event" in record or "valid_bits_per_dim" in record or self.file is None
+        if telling or record["step"] % self.every == 0:
+            if self.file is None:
+                self.file = open(self.path, self.mode, encoding="utf-8")
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
 
 class TensorBoard:

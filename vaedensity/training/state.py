@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vaedensity.errors import ModelError, UsageError
+from vaedensity.errors import ModelError, UsageError, VaedensityError
 from vaedensity.training.ema import WeightAverage
 
 
@@ -57,8 +57,13 @@ def save_state(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any])
     """Write atomically: the old state or the new one is there, whole."""
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: t.contiguous() for name, t in tensors.items()}
-    save_file(tensors, temporary, metadata={"counters": json.dumps(counters)})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={"counters": json.dumps(counters)})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise VaedensityError(f"cannot save the run to {path}: {str(error).splitlines()[0]}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

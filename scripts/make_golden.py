@@ -1,0 +1,82 @@
+"""Make the golden archives that every later version must decode (tests/golden). Never overwrites one.
+
+    python scripts/make_golden.py
+
+Each golden is NAME.vdz with NAME.npz (what it must decode to) and NAME.safetensors (its model). The
+models are small networks fitted for a moment to variations of the embedded digits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaedensity.coding.archive import write_archive
+from vaedensity.coding.lowering import coded_bits, coding_model, lower
+from vaedensity.data.files import save_npz
+from vaedensity.data.named import load_digits
+from vaedensity.items import apply_map, layout_of, to_items, value_map
+from vaedensity.model.checkpoint import load_model, save_model
+from vaedensity.model.config import VAEConfig
+from vaedensity.training.fit import FitSettings, fit
+from vaedensity.training.schedule import Length, WarmupCosine
+
+FOLDER = Path(__file__).parent.parent / "tests" / "golden"
+DIGITS = load_digits()
+RNG = np.random.default_rng(0)
+
+
+def variations() -> dict[str, tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+    """name -> (images to fit, images to store, other arrays to store)."""
+    a, b, c = DIGITS[:590], DIGITS[590:1180], DIGITS[1180:1770]
+    colour = np.stack([9 * a + 6 * b, 7 * a + 5 * b + 3 * c, 3 * a + 11 * b + c], -1)[:, :7, :5]
+    mixed = {
+        "noise": RNG.integers(0, 256, (30, 8, 8), np.uint8),
+        "labels": np.arange(-3, 20, dtype=">i2"),
+        "text": np.array(["ein", "zwei", "drei"] * 40),
+        "scalar": np.array(2.5),
+        "empty": np.zeros((0, 8, 8), np.uint8),
+        "flags": DIGITS[:9] > 8,
+    }
+    return {
+        "grey-v1": (DIGITS[:1500], DIGITS[1500:1560], mixed),
+        "colour-odd-v1": (colour[:500], colour[500:525], {}),
+        "two-valued-v1": ((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255), {}),
+    }
+
+
+def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.ndarray]) -> None:
+    layout = layout_of(train)
+    assert layout is not None
+    items = np.ascontiguousarray(to_items(train, layout))
+    levels, values = value_map(items)
+    items, _ = apply_map(items, levels, values)
+    channels, height, width = items.shape[1:]
+    config = VAEConfig(height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), blocks=1, phase_blocks=1, components=3)
+    settings = FitSettings(Length(steps=400), batch_size=64, schedule=WarmupCosine(peak=5e-3, warmup_steps=20))
+    model = fit(items[50:], items[:50], config, settings).model
+    integers = lower(model, torch.from_numpy(items[:128]))
+    rate = coded_bits(integers, torch.from_numpy(items[:50])) / config.dims
+    path = FOLDER / f"{name}.safetensors"
+    card = {"name": name, "data": "variations of the embedded digits", "integer_bits_per_dim": rate}
+    unit = integers.config.unit
+    save_model(path, model, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False)
+    arrays = {"images": stored, **others}
+    with open(FOLDER / f"{name}.vdz", "xb") as f:
+        tally = write_archive(f, arrays, {"collections": []}, coding_model(load_model(path), name))
+    with open(FOLDER / f"{name}.npz", "xb") as f:
+        save_npz(f, arrays)
+    print(f"{name}: {rate:.3f} bits/dim, {tally.model_items} items by the model, {tally.fallback_blocks} classical blocks")
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, parts in variations().items():
+        if (FOLDER / f"{name}.vdz").exists():
+            print(f"{name} is there")
+        else:
+            make(name, *parts)
+
+
+if __name__ == "__main__":
+    main()
