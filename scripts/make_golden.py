@@ -52,7 +52,9 @@ def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.
     levels, values = value_map(items)
     items, _ = apply_map(items, levels, values)
     channels, height, width = items.shape[1:]
-    config = VAEConfig(height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), blocks=1, phase_blocks=1, components=3)
+    config = VAEConfig(
+        height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), blocks=1, phase_blocks=1, components=3
+    )
     settings = FitSettings(Length(steps=400), batch_size=64, schedule=WarmupCosine(peak=5e-3, warmup_steps=20))
     model = fit(items[50:], items[:50], config, settings).model
     integers = lower(model, torch.from_numpy(items[:128]))
@@ -60,13 +62,17 @@ def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.
     path = FOLDER / f"{name}.safetensors"
     card = {"name": name, "data": "variations of the embedded digits", "integer_bits_per_dim": rate}
     unit = integers.config.unit
-    save_model(path, model, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False)
+    save_model(
+        path, model, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
+    )
     arrays = {"images": stored, **others}
     with open(FOLDER / f"{name}.vdz", "xb") as f:
         tally = write_archive(f, arrays, {"collections": []}, coding_model(load_model(path), name))
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
-    print(f"{name}: {rate:.3f} bits/dim, {tally.model_items} items by the model, {tally.fallback_blocks} classical blocks")
+    print(
+        f"{name}: {rate:.3f} bits/dim, {tally.model_items} items by the model, {tally.fallback_blocks} classical blocks"
+    )
 
 
 def main() -> None:

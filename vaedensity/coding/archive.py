@@ -10,20 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vaedensity import __version__, items
-from vaedensity.coding import chains, classical
-from vaedensity.coding.ans import Stacks
+from vaedensity.coding import classical
 from vaedensity.coding.container import MODEL_CODER, Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
+from vaedensity.coding.model_blocks import CHAINS_PER_GROUP, BlockCoder, CodedBlock, spans
 from vaedensity.coding.workers import Ticker, in_threads
-from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.errors import UsageError
 
-CHAINS_PER_GROUP = 24
-BLOCK_BYTES = 24 << 10  # coded size at which a chain's fixed cost (about 60 bytes) is a quarter of a percent
 CLASSICAL_BLOCK_BYTES = 4 << 20
 Progress = Callable[[int], None]
 
@@ -43,6 +40,17 @@ class Tally:
     model_payload_bytes: int = 0
     overhead: dict[str, int] = field(default_factory=dict)
     fallback_blocks: int = 0
+
+    def count(self, block: CodedBlock, dims: int) -> None:
+        """Take in a block of items of ``dims`` values."""
+        if block.coder != MODEL_CODER:
+            self.fallback_blocks += 1
+            return
+        self.model_items += block.items
+        self.model_dims += block.items * dims
+        self.model_bits += block.bits
+        self.model_bits_expected += block.expected_bits
+        self.model_payload_bytes += len(block.payload)
 
 
 def write_archive(
@@ -70,9 +78,7 @@ def write_archive(
         used = model is not None and model.fits(array)
         if used:
             assert model is not None and layout is not None
-            _write_with_model(
-                writer, tally, items.to_items(array, layout), array, layout, model, verify, threads, progress
-            )
+            _write_with_model(writer, tally, array, BlockCoder(model, layout, verify), threads, progress)
         else:
             _write_classical(writer, tally, array, progress)
         tally.items += len(array) if array.ndim else 1
@@ -90,120 +96,24 @@ def write_archive(
     return tally
 
 
-def items_per_block(model: CodingModel, count: int) -> int:
-    """Chain length: near BLOCK_BYTES of coded data, all chains alike."""
-    dims = model.integers.config.dims
-    per_item = max(1.0, model.bits_per_dim * dims / 8)
-    wanted = max(1.0, count * per_item / BLOCK_BYTES)
-    blocks = max(1, round(wanted), -(-count // chains.LONGEST_CHAIN))
-    return -(-count // blocks)
-
-
 def _write_with_model(
     writer: Writer,
     tally: Tally,
-    all_items: NDArray[np.uint8],
     array: NDArray[np.generic],
-    layout: str,
-    model: CodingModel,
-    verify: bool,
+    coder: BlockCoder,
     threads: int | None,
     progress: Progress,
 ) -> None:
-    config, codecs = model.integers.config, model.codecs()
-    size = items_per_block(model, len(all_items))
-    spans = [(a, min(a + size, len(all_items))) for a in range(0, len(all_items), size)]
-    ticker = Ticker(progress)
-    groups = [spans[i : i + CHAINS_PER_GROUP] for i in range(0, len(spans), CHAINS_PER_GROUP)]
+    cuts, ticker = spans(coder.model, len(array)), Ticker(progress)
+    groups = [cuts[i : i + CHAINS_PER_GROUP] for i in range(0, len(cuts), CHAINS_PER_GROUP)]
 
-    def code(group: list[tuple[int, int]]) -> list[tuple[int, int, bytes, float, float]]:
-        levels, usable = [], []
-        for a, b in group:
-            mapped, known = items.apply_map(all_items[a:b], config.levels, model.values)
-            usable.append(bool(known.all()))
-            levels.append(mapped)
-        good = [x for x, ok in zip(levels, usable) if ok]
-        coded = (
-            chains.encode_chains(codecs, good, ticker.tick)
-            if good
-            else chains.CodedChains([], np.zeros(0), np.zeros(0), [])
-        )
-        if verify and good:
-            _verify(codecs, coded, good, config.item_shape, ticker)
-        expected = _expected_direct_bits(codecs, good, coded.direct_steps, model)
-        results, position = [], 0
-        for (a, b), ok in zip(group, usable):
-            raw = np.ascontiguousarray(array[a:b]).tobytes()
-            if not ok:
-                ticker.tick(b - a)
-                results.append((*classical.encode(raw), b - a, 0.0, 0.0))
-                continue
-            payload = coded.blocks[position]
-            # Only where deflate comes near is it worth asking the slow coders.
-            if len(payload) > 0.8 * min(len(classical.deflate(raw)), len(raw)):
-                other, shorter = classical.encode(raw)
-                if len(shorter) < len(payload):
-                    results.append((other, shorter, b - a, 0.0, 0.0))
-                    position += 1
-                    continue
-            bits = coded.bits_back_bits[position] + coded.direct_bits[position]
-            results.append((MODEL_CODER, payload, b - a, bits, coded.bits_back_bits[position] + expected[position]))
-            position += 1
-        return [(coder, n, payload, bits, anticipated) for coder, payload, n, bits, anticipated in results]
+    def code(group: list[tuple[int, int]]) -> list[CodedBlock]:
+        return coder.code([array[begin:end] for begin, end in group], ticker.tick)
 
     for group in in_threads(code, groups, ticker, threads):
-        for coder, count, payload, bits, anticipated in group:
-            writer.add(coder, count, payload)
-            if coder == MODEL_CODER:
-                tally.model_items += count
-                tally.model_dims += count * config.dims
-                tally.model_bits += bits
-                tally.model_bits_expected += anticipated
-                tally.model_payload_bytes += len(payload)
-            else:
-                tally.fallback_blocks += 1
-
-
-def _verify(
-    codecs: chains.ChainCodecs,
-    coded: chains.CodedChains,
-    good: list[NDArray[np.uint8]],
-    shape: tuple[int, ...],
-    ticker: Ticker,
-) -> None:
-    parsed = [chains.parse_runs(block, len(x)) for block, x in zip(coded.blocks, good)]
-    for same in chains.in_lockstep([runs for runs, _ in parsed], [len(x) for x in good]):
-        try:
-            back = chains.decode_chains(
-                codecs,
-                [parsed[i][1] for i in same],
-                [len(good[i]) for i in same],
-                parsed[same[0]][0],
-                shape,
-                lambda n: ticker.tick(0),
-            )
-        except (ValueError, RuntimeError, IndexError):
-            back = []
-        if len(back) != len(same) or any((b != good[i]).any() for b, i in zip(back, same)):
-            raise VaedensityError(
-                "a block does not decode to what was coded: this machine's arithmetic is not exact; "
-                "nothing was written; run on another machine or without -m"
-            )
-
-
-@torch.no_grad()
-def _expected_direct_bits(
-    codecs: chains.ChainCodecs, good: list[NDArray[np.uint8]], direct_steps: list[int], model: CodingModel
-) -> NDArray[np.float64]:
-    """What bits-back would have cost the direct items (minus their ELBO), from stacks of random bits."""
-    bits = np.zeros(len(good))
-    words = 64 + sum(c * h * w for c, h, w in model.integers.network.latent_shapes) // 2
-    for t in direct_steps:
-        active = sum(len(x) > t for x in good)
-        stacks = Stacks.random(active, words, t)
-        codecs.bits_back.push(stacks, torch.from_numpy(np.stack([x[t] for x in good[:active]])))
-        bits[:active] += stacks.information
-    return bits
+        for block in group:
+            writer.add(block.coder, block.items, block.payload)
+            tally.count(block, coder.model.integers.config.dims)
 
 
 def _write_classical(writer: Writer, tally: Tally, array: NDArray[np.generic], progress: Progress) -> None:

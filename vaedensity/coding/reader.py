@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.coding import chains, classical
-from vaedensity.coding.archive import CHAINS_PER_GROUP, Progress
 from vaedensity.coding.container import HEAD, MODEL_CODER, Block, read_directory
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
+from vaedensity.coding.model_blocks import CHAINS_PER_GROUP
 from vaedensity.coding.workers import Ticker, in_threads
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 
 MAX_DIMS = 8
 MAX_BYTES = 1 << 48
 KINDS = "biufc"
+Progress = Callable[[int], None]
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], NDArray[Any]]
 
 
