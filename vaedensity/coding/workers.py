@@ -29,6 +29,13 @@ class Ticker:
         self.progress(count)
 
 
+def usable_cores() -> int:
+    """Cores this process may use, at most the first number of OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(cores, int(wish)) if wish.isdecimal() and int(wish) > 0 else cores
+
+
 def in_threads(
     work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, threads: int | None = None
 ) -> Iterator[Result]:
@@ -38,9 +45,7 @@ def in_threads(
 
     Each thread gets its share of the processor's cores; the results do not depend on how many.
     """
-    jobs = list(jobs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores))
+    jobs, cores = list(jobs), usable_cores()
     count = max(1, min(threads or cores, len(jobs)))
     before = torch.get_num_threads()
 
