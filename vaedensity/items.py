@@ -60,7 +60,11 @@ def require_items(array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
 def value_map(items: NDArray[np.uint8]) -> tuple[int, list[int] | None]:
     """(levels, values): two-valued data are the levels 0 and 1 of ``values``; else values is None and
     the levels are 0..max."""
-    present = np.flatnonzero(np.bincount(items.ravel(), minlength=256))
+    counts = np.zeros(256, np.int64)
+    rows = max(1, (1 << 22) // max(1, items[0].size))
+    for begin in range(0, len(items), rows):
+        counts += np.bincount(items[begin : begin + rows].ravel(), minlength=256)
+    present = np.flatnonzero(counts)
     if len(present) <= 2:
         low, high = int(present[0]), int(present[-1])
         return 2, [low, high if high != low else (low + 1 if low < 255 else low - 1)]

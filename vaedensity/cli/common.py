@@ -36,6 +36,11 @@ def guarded(command: Command) -> Command:
                 raise
             fail(f"{type(error).__name__}: {error}", FAILURE)
 
+        except Exception as error:
+            if verbosity() > 1:
+                raise
+            fail(f"unexpected {type(error).__name__}: {error}; run again with 'vaedensity -v' and report it", FAILURE)
+
     return run  # type: ignore[return-value]
 
 

@@ -1,10 +1,12 @@
 """vaedensity decompress, vaedensity test"""
 
+import sys
 from pathlib import Path
 
 import click
 
 from vaedensity.cli.common import answer, force_option, guarded, json_option, mib, progress_bar, silence_libraries
+from vaedensity.errors import OK, VaedensityError
 
 
 @click.command("decompress")
@@ -52,9 +54,17 @@ def test_command(archives: tuple[Path, ...], model: str | None, as_json: bool) -
     silence_libraries()
     from vaedensity.tasks.packing import test
 
-    results = []
+    results, status = [], OK
     for path in archives:
-        with progress_bar(str(path), None) as advance:
-            results.append(test(path, model, progress=advance))
-    lines = [f"{r['archive']}: ok, {r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s" for r in results]
-    answer({"archives": results}, as_json, lines)
+        try:
+            with progress_bar(str(path), None) as advance:
+                results.append(test(path, model, progress=advance))
+        except VaedensityError as error:
+            click.echo(f"vaedensity: {error}", err=True)
+            results.append({"archive": str(path), "ok": False, "error": str(error)})
+            status = max(status, error.exit_status)
+    good = [r for r in results if r["ok"]]
+    lines = [f"{r['archive']}: ok, {r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s" for r in good]
+    if good or as_json:
+        answer({"archives": results}, as_json, lines)
+    sys.exit(status)

@@ -2,7 +2,7 @@
 
 import click
 
-from vaedensity.cli.common import FitBar, answer, guarded, json_option, progress_bar, say, silence_libraries
+from vaedensity.cli.common import FitBar, answer, guarded, json_option, say, silence_libraries
 
 
 @click.command("demo")
@@ -15,8 +15,8 @@ def demo_command(seconds: float, as_json: bool) -> None:
     from vaedensity.report.tables import render
     from vaedensity.tasks.demo import run_demo
 
-    with FitBar() as bar, progress_bar("score and code", None) as advance:
-        record = run_demo(seconds, observers=(bar,), say=say, progress=advance)
+    with FitBar() as bar:
+        record = run_demo(seconds, observers=(bar,), say=say)
     rows = [
         [row["name"], f"{row['bits_per_dim']:.3f}", str(row["bytes"]) if row["bytes"] else ""]
         for row in record["table"]

@@ -77,11 +77,14 @@ def score_command(
     if out is not None:
         write_rows(out, scores, overwrite=force)
     r = scores.record
-    error = "-" if r["standard_error_nats"] is None else f"{r['standard_error_nats']:.4f}"
+    log_prob, error, rate, elbo = (
+        float("nan") if r[key] is None else r[key]
+        for key in ("log_prob_nats", "standard_error_nats", "bits_per_dim", "elbo_bits_per_dim")
+    )
     lines = [
         f"{r['n']} items of {r['dims']} dimensions, K = {r['samples']} samples each",
-        f"log p(x): {r['log_prob_nats']:.4f} nats per item (mean; Monte-Carlo standard error {error}; {r['kind']})",
-        f"rate: {r['bits_per_dim']:.4f} bits/dim; ELBO {r['elbo_bits_per_dim']:.4f}; gap {r['elbo_bits_per_dim'] - r['bits_per_dim']:.4f}",
+        f"log p(x): {log_prob:.4f} nats per item (mean; Monte-Carlo standard error {error:.4f}; {r['kind']})",
+        f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}",
         *([f"rows: {out}"] if out else []),
     ]
     answer(r, as_json, lines)

@@ -17,7 +17,7 @@ from vaedensity.coding import classical
 from vaedensity.coding.container import MODEL_CODER, Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import CHAINS_PER_GROUP, BlockCoder, CodedBlock, spans
+from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, spans
 from vaedensity.coding.workers import Ticker, in_threads
 from vaedensity.errors import UsageError
 
@@ -29,8 +29,7 @@ Progress = Callable[[int], None]
 class Tally:
     """What an archive's bytes went to."""
 
-    items: int = 0
-    dims: int = 0
+    arrays: list[tuple[int, int, bool]] = field(default_factory=list)  # items, values, whether images
     bytes_in: int = 0
     model_bits: float = 0.0
     model_bits_expected: float = 0.0
@@ -40,6 +39,11 @@ class Tally:
     model_payload_bytes: int = 0
     overhead: dict[str, int] = field(default_factory=dict)
     fallback_blocks: int = 0
+
+    def items_and_values(self) -> tuple[int, int]:
+        """Items and values of the images, or of all arrays where there are none."""
+        counted = [a for a in self.arrays if a[2]] or self.arrays
+        return sum(a[0] for a in counted), sum(a[1] for a in counted)
 
     def count(self, block: CodedBlock, dims: int) -> None:
         """Take in a block of items of ``dims`` values."""
@@ -80,9 +84,8 @@ def write_archive(
             assert model is not None and layout is not None
             _write_with_model(writer, tally, array, BlockCoder(model, layout, verify), threads, progress)
         else:
-            _write_classical(writer, tally, array, progress)
-        tally.items += len(array) if array.ndim else 1
-        tally.dims += array.size
+            _write_classical(writer, tally, array, verify, progress)
+        tally.arrays.append((len(array) if array.ndim else 1, array.size, layout is not None))
         described.append(
             {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "blocks": len(writer.blocks) - first}
             | ({"layout": layout} if used else {})
@@ -105,7 +108,8 @@ def _write_with_model(
     progress: Progress,
 ) -> None:
     cuts, ticker = spans(coder.model, len(array)), Ticker(progress)
-    groups = [cuts[i : i + CHAINS_PER_GROUP] for i in range(0, len(cuts), CHAINS_PER_GROUP)]
+    side_by_side = chains_per_group(coder.model.integers.config.dims)
+    groups = [cuts[i : i + side_by_side] for i in range(0, len(cuts), side_by_side)]
 
     def code(group: list[tuple[int, int]]) -> list[CodedBlock]:
         return coder.code([array[begin:end] for begin, end in group], ticker.tick)
@@ -116,13 +120,16 @@ def _write_with_model(
             tally.count(block, coder.model.integers.config.dims)
 
 
-def _write_classical(writer: Writer, tally: Tally, array: NDArray[np.generic], progress: Progress) -> None:
+def _write_classical(
+    writer: Writer, tally: Tally, array: NDArray[np.generic], verify: bool, progress: Progress
+) -> None:
     rows = len(array) if array.ndim else 1
     flat = np.ascontiguousarray(array).reshape(rows, -1) if array.size else np.zeros((0, 0), array.dtype)
     size = max(1, CLASSICAL_BLOCK_BYTES // max(1, flat[:1].nbytes))
     for begin in range(0, len(flat), size):
         part = flat[begin : begin + size]
-        coder, payload = classical.encode(part.tobytes())
+        raw = part.tobytes()
+        coder, payload = classical.encode_verified(raw) if verify else classical.encode(raw)
         writer.add(coder, len(part), payload)
         tally.fallback_blocks += 1
         progress(len(part))

@@ -19,6 +19,16 @@ def encode(data: bytes) -> tuple[int, bytes]:
     return min(candidates, key=lambda pair: len(pair[1]))
 
 
+def encode_verified(data: bytes) -> tuple[int, bytes]:
+    """:func:`encode`, decoded and compared; falls back to the raw bytes, which cannot go wrong."""
+    coder, payload = encode(data)
+    try:
+        good = decode(coder, payload, len(data)) == data
+    except ValueError:
+        good = False
+    return (coder, payload) if good else (RAW, data)
+
+
 def decode(coder: int, payload: bytes, size: int) -> bytes:
     """The ``size`` bytes behind ``payload``; never allocates more. Raises ValueError on anything else."""
     if coder == RAW:

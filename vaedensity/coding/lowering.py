@@ -25,6 +25,7 @@ from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.lattice_conv import IntegerKernel
 
 UNITS = (128, 256)
+PASS_VALUES = 1 << 19  # values of items in the network at once
 COARSE_STEPS = tuple(2**i for i in range(9))
 
 
@@ -132,10 +133,11 @@ def _lower_with_unit(model: HierarchicalVAE, unit: int) -> IntegerNetwork:
 
 
 @torch.no_grad()
-def coded_bits(integers: IntegerNetwork, items: Tensor, *, batch: int = 64, seed: int = 0) -> float:
+def coded_bits(integers: IntegerNetwork, items: Tensor, *, seed: int = 0) -> float:
     """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
     of the integer model, one draw per item."""
     codec, total = integers.bits_back(), 0.0
+    batch = max(1, min(64, PASS_VALUES // integers.config.dims))
     for begin in range(0, len(items), batch):
         part = items[begin : begin + batch]
         words = 64 + sum(c * h * w for c, h, w in integers.network.latent_shapes) // 2
@@ -152,7 +154,14 @@ def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[in
     A representative r costs -log2 of its cell's prior mass and (r - m)^2 / (2 s^2) nats of likelihood
     lost, m and s being the posterior's mean and scale.
     """
-    steps = []
+    batch = max(1, PASS_VALUES // network.config.dims)
+    costs = [_direct_costs(network, items[begin : begin + batch]) for begin in range(0, len(items), batch)]
+    return [[COARSE_STEPS[i] for i in sum(level).argmin(0).tolist()] for level in zip(*costs)]  # type: ignore[union-attr]
+
+
+def _direct_costs(network: HierarchicalVAE, items: Tensor) -> list[Tensor]:
+    """Per level, bits (steps, channels) of all ``items`` for each of COARSE_STEPS."""
+    found = []
     descent, features = Descent(network, len(items)), network.encode(items)
     for level, (channels, rows, columns) in enumerate(network.latent_shapes):
         prior, statistics = gaussian(descent.prior(level)), descent.posterior(level, features)
@@ -166,7 +175,7 @@ def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[in
             c = coarse.cumulative(torch.stack([r, r + 1], -1))
             bits = 24 - torch.log2((c[..., 1] - c[..., 0]).clamp(min=1))
             bits = bits + (r - HALF - mean).square() / (2 * scale.square() * math.log(2))
-            costs.append(bits.mean(0).view(channels, rows * columns).sum(1))
-        steps.append([COARSE_STEPS[i] for i in torch.stack(costs).argmin(0).tolist()])
+            costs.append(bits.sum(0).view(channels, rows * columns).sum(1))
+        found.append(torch.stack(costs))
         descent.absorb(level, posterior.nearest().numpy())
-    return steps
+    return found

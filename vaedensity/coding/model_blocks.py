@@ -14,6 +14,7 @@ from vaedensity.coding.lowering import CodingModel
 from vaedensity.errors import VaedensityError
 
 CHAINS_PER_GROUP = 24
+GROUP_VALUES = 1 << 19  # values of items that a group has in the network at once
 BLOCK_BYTES = 24 << 10  # coded size at which a chain's fixed cost (about 60 bytes) is a quarter of a percent
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
 
@@ -38,6 +39,11 @@ def spans(model: CodingModel, count: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
+def chains_per_group(dims: int) -> int:
+    """Chains that move in lockstep: fewer where items are large, so that memory does not grow with them."""
+    return max(1, min(CHAINS_PER_GROUP, GROUP_VALUES // dims))
+
+
 class BlockCoder:
     """Codes groups of parts of one array, each (n,...) as stored, with items in ``layout``."""
 
@@ -56,14 +62,17 @@ class BlockCoder:
             raw = np.ascontiguousarray(part).tobytes()
             if not known.all():
                 tick(len(part))
-                blocks.append(CodedBlock(*_swap(classical.encode(raw), len(part))))
+                blocks.append(CodedBlock(*_swap(self._classical(raw), len(part))))
                 continue
             block = next(coded)
             if len(block.payload) > WORTH_ASKING * min(len(classical.deflate(raw)), len(raw)):
-                rival = CodedBlock(*_swap(classical.encode(raw), len(part)))
+                rival = CodedBlock(*_swap(self._classical(raw), len(part)))
                 block = min(block, rival, key=lambda b: len(b.payload))
             blocks.append(block)
         return blocks
+
+    def _classical(self, raw: bytes) -> tuple[int, bytes]:
+        return classical.encode_verified(raw) if self.verify else classical.encode(raw)
 
     def _code_known(self, good: list[NDArray[np.uint8]], tick: chains.Tick) -> list[CodedBlock]:
         coded = chains.encode_chains(self.codecs, good, tick)

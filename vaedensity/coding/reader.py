@@ -16,7 +16,7 @@ from vaedensity.coding import chains, classical
 from vaedensity.coding.container import HEAD, MODEL_CODER, Block, read_directory
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import CHAINS_PER_GROUP
+from vaedensity.coding.model_blocks import chains_per_group
 from vaedensity.coding.workers import Ticker, in_threads
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 
@@ -53,7 +53,7 @@ class StoredArray:
         self.row_bytes = self.nbytes // self.rows if self.rows else 0
         self.item_shape: tuple[int, ...] = ()
         if self.layout is not None:
-            probe = np.empty((1, *self.shape[1:]), np.uint8) if self.dtype.itemsize == 1 else np.empty(0)
+            probe = np.broadcast_to(np.uint8(0), (1, *self.shape[1:]) if self.dtype.itemsize == 1 else (0,))
             if self.layout not in items.LAYOUTS or items.layout_of(probe) != self.layout or self.dtype.kind not in "bu":
                 raise ValueError(f"array {self.name}: layout {self.layout} does not fit")
             self.item_shape = items.to_items(probe, self.layout).shape[1:]
@@ -130,7 +130,7 @@ class Archive:
         *,
         allocate: Allocate | None = None,
         threads: int | None = None,
-        lockstep: int = CHAINS_PER_GROUP,
+        lockstep: int | None = None,
         progress: Progress = lambda n: None,
     ) -> dict[str, NDArray[Any]]:
         """All arrays, decoded and checked against the SHA-256 of the original data.
@@ -186,7 +186,7 @@ class Archive:
         target: NDArray[Any],
         model: CodingModel | None,
         threads: int | None,
-        lockstep: int,
+        lockstep: int | None,
         progress: Progress,
     ) -> None:
         first = self.first_block[array.name]
@@ -208,6 +208,8 @@ class Archive:
         if array.item_shape != model.integers.config.item_shape:
             raise DamagedArchive(f"{self.path}: array {array.name} has another item shape than its model")
         codecs, layout = model.codecs(), array.layout
+        if lockstep is None:
+            lockstep = chains_per_group(model.integers.config.dims)
         jobs, ticker = self._lockstep_jobs(waiting, lockstep), Ticker(progress)
 
         def decode(job: list[tuple[int, int, int, tuple[int, ...], bytes]]) -> list[tuple[int, NDArray[np.uint8]]]:

@@ -119,8 +119,8 @@ def move_into_place(staged: Path, target: Path) -> None:
             target.rename(old)
         try:
             staged.rename(target)
-        except OSError:
-            if os.path.lexists(old):
+        except BaseException:
+            if os.path.lexists(old) and not os.path.lexists(target):
                 old.rename(target)
             raise
     except OSError as error:

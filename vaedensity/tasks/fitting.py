@@ -16,7 +16,7 @@ from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
-from vaedensity.training.fit import FitSettings, Observer, fit
+from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import Length, WarmupCosine
 
@@ -126,13 +126,30 @@ def fit_model(
         except ImportError:
             pass  # an extra: vaedensity[tensorboard]
         result = fit(train, valid, config, settings, state_path=state, resume=request.resume, observers=listening)
+    try:
+        return _finish(result, train, valid, values, source, out, device, request, say)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
+
+
+def _finish(
+    result: FitResult,
+    train: NDArray[np.uint8],
+    valid: NDArray[np.uint8],
+    values: list[int] | None,
+    source: str,
+    out: Path,
+    device: str,
+    request: FitRequest,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Lower the fitted model to integers and write its file."""
     say("lowering to integers")
     model = result.model.cpu()
+    config = model.config
     try:
         integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // CALIBRATION_ITEMS)][:CALIBRATION_ITEMS]))
         integer_rate = coded_bits(integers, torch.from_numpy(valid[:RATE_ITEMS])) / config.dims
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
     except ValueError as error:
         raise VaedensityError(f"{source}: the trained network cannot be lowered: {error}") from error
     card = {
@@ -161,7 +178,7 @@ def fit_model(
         integers.direct_steps,
         overwrite=request.overwrite,
     )
-    state.unlink(missing_ok=True)
+    state_path(out).unlink(missing_ok=True)
     return {
         "steps": result.steps,
         "epochs": result.epochs,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from vaedensity.coding.lowering import CodingModel, coded_bits, coding_model
 from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
 from vaedensity.data.collection import Collection
-from vaedensity.errors import ModelError, UsageError
+from vaedensity.errors import DamagedArchive, ModelError, UsageError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import released, resolve
 
@@ -83,20 +83,31 @@ def compress(
             f, arrays, {"collections": notes}, model, verify=verify, threads=threads, progress=progress
         )
         bytes_out = f.tell()
+        _require_readable(f)
     return compress_record(tally, bytes_out, model, time.monotonic() - started)
+
+
+def _require_readable(f: BinaryIO) -> None:
+    """Read the directory just written as a reader would: what could not be restored is refused now."""
+    f.flush()
+    try:
+        with Archive(f.name) as archive:
+            restore.check_note(archive.note["collections"], [a.name for a in archive.arrays])
+    except DamagedArchive as error:
+        raise UsageError(f"these arrays or names cannot be stored: {str(error).partition(': ')[2] or error}") from error
 
 
 def compress_record(tally: Tally, bytes_out: int, model: CodingModel | None, seconds: float) -> dict[str, Any]:
     used = model is not None and tally.model_items > 0
-    overhead = dict(tally.overhead)
+    overhead, (count, values) = dict(tally.overhead), tally.items_and_values()
     overhead["initial_bits"] = round((tally.model_bits - tally.model_bits_expected) / 8)
     overhead["coder_ends"] = round(tally.model_payload_bytes - tally.model_bits / 8)
     return {
-        "items": tally.items,
-        "dims": tally.dims // tally.items if tally.items and tally.dims % tally.items == 0 else None,
+        "items": count,
+        "dims": values // count if count and values % count == 0 else None,
         "bytes_in": tally.bytes_in,
         "bytes_out": bytes_out,
-        "bits_per_dim": 8 * bytes_out / tally.dims if tally.dims else None,
+        "bits_per_dim": 8 * bytes_out / values if values else None,
         "model": model.name if used and model else None,
         "model_sha256": model.sha256 if used and model else None,
         "model_bytes": model.file_bytes if used and model else 0,
@@ -205,8 +216,6 @@ def test(
 def _read(
     archive: Archive, model: CodingModel | None, threads: int | None, lockstep: int | None, progress: Progress
 ) -> dict[str, NDArray[Any]]:
-    if lockstep is None:
-        return archive.read(model, threads=threads, progress=progress)
     return archive.read(model, threads=threads, lockstep=lockstep, progress=progress)
 
 

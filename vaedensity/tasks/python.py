@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.atomic import atomic_file
-from vaedensity.coding.archive import write_archive
 from vaedensity.coding.reader import Archive
+from vaedensity.data.collection import Collection
 from vaedensity.density.estimate import Estimate
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
 from vaedensity.tasks.fitting import FitRequest, fit_model
-from vaedensity.tasks.packing import compress_record, model_for, open_model
+from vaedensity.tasks.packing import compress as compress_collections
+from vaedensity.tasks.packing import model_for, open_model
 from vaedensity.tasks.scoring import score_array
 
 
@@ -60,15 +60,9 @@ def compress(
     ``model``: file or released name; None for the classical coder. Returns the record of
     ``vaedensity compress --json``.
     """
-    import time
-
+    collections = [Collection(name, {name: a}, {"kind": "npy", "name": f"{name}.npy"}) for name, a in arrays.items()]
     coder = open_model(str(model)) if model is not None else None
-    started = time.monotonic()
-    notes = [{"kind": "npy", "name": f"{name}.npy", "arrays": {name: name}} for name in arrays]
-    with atomic_file(Path(out), overwrite) as f:
-        tally = write_archive(f, arrays, {"collections": notes}, coder, verify=verify)
-        size = f.tell()
-    return compress_record(tally, size, coder, time.monotonic() - started)
+    return compress_collections(collections, Path(out), coder, overwrite=overwrite, verify=verify)
 
 
 def decompress(path: str | Path, *, model: str | Path | None = None) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vaedensity import items, units
@@ -59,6 +60,7 @@ def score_array(
     started = time.monotonic()
     model = file.float_model().to(device)
     estimator = ImportanceSampling(samples=samples)
+    torch.backends.cudnn.allow_tf32 = False  # eleven bits are too few for a likelihood
     estimate = score(
         model, levels, estimator, model_sha256=file.sha256, seed=seed, batch_size=batch_size, progress=progress
     )

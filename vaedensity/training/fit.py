@@ -1,6 +1,7 @@
 """The one fit loop."""
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.errors import Interrupted, UsageError, VaedensityError
+from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training.ema import WeightAverage
@@ -82,19 +83,25 @@ def fit(
     average = WeightAverage(model, settings.average_decay)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.schedule.peak, betas=(0.9, 0.99))
     generator = torch.Generator(device).manual_seed(settings.seed)
+    data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
     steps, seconds, setbacks = 0, 0.0, 0
     best, best_rate = {name: p.to("cpu", copy=True) for name, p in average.average.items()}, math.inf
     if resume:
         if state_path is None:
             raise UsageError("resume needs a state_path")
         tensors, counters = load_state(state_path)
-        if counters["config"] != _jsonable(config.to_json()) or counters["train_items"] != len(train):
+        if counters["config"] != _jsonable(config.to_json()) or counters["data_sha256"] != data_sha256:
             raise UsageError(f"{state_path}: was made with other data or another preset; fit without --resume")
+        if counters["rate"] != settings.schedule.peak or counters["device"] != device.type:
+            raise UsageError(f"{state_path}: was made with --rate {counters['rate']} on {counters['device']}; go on so")
         if counters["seed"] != settings.seed or counters["batch_size"] != settings.batch_size:
             raise UsageError(
                 f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
             )
-        restore(tensors, model, average, optimizer, generator)
+        try:
+            restore(tensors, model, average, optimizer, generator)
+        except (KeyError, RuntimeError, IndexError) as error:
+            raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without --resume") from error
         steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
         best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
@@ -109,7 +116,9 @@ def fit(
                 "seconds": seconds,
                 "setbacks": setbacks,
                 "config": _jsonable(config.to_json()),
-                "train_items": len(train),
+                "data_sha256": data_sha256,
+                "rate": settings.schedule.peak,
+                "device": device.type,
                 "seed": settings.seed,
                 "batch_size": settings.batch_size,
                 "best_rate": best_rate if math.isfinite(best_rate) else None,
@@ -126,6 +135,7 @@ def fit(
 
     fast_bf16 = has_fast_bf16(device)
     good, good_steps = snapshot(), steps
+    torn = False  # whether a step is half done
     last_save = started = time.monotonic()
     earlier = seconds
     try:
@@ -136,6 +146,7 @@ def fit(
                 rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
                 for group in optimizer.param_groups:
                     group["lr"] = rate
+                torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
                 noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
                 half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
@@ -167,6 +178,7 @@ def fit(
                         "kl_bits_per_dim": float(loss.rate.detach()),
                         "gradient_norm": float(norm),
                     }
+                torn = False
                 if steps % settings.validate_every == 0 and "event" not in record:
                     record |= {"valid_bits_per_dim": judge()}
                     good, good_steps = snapshot(), steps
@@ -175,18 +187,26 @@ def fit(
                 if time.monotonic() - last_save > settings.save_every_seconds:
                     save()
                     last_save = time.monotonic()
-    except KeyboardInterrupt:
+            if stop.made:
+                raise KeyboardInterrupt
+        judge()
         save()
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.copy_(best[name])
+        valid_rate = elbo_bits_per_dim(
+            model.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed
+        )
+    except KeyboardInterrupt:
+        if torn:
+            restore(good, model, average, optimizer, generator)
+            steps = good_steps
+        if model.training:  # else all of it is saved
+            save()
         where = f"state saved to {state_path}, go on with --resume" if state_path else "nothing saved"
         raise Interrupted(f"interrupted at step {steps}; {where}") from None
-    judge()
-    save()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(best[name])
-    model.eval()
     epochs = steps * min(settings.batch_size, len(train)) / len(train)
-    return FitResult(model, steps, epochs, seconds, elbo_bits_per_dim(model, valid, seed=settings.seed), setbacks)
+    return FitResult(model, steps, epochs, seconds, valid_rate, setbacks)
 
 
 def batch_at(train: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
@@ -212,7 +232,7 @@ def _epoch_order(items: int, seed: int, epoch: int) -> np.ndarray:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 autocast is worth while: CUDA, and processors with native bfloat16 products."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe and probe())
 
@@ -238,7 +258,7 @@ def chunks(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
     averaged = copy.deepcopy(model)
     average.load_into(averaged)
-    return elbo_bits_per_dim(averaged.eval(), valid, seed=settings.seed)
+    return elbo_bits_per_dim(averaged.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed)
 
 
 def _jsonable(record: dict[str, Any]) -> dict[str, Any]:

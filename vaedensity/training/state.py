@@ -47,6 +47,7 @@ def restore(
             for key, t in tensors.items()
             if key.startswith("optimizer/") and key.split("/", 2)[2] == name
         }
+        optimizer.state.pop(p, None)
         if moments:
             optimizer.state[p] = {k: t.clone().to(t.device if k == "step" else p.device) for k, t in moments.items()}
     average.restore({key[len("average/") :]: t for key, t in tensors.items() if key.startswith("average/")})
