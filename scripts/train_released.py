@@ -14,7 +14,7 @@ from pathlib import Path
 
 RECIPES = {
     "digits": ["digits:train", "--preset", "tiny", "--steps", "1500"],
-    "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--budget", "95m", "--valid-fraction", "0.02"],
+    "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--budget", "6400s", "--valid-fraction", "0.02"],
 }
 
 

@@ -649,10 +649,11 @@ def test_a_flipped_bit_anywhere_in_a_model_archive(
     assert len(refuse_archive(refused, tmp_path / "flipped.vdz", "-m", model)) >= 1
 
 
-def test_test_stops_at_the_first_damaged_archive(refused: Refused, archive: Path) -> None:
+def test_test_names_each_damaged_archive_and_goes_on(refused: Refused, archive: Path) -> None:
     bad = archive.with_name("bad.vdz")
     bad.write_bytes(archive.read_bytes()[:-1])
-    assert "bad.vdz" in refused(DAMAGED, "test", archive, bad, archive)
+    result = CliRunner().invoke(main, ["test", str(bad), str(archive), str(bad)])
+    assert result.exit_code == DAMAGED and result.stderr.count("bad.vdz") == 2 and "ok" in result.stdout
 
 
 def test_archives_that_cannot_be_read(refused: Refused, tmp_path: Path) -> None:

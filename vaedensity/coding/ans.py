@@ -76,9 +76,10 @@ class Stacks:
             coder.encode_reverse(symbol, _Rows, row)
         self.information += (24 - np.log2(width)).sum(axis=1)
 
-    def pop_rows(self, cumulative: Ints) -> Ints:
-        """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1)."""
-        frequencies = np.diff(cumulative, axis=-1)
+    def pop_rows(self, cumulative: NDArray[np.float64] | Ints) -> Ints:
+        """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1),
+        whole numbers of any dtype that holds them."""
+        frequencies = cumulative[..., 1:] - cumulative[..., :-1]
         rows = (frequencies - 1).astype(np.float32)
         symbols = np.stack([coder.decode(_Rows, row) for coder, row in zip(self.coders, rows)]).astype(np.int64)
         popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]

@@ -46,7 +46,7 @@ def silent(count: int) -> None:
     """A tick that nobody listens to."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent) -> CodedChains:
     """Code ``chains`` of items (n_i,C,H,W), longest first; ``tick`` hears of every item."""
     assert [len(c) for c in chains] == sorted((len(c) for c in chains), reverse=True)
@@ -117,7 +117,7 @@ def parse_runs(block: bytes, items: int) -> tuple[tuple[int, ...], bytes]:
     return tuple(steps), block[at:]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def decode_chains(
     codecs: ChainCodecs,
     words: list[bytes],

@@ -68,17 +68,17 @@ class TableCodec(Codec):
 
     def pop(self, stacks: Stacks) -> Ints:
         if self.size <= ONE_DIGIT:
-            return stacks.pop_rows(as_ints(self._boundaries(torch.arange(self.size + 1))))
+            return stacks.pop_rows(self._boundaries(torch.arange(self.size + 1)).numpy())
         digits, count = torch.arange(RADIX + 1), -(-self.size // RADIX) + 1
         ends = (digits[:count] * RADIX).clamp(max=self.size)
         rows = self._floored(
             self.table.grid(torch.zeros(len(stacks), self.table.count, dtype=torch.int64), RADIX)[..., :count], ends
         )
-        high = torch.from_numpy(stacks.pop_rows(as_ints(rows)))
+        high = torch.from_numpy(stacks.pop_rows(rows.numpy()))
         ends = (high[..., None] * RADIX + digits).clamp(max=self.size)
         c = self._floored(self.table.grid(high * RADIX, 1), ends)
         begin = c[..., :1]
-        low = stacks.pop_rows(as_ints(within(c - begin, c[..., -1:] - begin, digits)))
+        low = stacks.pop_rows(within(c - begin, c[..., -1:] - begin, digits).numpy())
         symbol = high.numpy() * RADIX + low
         if (symbol >= self.size).any():
             raise ValueError("a symbol lies outside its alphabet")  # no writer makes one

@@ -13,9 +13,10 @@ from vaedensity.coding.container import MODEL_CODER
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.errors import VaedensityError
 
-CHAINS_PER_GROUP = 24
+CHAINS_PER_GROUP = 48
 GROUP_VALUES = 1 << 19  # values of items that a group has in the network at once
-BLOCK_BYTES = 24 << 10  # coded size at which a chain's fixed cost (about 60 bytes) is a quarter of a percent
+BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
+OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 40  # what overhead may be, and what it usually is
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
 
 
@@ -32,9 +33,13 @@ class CodedBlock:
 
 
 def spans(model: CodingModel, count: int) -> list[tuple[int, int]]:
-    """Where ``count`` items are cut into chains: near BLOCK_BYTES of coded data each, all alike but the last."""
-    per_item = max(1.0, model.bits_per_dim * model.integers.config.dims / 8)
-    blocks = max(1, round(count * per_item / BLOCK_BYTES), -(-count // chains.LONGEST_CHAIN))
+    """Where ``count`` items are cut into chains, all alike but the last.
+
+    More chains decode faster and give finer access; their fixed cost stays below OVERHEAD_SHARE.
+    """
+    coded_bytes = count * max(1.0, model.bits_per_dim * model.integers.config.dims / 8)
+    affordable = (OVERHEAD_SHARE * coded_bytes - ARCHIVE_BYTES) / CHAIN_BYTES
+    blocks = max(1, int(min(coded_bytes / BLOCK_BYTES, affordable)), -(-count // chains.LONGEST_CHAIN))
     size = max(1, -(-count // blocks))
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
 

@@ -71,9 +71,8 @@ class MixtureTable:
         return self._normalized(mass.view(*first.shape, COUNT), first[..., None] + stride * torch.arange(COUNT))
 
     def _normalized(self, mass: Tensor, boundary: Tensor) -> Tensor:
-        mass = torch.floor(mass / self.total)
-        mass = torch.where(boundary <= 0, 0.0, mass)
-        return torch.where(boundary >= self.size, float(TOTAL), mass)
+        mass = mass.div_(self.total).floor_().masked_fill_(boundary <= 0, 0.0)
+        return mass.masked_fill_(boundary >= self.size, float(TOTAL))
 
 
 class BernoulliTable:
