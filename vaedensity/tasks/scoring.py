@@ -58,7 +58,7 @@ def score_array(
             f"{source}: item {first} has values outside of what the model was fitted to ({expected}); fit again"
         )
     started = time.monotonic()
-    model = file.float_model().to(device)
+    model = file.float_model().to(device, memory_format=torch.channels_last)
     estimator = ImportanceSampling(samples=samples)
     torch.backends.cudnn.allow_tf32 = False  # eleven bits are too few for a likelihood
     estimate = score(
