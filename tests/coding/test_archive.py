@@ -1,13 +1,16 @@
 """Archives: round trips, damage, never growing, goldens."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vaedensity.coding.archive import write_archive
+from vaedensity.coding.chains import LONGEST_CHAIN
 from vaedensity.coding.lowering import CodingModel, coding_model
+from vaedensity.coding.model_blocks import BlockCoder, spans
 from vaedensity.coding.reader import Archive
 from vaedensity.data.named import load_digits
 from vaedensity.errors import DamagedArchive, ModelError, UsageError
@@ -108,6 +111,16 @@ def test_every_truncation_and_every_flip_is_refused(tmp_path: Path, model: Codin
     path.write_bytes(whole + b"x")
     with pytest.raises(DamagedArchive):
         unpack(path, model)
+
+
+def test_chains_are_as_long_as_their_cost_demands(model: CodingModel) -> None:
+    assert len(spans(model, 10, 20.0)) == 1
+    cheap, dear = spans(model, 100_000, 20.0), spans(model, 100_000, 100.0)
+    assert 1 < len(dear) < len(cheap)
+    assert 100 * len(dear) <= 0.004 * 100_000 * model.bits_per_dim * 64 / 8
+    assert cheap[0][0] == 0 and cheap[-1][1] == 100_000 and all(a[1] == b[0] for a, b in pairwise(cheap))
+    assert all(end - begin <= LONGEST_CHAIN for begin, end in spans(model, 100_000, 1e9))
+    assert 20 < BlockCoder(model, "NHW", verify=False).chain_bytes(DIGITS) < 60
 
 
 def test_the_right_model_is_asked_for(tmp_path: Path, model: CodingModel) -> None:

@@ -107,7 +107,7 @@ def _write_with_model(
     threads: int | None,
     progress: Progress,
 ) -> None:
-    cuts, ticker = spans(coder.model, len(array)), Ticker(progress)
+    cuts, ticker = spans(coder.model, len(array), coder.chain_bytes(array)), Ticker(progress)
     side_by_side = chains_per_group(coder.model.integers.config.dims)
     groups = [cuts[i : i + side_by_side] for i in range(0, len(cuts), side_by_side)]
 

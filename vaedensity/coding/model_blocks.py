@@ -16,7 +16,8 @@ from vaedensity.errors import VaedensityError
 CHAINS_PER_GROUP = 48
 GROUP_VALUES = 1 << 19  # values of items that a group has in the network at once
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
-OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 40  # what overhead may be, and what it usually is
+OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
+PROBE_ITEMS = 16
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
 
 
@@ -32,13 +33,14 @@ class CodedBlock:
     expected_bits: float = 0.0
 
 
-def spans(model: CodingModel, count: int) -> list[tuple[int, int]]:
+def spans(model: CodingModel, count: int, chain_bytes: float) -> list[tuple[int, int]]:
     """Where ``count`` items are cut into chains, all alike but the last.
 
-    More chains decode faster and give finer access; their fixed cost stays below OVERHEAD_SHARE.
+    More chains decode faster and give finer access; their fixed cost, ``chain_bytes`` each, stays below
+    OVERHEAD_SHARE.
     """
     coded_bytes = count * max(1.0, model.bits_per_dim * model.integers.config.dims / 8)
-    affordable = (OVERHEAD_SHARE * coded_bytes - ARCHIVE_BYTES) / CHAIN_BYTES
+    affordable = (OVERHEAD_SHARE * coded_bytes - ARCHIVE_BYTES) / chain_bytes
     blocks = max(1, int(min(coded_bytes / BLOCK_BYTES, affordable)), -(-count // chains.LONGEST_CHAIN))
     size = max(1, -(-count // blocks))
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
@@ -75,6 +77,16 @@ class BlockCoder:
                 block = min(block, rival, key=lambda b: len(b.payload))
             blocks.append(block)
         return blocks
+
+    def chain_bytes(self, part: NDArray[np.generic]) -> float:
+        """What a chain costs beyond its items' bits, found on the first items of ``part``."""
+        levels = self.model.integers.config.levels
+        probe, known = items.apply_map(items.to_items(part[:PROBE_ITEMS], self.layout), levels, self.model.values)
+        if not known.any():
+            return CHAIN_BYTES
+        coded = chains.encode_chains(self.codecs, [probe[known]])
+        direct = coded.direct_bits.sum() - self._expected_direct_bits([probe[known]], coded.direct_steps).sum()
+        return CHAIN_BYTES + max(0.0, float(direct) / 8)
 
     def _classical(self, raw: bytes) -> tuple[int, bytes]:
         return classical.encode_verified(raw) if self.verify else classical.encode(raw)
