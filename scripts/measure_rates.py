@@ -17,11 +17,12 @@ import torch
 
 from vaedensity.coding.lowering import coded_bits
 from vaedensity.data.load import load_array
+from vaedensity.density.importance import ImportanceSampling
 from vaedensity.items import apply_map, require_items
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import resolve
 from vaedensity.tasks.packing import open_model
-from vaedensity.tasks.scoring import score_array
+from vaedensity.tasks.scoring import ScoreRequest, score_array
 
 
 def main() -> None:
@@ -40,13 +41,15 @@ def main() -> None:
     items = torch.from_numpy(np.ascontiguousarray(levels))
     dims = file.config.dims
 
-    real = score_array(file, array, collection.source, samples=options.draws, seed=1).record["elbo_bits_per_dim"]
+    real = score_array(file, array, collection.source, ScoreRequest(ImportanceSampling(options.draws), seed=1)).record[
+        "elbo_bits_per_dim"
+    ]
     integer = float(np.mean([coded_bits(coder.integers, items, seed=1000 * d) for d in range(options.draws)])) / dims
     print(f"{options.model} on {options.data}: {len(array)} items of {dims} dimensions, {options.draws} draws an item")
     print(f"-ELBO, real model:    {real:.5f} bits/dim")
     print(f"-ELBO, integer model: {integer:.5f} bits/dim, quantisation {100 * (integer / real - 1):+.3f} %", flush=True)
     started = time.monotonic()
-    r = score_array(file, array, collection.source, samples=options.samples).record
+    r = score_array(file, array, collection.source, ScoreRequest(ImportanceSampling(options.samples))).record
     print(
         f"importance sampling, K = {r['samples']}: {r['bits_per_dim']:.5f} bits/dim, {r['log_prob_nats']:.3f} nats "
         f"(Monte-Carlo standard error {r['standard_error_nats']}), {r['kind']}; "

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from vaedensity.tasks.python import fit as fit
     from vaedensity.tasks.python import load_model as load_model
     from vaedensity.tasks.python import score as score
+    from vaedensity.tasks.vae_density import VAEDensity as VAEDensity
 
 _HOMES = {
     "Estimate": "density.estimate",
     "ImportanceSampling": "density.importance",
+    "VAEDensity": "tasks.vae_density",
     "VaedensityError": "errors",
     "compress": "tasks.python",
     "decompress": "tasks.python",

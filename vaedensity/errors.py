@@ -1,6 +1,6 @@
 """Every refusal a user can meet, with the exit status that the command line gives it."""
 
-OK, FAILURE, USAGE, DAMAGED, MODEL_MISMATCH, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAILURE, USAGE, DAMAGED, MODEL_MISMATCH, UNRELIABLE, TOO_WIDE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
 class VaedensityError(Exception):
@@ -25,6 +25,18 @@ class ModelError(VaedensityError):
     """The model is missing, unreadable, or not the one that the archive was made with."""
 
     exit_status = MODEL_MISMATCH
+
+
+class UnreliableScores(VaedensityError):
+    """The diagnostics of ``score --strict`` failed. The rows were written."""
+
+    exit_status = UNRELIABLE
+
+
+class BoundsTooWide(VaedensityError):
+    """``score --self-test``: the bounds of log p(x) are further apart than the tolerance."""
+
+    exit_status = TOO_WIDE
 
 
 class Interrupted(VaedensityError):

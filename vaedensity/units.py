@@ -1,8 +1,12 @@
-"""Nats, bits and bits per dimension: the one place where they are converted."""
+"""Nats, bits, bits per dimension and durations: the one place where they are converted."""
 
 import math
+import re
+
+from vaedensity.errors import UsageError
 
 LN2 = math.log(2.0)
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def nats_to_bits(nats: float) -> float:
@@ -25,3 +29,15 @@ def bits_per_dim(log_prob_nats: float, dims: int) -> float:
     1.0
     """
     return -log_prob_nats / (dims * LN2)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as "90s", "10m", "1.5h" or plain seconds "90". Raises UsageError.
+
+    >>> parse_duration("1.5h")
+    5400.0
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
+    if not match:
+        raise UsageError(f"{text!r}: expected a time such as 90s, 10m or 1.5h")
+    return float(match[1]) * SECONDS[match[2]]

@@ -394,7 +394,7 @@ def test_devices_and_pipes_are_never_replaced(refused: Refused, model: Path, few
 
 
 def test_rows_of_another_kind(refused: Refused, model: Path, few: Path, tmp_path: Path) -> None:
-    assert ".csv or .jsonl" in refused(USAGE, "score", model, few, "-o", tmp_path / "rows.txt")
+    assert ".csv, .jsonl, .parquet" in refused(USAGE, "score", model, few, "-o", tmp_path / "rows.txt")
 
 
 def test_restoring_below_a_file(refused: Refused, few: Path, tmp_path: Path, done: Done) -> None:

@@ -1,7 +1,5 @@
 """Commands that go well: what they print, what they write, and that everything comes back as it was."""
 
-import csv
-import json
 import math
 import subprocess
 import sys
@@ -122,45 +120,6 @@ def test_score_record(model: Path, tmp_path: Path, digits: np.ndarray, done: Don
     assert 0 < record["bits_per_dim"] < record["elbo_bits_per_dim"] < math.log2(17)
     assert record["standard_error_nats"] > 0
     assert len(record["model_sha256"]) == 64
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".CSV"])
-def test_score_rows(model: Path, tmp_path: Path, digits: np.ndarray, suffix: str, done: Done) -> None:
-    np.save(tmp_path / "d.npy", digits[:15])
-    out = tmp_path / f"rows{suffix}"
-    record = done("score", model, tmp_path / "d.npy", "-k", 4, "-o", out)
-    text = out.read_text()
-    assert text.endswith("\n") and "\r\r" not in text
-    rows = list(csv.DictReader(text.splitlines())) if suffix != ".jsonl" else [*map(json.loads, text.splitlines())]
-    columns = ["index", "log_prob_nats", "standard_error_nats", "bits_per_dim", "elbo_nats", "ess"]
-    assert len(rows) == 15 and all(list(row) == columns for row in rows)
-    assert [int(row["index"]) for row in rows] == list(range(15))
-    for row in rows:
-        log_prob, elbo, ess = (float(row[key]) for key in ("log_prob_nats", "elbo_nats", "ess"))
-        assert float(row["bits_per_dim"]) == pytest.approx(-log_prob / 64 / math.log(2))
-        assert elbo <= log_prob < 0 and 1 <= ess <= 4 + 1e-9
-    assert np.mean([float(row["log_prob_nats"]) for row in rows]) == pytest.approx(record["log_prob_nats"])
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_one_sample_has_no_standard_error(
-    model: Path, tmp_path: Path, digits: np.ndarray, suffix: str, done: Done
-) -> None:
-    np.save(tmp_path / "d.npy", digits[:1])
-    record = done("score", model, tmp_path / "d.npy", "-k", 1, "-o", tmp_path / f"rows{suffix}")
-    assert record["n"] == 1 and record["standard_error_nats"] is None
-    text = (tmp_path / f"rows{suffix}").read_text().splitlines()[-1]
-    assert json.loads(text)["standard_error_nats"] is None if suffix == ".jsonl" else text.split(",")[2] == ""
-
-
-def test_scores_depend_on_seed_and_index_but_not_on_the_batch(
-    model: Path, tmp_path: Path, digits: np.ndarray, done: Done
-) -> None:
-    np.save(tmp_path / "d.npy", digits[:9])
-    first, again = (done("score", model, tmp_path / "d.npy", "-k", 4, "--batch-size", size) for size in (4, 256))
-    other = done("score", model, tmp_path / "d.npy", "-k", 4, "--seed", 1)
-    assert again["log_prob_nats"] == pytest.approx(first["log_prob_nats"], abs=1e-4)
-    assert other["log_prob_nats"] != first["log_prob_nats"]
 
 
 def test_info_of_a_model(model: Path, done: Done) -> None:

@@ -1,6 +1,5 @@
 """vaedensity fit"""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
 )
+from vaedensity.errors import UsageError
+from vaedensity.units import parse_duration
 
 
 class Duration(click.ParamType):
@@ -27,10 +28,10 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
-        if not match:
-            self.fail(f"{value!r}: expected a time such as 90s, 10m or 1.5h", param, ctx)
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        try:
+            return parse_duration(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command("fit")

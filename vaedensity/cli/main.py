@@ -9,6 +9,8 @@ from vaedensity import __version__
 COMMANDS = {
     "fit": "fit",
     "score": "score",
+    "sample": "sample",
+    "reconstruct": "sample",
     "compress": "compress",
     "decompress": "decompress",
     "test": "decompress",

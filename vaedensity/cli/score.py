@@ -1,6 +1,7 @@
 """vaedensity score"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,77 +15,206 @@ from vaedensity.cli.common import (
     silence_libraries,
 )
 
+DEFAULT_SAMPLES = {"importance": 64, "jackknife": 64, "annealed": 16}
+SHOWN = 10
+
 
 @click.command("score")
 @click.argument("model")
-@click.argument("data")
+@click.argument("data", required=False)
 @click.option(
-    "-k", "--samples", type=click.IntRange(1), default=64, show_default=True, help="Importance samples per item."
+    "--estimator",
+    "name",
+    type=click.Choice(list(DEFAULT_SAMPLES)),
+    default="importance",
+    show_default=True,
+    help="How log p(x) is estimated (docs/estimators.md).",
 )
+@click.option(
+    "-k",
+    "--samples",
+    type=click.IntRange(1),
+    help="Samples per item, or chains of the annealed estimator. Default: 64, annealed 16.",
+)
+@click.option("--order", type=click.IntRange(1), help="jackknife: order of the bias removed. Default: 1.")
+@click.option("--start", type=click.Choice(["posterior", "prior"]), help="annealed: where chains begin.")
+@click.option(
+    "--entropy-share",
+    type=float,
+    help="annealed: share of the entropy that a step's weights keep; nearer 1, more temperatures. Default: 0.97.",
+)
+@click.option("--leapfrog", type=click.IntRange(1), help="annealed: leapfrog steps per transition. Default: 10.")
+@click.option(
+    "--until-stderr", type=float, help="Add samples, item by item, until the standard error is this many nats."
+)
+@click.option("--max-samples", type=int, help="Where --until-stderr gives up. Default: 65536.")
+@click.option("--strict", is_flag=True, help="Exit 5 when more than 1 % of the items have k-hat above 0.7.")
+@click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
+@click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
+@click.option("--tolerance", type=float, help="--self-test: exit 6 when the bounds are more nats apart. Default: 1.")
+@click.option(
+    "--anomaly",
+    type=click.Choice(["likelihood", "complexity", "typicality", "regret", "ratio"]),
+    help="Also an anomaly score per item, larger is more anomalous (docs/anomaly.md).",
+)
+@click.option("--codec", type=click.Choice(["png", "webp", "zstd"]), help="--anomaly complexity. Default: png.")
+@click.option("--reference", help="--anomaly typicality: DATA that counts as normal, not trained on.")
+@click.option("--background", help="--anomaly ratio: the second MODEL.")
 @click.option(
     "-o",
     "--output",
     "out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Rows per item: FILE.csv or FILE.jsonl.",
+    help="Rows per item: FILE.csv, FILE.jsonl or FILE.parquet.",
 )
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run that wrote FILE.partial.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Item-sample pairs in memory at once."
+    "--batch-size",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Item-sample pairs in memory at once; changes no result.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @data_options
 @force_option
 @json_option
 @guarded
-def score_command(
-    model: str,
-    data: str,
-    samples: int,
-    out: Path | None,
-    seed: int,
-    batch_size: int,
-    device: str,
-    data_root: str,
-    download: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Log-likelihood of every item of DATA under MODEL (a file or a released name), by importance sampling."""
+def score_command(model: str, data: str | None, **options: Any) -> None:
+    """Log-likelihood of every item of DATA under MODEL (a file or a released name), with error bars."""
     silence_libraries()
-    from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
+    from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
     from vaedensity.tasks.fitting import pick_device
-    from vaedensity.tasks.scoring import check_rows_path, score_array, write_rows
+    from vaedensity.tasks.scoring import ScoreRequest, check_strict
 
+    if (data is None) != options["self_test"]:
+        raise UsageError("expected DATA to score, or --self-test without DATA")
+    needs = {
+        "--items": ("items", options["self_test"], "--self-test"),
+        "--tolerance": ("tolerance", options["self_test"], "--self-test"),
+        "--codec": ("codec", options["anomaly"] == "complexity", "--anomaly complexity"),
+        "--reference": ("reference", options["anomaly"] == "typicality", "--anomaly typicality"),
+        "--background": ("background", options["anomaly"] == "ratio", "--anomaly ratio"),
+        "--resume": ("resume", options["out"] is not None, "-o"),
+    }
+    for flag, (key, present, wanted) in needs.items():
+        if options[key] not in (None, False) and not present:
+            raise UsageError(f"{flag} goes with {wanted}")
+    estimator = make_estimator(options)
+    if options["strict"]:
+        check_strict(estimator)
+    request = ScoreRequest(estimator, options["seed"], options["batch_size"], pick_device(options["device"]))
+    if data is None:
+        for flag, key in (("-o", "out"), ("--strict", "strict"), ("--anomaly", "anomaly")):
+            if options[key]:
+                raise UsageError(f"{flag} does not go with --self-test")
+        _self_test(load_model(resolve(model)), request, options)
+    else:
+        _score(model, data, request, options)
+
+
+def make_estimator(options: dict[str, Any]) -> Any:
+    """The estimator that the options describe. Raises UsageError for options of another one."""
+    from vaedensity.density.annealed import Annealed
+    from vaedensity.density.importance import ImportanceSampling
+    from vaedensity.density.jackknife import Jackknife
+    from vaedensity.density.until import UntilStandardError
+    from vaedensity.errors import UsageError
+
+    name = options["name"]
+    owners = {"order": "jackknife", "start": "annealed", "entropy_share": "annealed", "leapfrog": "annealed"}
+    for key, owner in owners.items():
+        if options[key] is not None and name != owner:
+            raise UsageError(f"--{key.replace('_', '-')} goes with --estimator {owner}, found {name}")
+    own = {key: options[key] for key in owners if options[key] is not None}
+    if "leapfrog" in own:
+        own["leapfrog_steps"] = own.pop("leapfrog")
+    samples = options["samples"] or DEFAULT_SAMPLES[name]
+    kinds = {"importance": ImportanceSampling, "jackknife": Jackknife, "annealed": Annealed}
+    estimator = kinds[name](samples, **own)
+    most = options["max_samples"]
+    if options["until_stderr"] is None:
+        if most is not None:
+            raise UsageError("--max-samples goes with --until-stderr")
+        return estimator
+    return UntilStandardError(estimator, options["until_stderr"], 65536 if most is None else most)
+
+
+def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None:
+    from vaedensity.data.collection import LoadOptions
+    from vaedensity.data.load import load_array
+    from vaedensity.density.estimate import spread
+    from vaedensity.model.checkpoint import load_model
+    from vaedensity.model.released import resolve
+    from vaedensity.tasks.anomaly import anomaly_score
+    from vaedensity.tasks.scoring import Output, require_reliable, score_array
+
+    out = options["out"]
     if out is not None:
-        check_rows_path(out, overwrite=force)
+        Output(out, options["force"], options["resume"]).check()
     file = load_model(resolve(model))
-    collection, array = load_array(data, LoadOptions(data_root, download))
+    where = LoadOptions(options["data_root"], options["download"])
+    collection, array = load_array(data, where)
+    names = collection.item_names
+    output = None if out is None else Output(out, options["force"], options["resume"], names)
+    anomaly, anomaly_name = None, ""
+    if options["anomaly"] is not None:
+        chosen = {key: options[key] for key in ("codec", "reference", "background")}
+        anomaly, anomaly_name = anomaly_score(
+            options["anomaly"], file, array, collection.source, request, where=where, **chosen
+        )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
         scores = score_array(
             file,
             array,
             collection.source,
-            samples=samples,
-            seed=seed,
-            batch_size=batch_size,
-            device=pick_device(device),
+            request,
+            output=output,
+            anomaly=anomaly,
+            anomaly_name=anomaly_name,
             progress=advance,
         )
-    if out is not None:
-        write_rows(out, scores, overwrite=force)
-    r = scores.record
-    log_prob, error, rate, elbo = (
-        float("nan") if r[key] is None else r[key]
-        for key in ("log_prob_nats", "standard_error_nats", "bits_per_dim", "elbo_bits_per_dim")
-    )
+    r, e = scores.record, scores.estimate
+    rate, elbo = (float("nan") if r[key] is None else r[key] for key in ("bits_per_dim", "elbo_bits_per_dim"))
     lines = [
-        f"{r['n']} items of {r['dims']} dimensions, K = {r['samples']} samples each",
-        f"log p(x): {log_prob:.4f} nats per item (mean; Monte-Carlo standard error {error:.4f}; {r['kind']})",
+        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples)}",
+        str(e),
         f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}",
-        *([f"rows: {out}"] if out else []),
     ]
-    answer(r, as_json, lines)
+    if r["k_hat_above_0.7"] is not None:
+        lines.append(
+            f"k-hat above 0.7: {100 * r['k_hat_above_0.7']:.1f} % of the items; mean ESS {r['mean_ess'] or 0:.1f}"
+        )
+    if r["error_bar_not_met"]:
+        unmet = [str(i) if names is None else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
+        more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
+        lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
+    if scores.anomaly is not None:
+        lines.append(
+            f"anomaly ({anomaly_name}): mean {scores.anomaly.mean():.2f} bits, largest {scores.anomaly.max():.2f}"
+        )
+    if out is not None:
+        lines.append(f"rows: {out}")
+    answer(r, options["as_json"], lines)
+    if options["strict"]:
+        require_reliable(e)
+
+
+def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
+    from vaedensity.tasks.self_test import require_width, self_test
+
+    items, tolerance = options["items"] or 32, 1.0 if options["tolerance"] is None else options["tolerance"]
+    with progress_bar("self-test", items) as advance:
+        result, record = self_test(file, items, request, progress=advance)
+    record |= {"tolerance_nats": tolerance, "passed": bool(result.mean_width_nats <= tolerance)}
+    lines = [
+        f"{items} items drawn from the model, {record['settings']}",
+        f"lower bound {result.lower.log_prob_nats.mean():.4f} nats, upper bound {result.upper.log_prob_nats.mean():.4f} nats per item",
+        f"width {result.mean_width_nats:.4f} nats per item (standard error {result.standard_error_nats:.4f}), "
+        f"tolerance {tolerance:g}",
+    ]
+    answer(record, options["as_json"], lines)
+    require_width(result, tolerance)

@@ -1,12 +1,13 @@
 """Log-likelihood estimates, one per item, with what is needed to believe them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+K_HAT_LIMIT = 0.7  # above it, a sum of weights converges too slowly to be believed (Vehtari et al. 2024)
 
 
 class Kind(StrEnum):
@@ -21,60 +22,75 @@ class Kind(StrEnum):
 class Estimate:
     """Estimates for n items, each array (n,) float64 in nats unless said otherwise.
 
-    ``log_prob_nats``: the estimate of log p(x). ``standard_error_nats``: of its Monte-Carlo error by
-    the delta method, NaN for one sample. ``elbo_nats``: mean log-weight. ``ess``: effective sample
-    size, between 1 and ``samples``. ``kind``: what the number is.
+    ``log_prob_nats``: the estimate of log p(x); -inf where every weight is zero, NaN where a weight is
+    undefined (an overflow in the model). ``standard_error_nats``: of its Monte-Carlo error, NaN for one
+    sample. ``elbo_nats``: mean log-weight of the plain posterior draws. ``ess``: effective sample size,
+    between 1 and ``samples`` (n,) int64, the number of weights used. ``k_hat``: shape of the weights' upper
+    tail (density/pareto.py), NaN for fewer than 25 samples. ``met``: whether an asked error bar was
+    reached. ``item_key`` (n,) uint64: items of equal key are equal and share their Monte-Carlo error.
     """
 
     log_prob_nats: Floats
     standard_error_nats: Floats
     elbo_nats: Floats
     ess: Floats
-    samples: int
+    k_hat: Floats
+    samples: NDArray[np.int64]
+    met: NDArray[np.bool_]
+    item_key: NDArray[np.uint64]
     kind: Kind
 
     def __len__(self) -> int:
         return len(self.log_prob_nats)
 
+    def __str__(self) -> str:
+        return (
+            f"log p(x) = {self.log_prob_nats.mean():.4f} nats per item, mean of {len(self)} (Monte-Carlo standard error "
+            f"{self.mean_standard_error_nats:.4f} nats; {self.kind}; K = {spread(self.samples)})"
+        )
+
     @property
     def mean_standard_error_nats(self) -> float:
-        """Monte-Carlo standard error of the mean over items (their errors are independent)."""
-        return float(np.sqrt(np.square(self.standard_error_nats).sum()) / max(1, len(self)))
+        """Monte-Carlo standard error of the mean over items: errors of different items are independent,
+        those of equal items are the same."""
+        _, group = np.unique(self.item_key, return_inverse=True)
+        sums = np.bincount(group, weights=self.standard_error_nats)
+        return float(np.sqrt(np.square(sums).sum()) / max(1, len(self)))
+
+    def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
+        """Two-sided intervals (n,), (n,) in nats: Student's t with K - 1 degrees of freedom around the
+        estimate. They cover the Monte-Carlo error, not the bias of a bound at small K."""
+        from scipy.stats import t
+
+        with np.errstate(invalid="ignore"):
+            half = t.ppf(0.5 + 0.5 * level, np.maximum(self.samples - 1, 1)) * self.standard_error_nats
+        return self.log_prob_nats - half, self.log_prob_nats + half
+
+    def flags(self) -> list[str]:
+        """What is wrong with each item's estimate, in words; empty where nothing is."""
+        tests = {
+            "undefined weight": np.isnan(self.log_prob_nats),
+            "no weight": self.log_prob_nats == -np.inf,
+            f"k_hat > {K_HAT_LIMIT}": self.k_hat > K_HAT_LIMIT,
+            "error bar not met": ~self.met,
+        }
+        return ["; ".join(word for word, bad in tests.items() if bad[i]) for i in range(len(self))]
+
+    def of_reciprocal(self) -> "Estimate":
+        """Of p(x), where this lower bound is of 1 / p(x): an upper bound (Grosse et al. 2015, eq. 6)."""
+        nothing = np.full(len(self), np.nan)
+        return replace(self, log_prob_nats=-self.log_prob_nats, elbo_nats=nothing, kind=Kind.UPPER_BOUND)
+
+    @staticmethod
+    def concatenate(parts: list["Estimate"]) -> "Estimate":
+        """One record of the items of all parts, in order."""
+        arrays = {
+            f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Estimate) if f.name != "kind"
+        }
+        return Estimate(**arrays, kind=parts[0].kind)
 
 
-class WeightSums:
-    """Running sums over the log-weights of n items: memory does not grow with the number of samples."""
-
-    def __init__(self, items: int):
-        self.count = 0
-        self.peak = np.full(items, -np.inf)
-        self.sum, self.sum_squares, self.sum_logs = np.zeros(items), np.zeros(items), np.zeros(items)
-
-    def add(self, log_weights: Floats) -> None:
-        """Take in log-weights (n, k) in nats."""
-        peak = np.maximum(self.peak, log_weights.max(1))
-        anchor = np.where(np.isfinite(peak), peak, 0.0)
-        shrink = np.exp(np.where(np.isfinite(self.peak), self.peak - anchor, -np.inf))
-        weights = np.exp(log_weights - anchor[:, None])
-        self.sum = self.sum * shrink + weights.sum(1)
-        self.sum_squares = self.sum_squares * shrink**2 + np.square(weights).sum(1)
-        self.sum_logs += log_weights.sum(1)
-        self.peak, self.count = peak, self.count + log_weights.shape[1]
-
-    def estimate(self) -> Estimate:
-        """log (1/K) sum_k w_k and its diagnostics (Burda et al. 2016, eq. 8; Kong 1992 for the ESS).
-
-        Items whose weights are all zero get -inf, an ESS of 0 and an infinite error.
-        """
-        k = self.count
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_prob = np.log(self.sum) + np.where(np.isfinite(self.peak), self.peak, 0.0) - np.log(k)
-            ess = np.where(self.sum > 0, self.sum**2 / self.sum_squares, 0.0)
-            # Var(log mean w) ~ Var(w) / (K mean(w)^2), the variance with K - 1.
-            relative = (
-                np.maximum(0.0, self.sum_squares / self.sum**2 * k - 1) / (k - 1)
-                if k > 1
-                else np.full_like(ess, np.nan)
-            )
-            error = np.where(self.sum > 0, np.sqrt(relative), np.nan if k == 1 else np.inf)
-        return Estimate(log_prob, error, self.sum_logs / k, ess, k, Kind.LOWER_BOUND)
+def spread(samples: NDArray[np.int64]) -> str:
+    """ "64", or "16 to 1024" where items differ."""
+    low, high = (int(samples.min()), int(samples.max())) if len(samples) else (0, 0)
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,14 +1,17 @@
 """Importance sampling of log p(x) with the inference distribution as proposal (Burda et al. 2016)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.density.estimate import Estimate, WeightSums
-from vaedensity.density.estimator import Estimator
+from vaedensity.density.estimate import Estimate, Kind
+from vaedensity.density.estimator import Draws, Estimator, Sampler, gather
 from vaedensity.density.noise import ItemNoise
+from vaedensity.density.weights import Rows, WeightSums
 from vaedensity.model.latent_model import LatentModel
 
 
@@ -16,21 +19,59 @@ from vaedensity.model.latent_model import LatentModel
 class ImportanceSampling(Estimator):
     """log p_K(x) = log (1/K) sum_k w_k,  w_k = p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
 
-    In expectation a lower bound of log p(x) that rises with K = ``samples``; K = 1 is the ELBO.
+    In expectation a lower bound of log p(x) that rises with K = ``samples`` (Burda et al. 2016, theorem 1);
+    K = 1 is the ELBO.
     """
 
     samples: int = 64
+    name: ClassVar[str] = "importance"
+    kind = Kind.LOWER_BOUND
 
-    @torch.no_grad()
-    def estimate(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Estimate:
+    def sampler(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Sampler:
+        with torch.inference_mode():
+            return PosteriorDraws(model, x, noise)
+
+    @torch.inference_mode()
+    def upper(
+        self, model: LatentModel, x: Tensor, latents: Tensor, noise: list[ItemNoise], batch_size: int
+    ) -> Estimate:
+        """An upper bound in expectation, for items whose exact posterior draw ``latents`` is known.
+
+        With z_1 ~ p(z|x) and z_2..z_K ~ q(z|x) the density of all K is that of K proposals times
+        p_K(x) / p(x), so E[log p_K(x)] - log p(x) is a Kullback-Leibler divergence, hence not negative
+        (Domke & Sheldon 2018; Sobolev & Vetrov 2019).
+        """
+        weights = WeightSums(len(x), self.samples, Kind.UPPER_BOUND)
+        rows = np.arange(len(x))
         context = model.encode(x)
-        sums = WeightSums(len(x))
-        chunk = max(1, min(self.samples, batch_size // len(x)))
-        for begin in range(0, self.samples, chunk):
-            k = min(chunk, self.samples - begin)
-            draws = np.stack([source.normal(k, model.noise_dim) for source in noise])
-            eps = torch.from_numpy(draws).to(x.device).flatten(0, 1)
-            repeated = [part.repeat_interleave(k, 0) for part in context]
-            weight = model.log_weight(x.repeat_interleave(k, 0), repeated, eps)
-            sums.add(weight.total.double().view(len(x), k).cpu().numpy())
-        return sums.estimate()
+        exact = model.log_weight(x, context, model.posterior_noise(context, latents)).total
+        first = exact.double().cpu().numpy()[:, None]
+        weights.add(rows, first, np.full_like(first, np.nan))
+        if self.samples > 1:
+            gather(PosteriorDraws(model, x, noise, "upper"), weights, rows, self.samples - 1, batch_size)
+        return weights.estimate()
+
+
+class PosteriorDraws:
+    """Log-weights of draws from q(z|x). The encoder runs once per item."""
+
+    def __init__(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], purpose: str = "posterior"):
+        self.model, self.x = model, x
+        self.context = model.encode(x)
+        self.streams = [source.stream(purpose) for source in noise]
+
+    @torch.inference_mode()
+    def __call__(self, rows: Rows, k: int) -> Draws:
+        draws = np.stack([self.streams[i].standard_normal((k, self.model.noise_dim), np.float32) for i in rows])
+        eps = torch.from_numpy(draws).to(self.x.device).flatten(0, 1)
+        x, *context = repeat([self.x, *self.context], rows, k)
+        total = self.model.log_weight(x, context, eps).total
+        log_weights = total.double().view(len(rows), k).cpu().numpy()
+        return Draws(log_weights, log_weights)
+
+
+def repeat(tensors: list[Tensor], rows: Rows, k: int) -> Iterator[Tensor]:
+    """Each tensor's ``rows``, each of them k times in a row."""
+    index = torch.from_numpy(np.repeat(rows, k))
+    for tensor in tensors:
+        yield tensor[index.to(tensor.device)]

@@ -1,4 +1,4 @@
-"""Randomness of one item: a function of model, seed and the item's index, and of nothing else."""
+"""Randomness of one item: a function of model, seed and the item's own values, and of nothing else."""
 
 import hashlib
 
@@ -7,13 +7,18 @@ from numpy.typing import NDArray
 
 
 class ItemNoise:
-    """Standard normal numbers for item ``index``: the same whatever is asked for at once or in which
-    batch the item travels (Philox, Salmon et al. 2011, keyed by a hash)."""
+    """Independent streams of random numbers for one item (Philox, Salmon et al. 2011, keyed by a hash).
 
-    def __init__(self, model_sha256: str, seed: int, index: int):
-        digest = hashlib.sha256(f"{model_sha256} {seed} {index}".encode()).digest()
-        self.generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    The key is taken from the item's values, not from its place: results depend on neither order, batch,
+    worker nor what else is scored. Equal items therefore get equal results.
+    """
 
-    def normal(self, samples: int, dims: int) -> NDArray[np.float32]:
-        """The next ``samples`` rows, (samples, dims) float32."""
-        return self.generator.standard_normal((samples, dims), np.float32)
+    def __init__(self, model_sha256: str, seed: int, item: NDArray[np.generic]):
+        digest = hashlib.sha256(f"{model_sha256} {seed} {item.dtype.str} {item.shape} ".encode())
+        digest.update(np.ascontiguousarray(item).tobytes())
+        self.key = int.from_bytes(digest.digest()[:16], "little")
+
+    def stream(self, purpose: str, index: int = 0) -> np.random.Generator:
+        """Stream ``index`` of ``purpose``: the same however many numbers other streams gave."""
+        word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+        return np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, index, word]))

@@ -21,9 +21,13 @@ class Gaussian(NamedTuple):
         """Reparameterised draw from standard normal ``noise`` (Kingma & Welling 2014)."""
         return self.mean + torch.exp2(self.log2_scale) * noise
 
+    def standardise(self, z: Tensor) -> Tensor:
+        """The noise from which :meth:`sample` makes ``z``."""
+        return (z - self.mean) * torch.exp2(-self.log2_scale)
+
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, summed over all but the first dimension: (B,)."""
-        residual = (z - self.mean) * torch.exp2(-self.log2_scale)
+        residual = self.standardise(z)
         return (-0.5 * residual.square() - LN2 * self.log2_scale - HALF_LOG_2PI).flatten(1).sum(1)
 
     def kl_from(self, prior: "Gaussian") -> Tensor:

@@ -8,7 +8,7 @@ The same forward code serves twice. In real mode it trains and scores; after ``t
 tensor holds whole numbers in float32 and every operation is exact, which is what the coder needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from vaedensity.model.config import VAEConfig
 from vaedensity.model.gaussian import Gaussian
 from vaedensity.model.latent_model import LatentModel, LogWeight
 from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv
-from vaedensity.model.likelihood import likelihood_for
+from vaedensity.model.likelihood import NUMBERS_A_VALUE, likelihood_for
+from vaedensity.model.residual import blocks
 
 LATENT_UNIT = 4  # latents live on the lattice k / 4 ...
 LATENT_HALF = 128  # ... with -128 <= k < 128
@@ -27,25 +28,6 @@ SCALE_UNIT = 8.0  # log2 scales, in eighths of an octave
 LOW_LOG2_SCALE, HIGH_LOG2_SCALE = -2.0, 3.0
 ACTIVATION_RANGE = 8
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # rows and columns of each 2x2 square, in coding order
-
-
-class ResidualBlock(nn.Module):
-    """h + conv(relu(conv(relu(h)))), activations clamped to the range that integers cover."""
-
-    def __init__(self, width: int, grid: Grid):
-        super().__init__()
-        self.grid = grid
-        self.first = LatticeConv(width, width, 3, grid, grid.unit)
-        self.second = LatticeConv(width, width, 3, grid, grid.unit, gain=0.3)
-        self.top = grid.high / grid.unit
-
-    def forward(self, h: Tensor) -> Tensor:
-        top = self.grid.high if self.first.exact else self.top
-        return h + self.second(F.hardtanh(self.first(F.hardtanh(h, 0, top)), 0, top))
-
-
-def blocks(count: int, width: int, grid: Grid) -> nn.Sequential:
-    return nn.Sequential(*[ResidualBlock(width, grid) for _ in range(count)])
 
 
 class HierarchicalVAE(LatentModel):
@@ -57,6 +39,7 @@ class HierarchicalVAE(LatentModel):
         self.likelihood = likelihood_for(config.levels, config.components, config.channels)
         self.latent_shapes = config.latent_shapes()
         self.noise_dim = sum(c * h * w for c, h, w in self.latent_shapes)
+        self.uniform_dim = NUMBERS_A_VALUE * config.dims
         self.exact = False
         exponent = getattr(self.likelihood, "exponent", 0)
         self.center = config.levels // 2
@@ -217,32 +200,91 @@ class HierarchicalVAE(LatentModel):
         assert isinstance(total, Tensor)
         return total
 
-    def split_noise(self, noise: Tensor) -> list[Tensor]:
+    def split_latents(self, flat: Tensor) -> list[Tensor]:
+        """Rows (B, noise_dim) as one (B,C,h,w) per level."""
         sizes = [c * h * w for c, h, w in self.latent_shapes]
-        return [part.view(-1, *shape) for part, shape in zip(noise.split(sizes, 1), self.latent_shapes)]
+        return [part.reshape(-1, *shape) for part, shape in zip(flat.split(sizes, 1), self.latent_shapes)]
+
+    def descend(self, batch: int, choose: Callable[[int, Tensor, Gaussian], Tensor]) -> Tensor:
+        """The stream after the last latent, where ``choose(level, stream, prior)`` gives each level's latent."""
+        h = self.top(batch)
+        for level in range(len(self.latent_shapes)):
+            h = self.absorb_latent(level, h, choose(level, h, self.prior(level, h)))
+        return h
 
     def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(log p(x|z) (B,), KL per level [(B,)]) in nats, z drawn with ``noise`` (B, noise_dim)."""
-        h, divergences = self.top(x.shape[0]), []
-        context = self.encode(x)
-        for level, eps in enumerate(self.split_noise(noise)):
-            prior = self.prior(level, h)
+        context, eps, divergences = self.encode(x), self.split_latents(noise), []
+
+        def draw(level: int, h: Tensor, prior: Gaussian) -> Tensor:
             posterior = self.posterior(level, h, context[level], prior)
             divergences.append(posterior.kl_from(prior))
-            h = self.absorb_latent(level, h, posterior.sample(eps))
-        return self.log_likelihood(x, h), divergences
+            return posterior.sample(eps[level])
+
+        return self.log_likelihood(x, self.descend(x.shape[0], draw)), divergences
 
     def log_weight(self, x: Tensor, context: list[Tensor], noise: Tensor) -> LogWeight:
-        h = self.top(x.shape[0])
-        log_prior = log_posterior = torch.zeros(x.shape[0], device=x.device)
-        for level, eps in enumerate(self.split_noise(noise)):
-            prior = self.prior(level, h)
+        eps, log_prior, log_posterior = self.split_latents(noise), [], []
+
+        def draw(level: int, h: Tensor, prior: Gaussian) -> Tensor:
             posterior = self.posterior(level, h, context[level], prior)
-            z = posterior.sample(eps)
-            log_prior = log_prior + prior.log_prob(z)
-            log_posterior = log_posterior + posterior.log_prob(z)
-            h = self.absorb_latent(level, h, z)
-        return LogWeight(self.log_likelihood(x, h), log_prior, log_posterior)
+            z = posterior.sample(eps[level])
+            log_prior.append(prior.log_prob(z))
+            log_posterior.append(posterior.log_prob(z))
+            return z
+
+        h = self.descend(x.shape[0], draw)
+        return LogWeight(self.log_likelihood(x, h), torch.stack(log_prior).sum(0), torch.stack(log_posterior).sum(0))
+
+    def log_likelihood_under_prior(self, x: Tensor, noise: Tensor) -> Tensor:
+        eps = self.split_latents(noise)
+        return self.log_likelihood(x, self.descend(x.shape[0], lambda level, h, prior: prior.sample(eps[level])))
+
+    def posterior_noise(self, context: list[Tensor], latents: Tensor) -> Tensor:
+        return self._noise_behind(latents, lambda level, h, p: self.posterior(level, h, context[level], p))
+
+    def prior_noise(self, latents: Tensor) -> Tensor:
+        return self._noise_behind(latents, lambda level, h, prior: prior)
+
+    def _noise_behind(self, latents: Tensor, under: Callable[[int, Tensor, Gaussian], Gaussian]) -> Tensor:
+        z, noise = self.split_latents(latents), []
+
+        def take(level: int, h: Tensor, prior: Gaussian) -> Tensor:
+            noise.append(under(level, h, prior).standardise(z[level]).flatten(1))
+            return z[level]
+
+        self.descend(latents.shape[0], take)
+        return torch.cat(noise, 1)
+
+    def simulate(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        eps, z = self.split_latents(noise), []
+
+        def draw(level: int, h: Tensor, prior: Gaussian) -> Tensor:
+            z.append(prior.sample(eps[level]))
+            return z[-1]
+
+        h = self.descend(noise.shape[0], draw)
+        draws = self.split_phases(uniform.view(-1, self.config.channels * NUMBERS_A_VALUE, *self.config.item_shape[1:]))
+        x = self.fill_phases(h, lambda index, parameters: self.likelihood.sample(parameters, draws[index]))
+        return x, torch.cat([part.flatten(1) for part in z], 1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The model's picture of items (B,C,H,W): posterior means on every level, then the likelihood's
+        expected (of two values: likelier) value, phase by phase."""
+        context = self.encode(x)
+        h = self.descend(x.shape[0], lambda i, h, prior: self.posterior(i, h, context[i], prior).mean)
+        return self.fill_phases(h, lambda index, parameters: self.likelihood.expect(parameters))
+
+    def fill_phases(self, h: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Items (B,C,H,W) uint8 whose values ``choose(phase, parameters)`` gives, each seeing those before."""
+        template = torch.empty(1, *self.config.item_shape, dtype=torch.uint8)
+        parts: list[Tensor] = []
+        for index, (_, _, rows, columns) in enumerate(part.shape for part in self.split_phases(template)):
+            h, parameters = self.phase(index, h)
+            parts.append(choose(index, parameters[..., :rows, :columns]))
+            if index + 1 < len(PHASES):
+                h = self.absorb_phase(index, h, parts[-1])
+        return self.join_phases(parts)
 
     # --- the exact reading ---
 

@@ -37,3 +37,26 @@ class LatentModel(nn.Module, ABC):
     @abstractmethod
     def log_weight(self, x: Tensor, context: Any, noise: Tensor) -> LogWeight:
         """Draw z ~ q(z|x) from standard normal ``noise`` (B, noise_dim) and weigh it."""
+
+    # --- latents of all levels in one row: z (B, noise_dim), coarse to fine ---
+
+    uniform_dim: int
+    """Uniform variables that drawing one item from its likelihood consumes."""
+
+    @abstractmethod
+    def simulate(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw z ~ p(z) from standard normal ``noise`` (B, noise_dim) and x ~ p(x|z) from ``uniform``
+        (B, uniform_dim) in (0, 1): items (B,C,H,W) and latents (B, noise_dim). The latents are an exact draw
+        from p(z|x) for these items."""
+
+    @abstractmethod
+    def posterior_noise(self, context: Any, latents: Tensor) -> Tensor:
+        """The noise (B, noise_dim) from which :meth:`log_weight` makes ``latents``."""
+
+    @abstractmethod
+    def prior_noise(self, latents: Tensor) -> Tensor:
+        """The noise (B, noise_dim) from which :meth:`simulate` makes ``latents``."""
+
+    @abstractmethod
+    def log_likelihood_under_prior(self, x: Tensor, noise: Tensor) -> Tensor:
+        """log p(x|z) (B,) in nats, z drawn from p(z) with ``noise`` (B, noise_dim); differentiable."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vaedensity.units import LN2
 
 COLOR_UNIT = 64.0
+NUMBERS_A_VALUE = 2  # uniform numbers from which one value is drawn
 
 
 class PixelLikelihood(ABC):
@@ -33,6 +34,14 @@ class PixelLikelihood(ABC):
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log-probability in nats (B,C,h,w) of integers ``x`` (B,C,h,w) under (B,P,C,h,w)."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        """Integers (B,C,h,w) uint8 drawn with ``uniform`` (B,2C,h,w) in (0, 1) under (B,P,C,h,w)."""
+
+    @abstractmethod
+    def expect(self, parameters: Tensor) -> Tensor:
+        """The expected value rounded to an integer, (B,C,h,w) uint8; of two values the likelier."""
 
 
 class LogisticMixture(PixelLikelihood):
@@ -61,9 +70,14 @@ class LogisticMixture(PixelLikelihood):
         means = [4.0 * (j + 0.5) / k - 2.0 for j in range(k)]
         return [0.0] * k + means + [0.0] * (self.parameters_per_value - 2 * k)
 
-    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+    def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Log-weights, means (in network units), log2 scales (in levels), and color weights."""
         logits, means, log2_scales, *color = parameters.float().split(self.components, dim=1)
         log2_scales = (log2_scales + self.start_log2_scale).clamp(self.low_log2_scale, self.high_log2_scale)
+        return torch.log_softmax(logits * LN2, dim=1), means, log2_scales, color
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        log_weights, means, log2_scales, color = self._split(parameters)
         inverse = torch.exp2(-log2_scales)
         x = x.unsqueeze(1).float()
         if color:
@@ -78,8 +92,31 @@ class LogisticMixture(PixelLikelihood):
         log_mass = below.masked_fill(x == self.levels - 1, 0.0) + above.masked_fill(x == 0, 0.0)
         inside = (x > 0) & (x < self.levels - 1)
         log_mass = log_mass + torch.where(inside, torch.log(-torch.expm1(-inverse)), 0.0)
-        log_weights = torch.log_softmax(logits * LN2, dim=1)
         return torch.logsumexp(log_weights + log_mass, dim=1)
+
+    def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        pick, position = uniform.split(self.channels, dim=1)
+        log_weights, means, log2_scales, color = self._split(parameters)
+        below = log_weights.exp().cumsum(1)[:, :-1]
+        component = (pick.unsqueeze(1) >= below).sum(1, keepdim=True)
+        means, log2_scales, *color = (p.gather(1, component) for p in (means, log2_scales, *color))
+        noise = torch.logit(position) * torch.exp2(log2_scales[:, 0])
+        return self._by_channel(means, color, torch.ones_like(means), noise)
+
+    def expect(self, parameters: Tensor) -> Tensor:
+        log_weights, means, _, color = self._split(parameters)
+        return self._by_channel(means, color, log_weights.exp(), torch.zeros_like(means[:, 0]))
+
+    def _by_channel(self, means: Tensor, color: list[Tensor], weights: Tensor, noise: Tensor) -> Tensor:
+        """Weighted means plus ``noise`` (levels) to integers, channel by channel: later means see earlier values."""
+        values: list[Tensor] = []
+        for c in range(self.channels):
+            mean = means[:, :, c]
+            for seen, weight in zip(values, color[:1] if c == 1 else color):
+                mean = mean + weight[:, :, c] * ((seen - self.center) * 2.0**-self.exponent).unsqueeze(1)
+            level = self.center + (weights[:, :, c] * mean).sum(1) * 2.0**self.exponent + noise[:, c]
+            values.append(level.round().clamp(0, self.levels - 1))
+        return torch.stack(values, 1).to(torch.uint8)
 
 
 class Bernoulli(PixelLikelihood):
@@ -97,6 +134,12 @@ class Bernoulli(PixelLikelihood):
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         odds = parameters[:, 0].float() * LN2
         return F.logsigmoid(torch.where(x > 0, odds, -odds))
+
+    def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        return (uniform[:, : uniform.shape[1] // 2] < torch.sigmoid(parameters[:, 0].float() * LN2)).to(torch.uint8)
+
+    def expect(self, parameters: Tensor) -> Tensor:
+        return (parameters[:, 0] > 0).to(torch.uint8)
 
 
 def likelihood_for(levels: int, components: int, channels: int) -> PixelLikelihood:

@@ -14,11 +14,12 @@ from PIL import Image
 
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.named import load_named
+from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.tasks.fitting import FitRequest, fit_model
 from vaedensity.tasks.packing import compress, decompress, open_model
-from vaedensity.tasks.scoring import score_array
+from vaedensity.tasks.scoring import ScoreRequest, score_array
 from vaedensity.training.fit import Observer
 
 
@@ -43,7 +44,9 @@ def run_demo(
             say=say,
         )
         say("scoring")
-        scores = score_array(load_model(model), array, held_out.source, samples=256, progress=progress).record
+        scores = score_array(
+            load_model(model), array, held_out.source, ScoreRequest(ImportanceSampling(256)), progress=progress
+        ).record
         say("compressing and decompressing")
         packed = compress([held_out], archive, open_model(str(model)), progress=progress)
         decompress(archive, Path(folder, "restored"), str(model), progress=progress)

@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 
 from vaedensity.coding.reader import Archive
 from vaedensity.data.collection import Collection
+from vaedensity.density.annealed import Annealed
 from vaedensity.density.estimate import Estimate
+from vaedensity.density.estimator import Estimator
+from vaedensity.density.importance import ImportanceSampling
+from vaedensity.density.sandwich import Sandwich, sandwich
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
 from vaedensity.tasks.fitting import FitRequest, fit_model
 from vaedensity.tasks.packing import compress as compress_collections
 from vaedensity.tasks.packing import model_for, open_model
-from vaedensity.tasks.scoring import score_array
+from vaedensity.tasks.scoring import ScoreRequest, score_array, scoring_model
 
 
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
@@ -39,12 +43,32 @@ def score(
     x: NDArray[np.generic],
     *,
     samples: int = 64,
+    estimator: Estimator | None = None,
     seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
 ) -> Estimate:
-    """Importance-sampling estimates of log p(x) in nats for every item of ``x``; see :class:`Estimate`."""
-    return score_array(model, x, "array", samples=samples, seed=seed, batch_size=batch_size, device=device).estimate
+    """Estimates of log p(x) in nats for every item of ``x``; see :class:`Estimate`.
+
+    ``estimator``: :class:`ImportanceSampling` with ``samples`` unless given, else for example
+    ``Jackknife(100)``, ``Annealed(16)`` or ``UntilStandardError(ImportanceSampling(64), 0.05)``.
+    """
+    request = ScoreRequest(estimator or ImportanceSampling(samples), seed, batch_size, device)
+    return score_array(model, x, "array", request).estimate
+
+
+def self_test(
+    model: ModelFile,
+    estimator: ImportanceSampling | Annealed,
+    items: int = 32,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "cpu",
+) -> Sandwich:
+    """Lower and upper bounds of log p(x) for ``items`` items drawn from the model; see :class:`Sandwich`."""
+    network = scoring_model(model, device)
+    return sandwich(network, estimator, items, model_sha256=model.network_sha256, seed=seed, batch_size=batch_size)
 
 
 def compress(

@@ -1,10 +1,9 @@
-"""Score a collection and write its rows."""
+"""Score a collection under a model, item by item."""
 
-import csv
-import json
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +12,66 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items, units
-from vaedensity.atomic import atomic_file, refuse_existing
-from vaedensity.density.estimate import Estimate
-from vaedensity.density.estimator import score
+from vaedensity.density.estimate import K_HAT_LIMIT, Estimate, Floats
+from vaedensity.density.estimator import Estimator, score_batches
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.errors import UsageError
+from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
+from vaedensity.density.until import UntilStandardError
+from vaedensity.errors import Interrupted, UnreliableScores, UsageError
 from vaedensity.model.checkpoint import ModelFile, finite
+from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.tasks.rows import RowLog, check_rows_path, table, write_table
 
-COLUMNS = ("index", "log_prob_nats", "standard_error_nats", "bits_per_dim", "elbo_nats", "ess")
+STRICT_SHARE = 0.01
+Anomaly = Callable[[slice, Estimate], Floats]
+"""Anomaly scores of the items in a slice, given their estimates."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """How to score: ``batch_size`` counts pairs of item and sample in memory and changes no result."""
+
+    estimator: Estimator = field(default_factory=ImportanceSampling)
+    seed: int = 0
+    batch_size: int = 256
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.estimator.samples < 1 or self.batch_size < 1:
+            raise UsageError(
+                f"found {self.estimator.samples} samples and batch size {self.batch_size}; expected at least 1 of each"
+            )
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where rows go: ``path`` .csv, .jsonl or .parquet; ``names``: what the items are called."""
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    names: list[str] | None = None
+
+    def check(self) -> None:
+        check_rows_path(self.path, overwrite=self.overwrite, resume=self.resume)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The estimate of every item and the record of ``score --json``."""
+    """The estimate of every item, its anomaly score where asked for, and the record of ``score --json``."""
 
     estimate: Estimate
+    anomaly: Floats | None
     record: dict[str, Any]
 
 
-def score_array(
-    file: ModelFile,
-    array: NDArray[np.generic],
-    source: str,
-    *,
-    samples: int = 64,
-    seed: int = 0,
-    batch_size: int = 256,
-    device: str = "cpu",
-    progress: Callable[[int], None] = lambda n: None,
-) -> Scores:
-    """Importance-sampling scores of all items of ``array`` under the trained model."""
-    if samples < 1 or batch_size < 1:
-        raise UsageError(f"found {samples} samples and batch size {batch_size}; expected at least 1 of each")
+def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
+    """``array`` as the integers (N,C,H,W) that the model knows. Raises UsageError where it does not fit."""
     data = items.require_items(array, source)
     if data.shape[1:] != file.config.item_shape:
         raise UsageError(
-            f"{source}: items are {_size(data.shape[1:])}, the model {file.path} scores {_size(file.config.item_shape)}; fit one to these data"
+            f"{source}: items are {size(data.shape[1:])}, the model {file.path} scores {size(file.config.item_shape)}; "
+            "fit one to these data"
         )
     levels, known = items.apply_map(data, file.config.levels, file.values)
     if not known.all():
@@ -57,65 +80,130 @@ def score_array(
         raise UsageError(
             f"{source}: item {first} has values outside of what the model was fitted to ({expected}); fit again"
         )
-    started = time.monotonic()
-    model = file.float_model().to(device, memory_format=torch.channels_last)
-    estimator = ImportanceSampling(samples=samples)
+    return levels
+
+
+def scoring_model(file: ModelFile, device: str) -> HierarchicalVAE:
+    """The float network on ``device``, frozen, in the precision that a likelihood needs."""
     torch.backends.cudnn.allow_tf32 = False  # eleven bits are too few for a likelihood
-    estimate = score(
-        model, levels, estimator, model_sha256=file.sha256, seed=seed, batch_size=batch_size, progress=progress
-    )
+    model = file.float_model().to(device, memory_format=torch.channels_last)
+    return model.requires_grad_(False)
+
+
+def score_array(
+    file: ModelFile,
+    array: NDArray[np.generic],
+    source: str,
+    request: ScoreRequest = ScoreRequest(),
+    *,
+    output: Output | None = None,
+    anomaly: Anomaly | None = None,
+    anomaly_name: str = "",
+    progress: Callable[[int], None] = lambda n: None,
+) -> Scores:
+    """Scores of all items of ``array`` under the trained model; with ``output`` also its rows."""
+    levels = model_levels(file, array, source)
+    if output is not None:
+        output.check()
+    started = time.monotonic()
+    model = scoring_model(file, request.device)
+    if output is None:
+        log = None
+    else:
+        settings = {
+            "model_sha256": file.sha256,
+            "data_sha256": hashlib.sha256(np.ascontiguousarray(levels)).hexdigest(),
+            "items": len(levels),
+            "estimator": repr(request.estimator),
+            "seed": request.seed,
+            "anomaly": anomaly_name,
+        }
+        log = RowLog(output.path, settings, resume=output.resume)
+    done = log.done if log else 0
+    progress(done)
+    parts: list[Estimate] = [] if log is None else log.estimates
+    extra: list[Floats] = [] if log is None else log.anomaly
+    try:
+        for part in score_batches(
+            model,
+            levels[done:],
+            request.estimator,
+            model_sha256=file.network_sha256,
+            seed=request.seed,
+            batch_size=request.batch_size,
+        ):
+            more = anomaly(slice(done, done + len(part)), part) if anomaly else None
+            if log is not None:
+                log.append(part, more)
+            else:
+                parts.append(part)
+                if more is not None:
+                    extra.append(more)
+            done += len(part)
+            progress(len(part))
+    except KeyboardInterrupt:
+        if log is None:
+            raise
+        raise Interrupted(
+            f"interrupted after {done} of {len(levels)} items; they are in {log.path}, go on with --resume"
+        ) from None
+    finally:
+        if log is not None:
+            log.close() if done else log.remove()
+    estimate = Estimate.concatenate(parts)
+    anomalies = np.concatenate(extra) if anomaly else None
+    if output is not None and log is not None:
+        columns = table(estimate, file.config.dims, output.names, anomalies)
+        write_table(output.path, columns, overwrite=output.overwrite)
+        log.remove()
+    record = summary(estimate, file, request)
+    if anomalies is not None:
+        record |= {"anomaly": anomaly_name, "mean_anomaly": finite(float(anomalies.mean()))}
+    return Scores(estimate, anomalies, record | {"seconds": time.monotonic() - started})
+
+
+def summary(estimate: Estimate, file: ModelFile, request: ScoreRequest) -> dict[str, Any]:
+    """The record of ``score --json``: means over items."""
     dims = file.config.dims
-    record = {
+    log_prob = float(estimate.log_prob_nats.mean())
+    known = ~np.isnan(estimate.k_hat)
+    return {
         "n": len(estimate),
         "dims": dims,
-        "samples": estimate.samples,
-        "log_prob_nats": finite(float(estimate.log_prob_nats.mean())),
+        "samples": request.estimator.samples,
+        "samples_used": int(estimate.samples.sum()),
+        "log_prob_nats": finite(log_prob),
         "standard_error_nats": finite(estimate.mean_standard_error_nats),
-        "bits_per_dim": finite(units.bits_per_dim(float(estimate.log_prob_nats.mean()), dims)),
+        "bits_per_dim": finite(units.bits_per_dim(log_prob, dims)),
         "elbo_bits_per_dim": finite(units.bits_per_dim(float(estimate.elbo_nats.mean()), dims)),
         "mean_ess": finite(float(estimate.ess.mean())),
-        "estimator": "importance",
+        "k_hat_above_0.7": finite(float((estimate.k_hat[known] > K_HAT_LIMIT).mean())) if known.any() else None,
+        "error_bar_not_met": int((~estimate.met).sum()),
+        "estimator": request.estimator.name,
+        "settings": repr(request.estimator),
         "kind": str(estimate.kind),
         "model_sha256": file.sha256,
-        "seed": seed,
-        "seconds": time.monotonic() - started,
+        "seed": request.seed,
     }
-    return Scores(estimate, record)
 
 
-def write_rows(path: Path, scores: Scores, *, overwrite: bool) -> None:
-    """One row per item as .csv or .jsonl; numbers that do not exist are empty, or null."""
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise UsageError(f"{path}: expected a name ending in .csv or .jsonl")
-    e = scores.estimate
-    dims = scores.record["dims"]
-    rates = [units.bits_per_dim(float(v), dims) for v in e.log_prob_nats]
-    columns = [e.log_prob_nats.tolist(), e.standard_error_nats.tolist(), rates, e.elbo_nats.tolist(), e.ess.tolist()]
-    with atomic_file(path, overwrite) as f:
-        if suffix == ".csv":
-            from io import TextIOWrapper
-
-            text = TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
-            writer = csv.writer(text)
-            writer.writerow(COLUMNS)
-            for i, row in enumerate(zip(*columns)):
-                writer.writerow([i, *("" if finite(v) is None else repr(v) for v in row)])
-            text.detach()
-        else:
-            for i, row in enumerate(zip(*columns)):
-                f.write((json.dumps(dict(zip(COLUMNS, [i, *map(finite, row)]))) + "\n").encode())
+def check_strict(estimator: Estimator) -> None:
+    """Refuse ``--strict`` where k-hat cannot be known."""
+    most = estimator.most if isinstance(estimator, UntilStandardError) else estimator.samples
+    if tail_length(most) < FEWEST_IN_TAIL:
+        raise UsageError(f"--strict: k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {most}; raise -k")
 
 
-def check_rows_path(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output before the work rather than after it."""
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise UsageError(f"{path}: expected a name ending in .csv or .jsonl")
-    refuse_existing(path, overwrite)
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent}: no such folder; make it first")
+def require_reliable(estimate: Estimate) -> None:
+    """Raise UnreliableScores when more than 1 % of the items have k-hat above 0.7 or no defined estimate."""
+    bad = (estimate.k_hat > K_HAT_LIMIT) | ~np.isfinite(estimate.log_prob_nats)
+    if bad.mean() > STRICT_SHARE:
+        raise UnreliableScores(
+            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no defined estimate, --strict allows "
+            f"{STRICT_SHARE:.0%}; raise -k, or use --estimator annealed"
+        )
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size(shape: tuple[int, ...]) -> str:
     channels, height, width = shape
     return f"{width}x{height}x{channels}"

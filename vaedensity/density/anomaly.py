@@ -1,0 +1,116 @@
+"""How anomalous is an item, given its log-likelihood? Every score is in bits per item, larger = more anomalous.
+
+A high density alone is no proof that an item belongs: models of one image collection can give simpler images of
+another a higher likelihood (Nalisnick et al. 2019a). What follows are readings of an Estimate that was made
+already; ``density/complexity.py`` adds a codec to it, ``density/regret.py`` asks the model again.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.density.estimate import Estimate, Floats
+from vaedensity.errors import UsageError
+from vaedensity.units import LN2
+
+
+def information_bits(estimate: Estimate) -> Floats:
+    """-log2 p(x) (N,) in bits: +inf where p is zero, NaN where it is undefined."""
+    return -estimate.log_prob_nats / LN2
+
+
+class AnomalyScore(ABC):
+    """A score of items from their estimates; carries its own parameters."""
+
+    name: ClassVar[str]
+
+    @final
+    def score(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
+        """Bits (N,), larger = more anomalous, of ``items`` (N,C,H,W) uint8 in the user's own values, and
+        their ``estimate``. +inf where the model rules an item out, NaN where the estimate is undefined.
+
+        Raises UsageError where items and estimates do not match.
+        """
+        if len(items) != len(estimate):
+            raise UsageError(
+                f"{self.name}: found {len(items)} items and {len(estimate)} estimates; expected one estimate an item"
+            )
+        return self.bits(estimate, items)
+
+    @abstractmethod
+    def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
+        """What :meth:`score` returns once it has checked its arguments."""
+
+
+@dataclass(frozen=True)
+class Likelihood(AnomalyScore):
+    """-log2 p(x) (Bishop 1994): what the item costs under the model."""
+
+    name: ClassVar[str] = "likelihood"
+
+    def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
+        return information_bits(estimate)
+
+
+@dataclass(frozen=True)
+class Typicality(AnomalyScore):
+    """| -log2 p(x) - H |,  H = mean of -log2 p over ``reference`` (Nalisnick et al. 2019b, section 3, for a
+    set of one item): too likely is as suspicious as too unlikely.
+
+    ``reference``: normal items that the model was not fitted to, scored by the same estimator.
+    Raises UsageError where it is empty, holds estimates that are not finite, or is of another kind.
+    """
+
+    reference: Estimate
+    name: ClassVar[str] = "typicality"
+
+    def __post_init__(self) -> None:
+        finite = np.isfinite(self.reference.log_prob_nats)
+        if not len(self.reference) or not finite.all():
+            raise UsageError(
+                f"typicality: found {int(finite.sum())} finite estimates among {len(self.reference)} reference items; "
+                "expected at least one, and all of them finite: leave out what the model rules out"
+            )
+
+    @property
+    def entropy_bits(self) -> float:
+        """H, the typical information of an item."""
+        return float(information_bits(self.reference).mean())
+
+    def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
+        _require_same_kind(self.name, estimate, "reference", self.reference)
+        return np.abs(information_bits(estimate) - self.entropy_bits)
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio(AnomalyScore):
+    """log2 p_background(x) - log2 p(x) (Ren et al. 2019, eqs. 2 and 3): what the model loses to a general one.
+
+    ``background``: the same items under a second model, scored by the same estimator; what both models know
+    of images in general cancels. NaN where both rule the item out.
+    Raises UsageError where it has another length or is of another kind.
+    """
+
+    background: Estimate
+    name: ClassVar[str] = "ratio"
+
+    def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
+        _require_same_kind(self.name, estimate, "background", self.background)
+        if len(self.background) != len(estimate):
+            raise UsageError(
+                f"ratio: found {len(estimate)} estimates and {len(self.background)} under the background model; "
+                "score the same items with both"
+            )
+        with np.errstate(invalid="ignore"):
+            return information_bits(estimate) - information_bits(self.background)
+
+
+def _require_same_kind(name: str, estimate: Estimate, other_name: str, other: Estimate) -> None:
+    """Numbers that are biased differently must not be subtracted."""
+    if estimate.kind is not other.kind:
+        raise UsageError(
+            f"{name}: found a {estimate.kind} and a {other_name} that is a {other.kind}; use one estimator for both"
+        )

@@ -1,0 +1,104 @@
+"""The anomaly score that a user asked for, ready to be applied batch by batch."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity import items
+from vaedensity.data.collection import LoadOptions
+from vaedensity.data.load import load_array
+from vaedensity.density.anomaly import AnomalyScore, Likelihood, LikelihoodRatio, Typicality
+from vaedensity.density.complexity import Complexity
+from vaedensity.density.estimate import Estimate, Floats
+from vaedensity.density.estimator import score
+from vaedensity.density.regret import LikelihoodRegret
+from vaedensity.errors import UsageError
+from vaedensity.model.checkpoint import ModelFile, load_model
+from vaedensity.model.released import resolve
+from vaedensity.tasks.scoring import Anomaly, ScoreRequest, model_levels, scoring_model
+
+REFERENCE_ITEMS = 1000
+
+
+def anomaly_score(
+    kind: str,
+    file: ModelFile,
+    array: NDArray[np.generic],
+    source: str,
+    request: ScoreRequest,
+    *,
+    codec: str | None = None,
+    reference: str | None = None,
+    background: str | None = None,
+    where: LoadOptions = LoadOptions(),
+) -> tuple[Anomaly, str]:
+    """(anomaly scores of a slice of ``array`` in bits, larger is more anomalous; a line that names them).
+
+    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA, at most 1000 evenly spaced items
+    of it are scored), regret, or ratio (``background``: a model). Raises UsageError.
+    """
+    if kind == "regret":
+        return _regret(file, array, source, request)
+    if kind == "ratio":
+        if background is None:
+            raise UsageError("--anomaly ratio needs a second model: --background MODEL")
+        return _ratio(load_model(resolve(background)), array, source, request)
+    rule: AnomalyScore
+    if kind == "typicality":
+        if reference is None:
+            raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
+        rule, name = Typicality(_reference(file, reference, request, where)), f"typicality, reference {reference}"
+    elif kind == "complexity":
+        rule = Complexity(codec=codec or "png")
+        name = f"complexity, {codec or 'png'}"
+    else:
+        rule, name = Likelihood(), "likelihood"
+    raw = items.require_items(array, source)
+    return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
+
+
+def _reference(file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions) -> Estimate:
+    collection, array = load_array(reference, where)
+    levels = model_levels(file, array, collection.source)
+    chosen = levels[np.unique(np.linspace(0, len(levels) - 1, REFERENCE_ITEMS).astype(int))]
+    return _score(file, chosen, request)
+
+
+def _ratio(
+    background: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest
+) -> tuple[Anomaly, str]:
+    levels, model = model_levels(background, array, source), scoring_model(background, request.device)
+
+    def ratio(part: slice, estimate: Estimate) -> Floats:
+        other = score(
+            model,
+            levels[part],
+            request.estimator,
+            model_sha256=background.network_sha256,
+            seed=request.seed,
+            batch_size=request.batch_size,
+        )
+        return LikelihoodRatio(background=other).score(estimate, levels[part])
+
+    return ratio, f"ratio, background {background.sha256[:16]}"
+
+
+def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest) -> tuple[Anomaly, str]:
+    levels, model, rule = model_levels(file, array, source), scoring_model(file, request.device), LikelihoodRegret()
+
+    def regret(part: slice, estimate: Estimate) -> Floats:
+        return rule.score(
+            model, levels[part], model_sha256=file.network_sha256, seed=request.seed, batch_size=request.batch_size
+        )
+
+    return regret, "regret"
+
+
+def _score(file: ModelFile, levels: NDArray[np.uint8], request: ScoreRequest) -> Estimate:
+    return score(
+        scoring_model(file, request.device),
+        levels,
+        request.estimator,
+        model_sha256=file.network_sha256,
+        seed=request.seed,
+        batch_size=request.batch_size,
+    )

@@ -1,0 +1,169 @@
+"""The rows of a scoring run: kept as they come, written as one whole file at the end.
+
+While a run goes on, what is done lies in ``OUT.partial``: a line of settings, then one JSON line per
+batch. A run that is stopped, by whatever means, leaves it; the next takes up behind its last whole line.
+"""
+
+import csv
+import json
+from contextlib import suppress
+from dataclasses import fields
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vaedensity import units
+from vaedensity.atomic import atomic_file, refuse_existing
+from vaedensity.density.estimate import Estimate, Floats, Kind
+from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.model.checkpoint import finite
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+ARRAYS = tuple(f.name for f in fields(Estimate) if f.name != "kind")
+
+
+def partial_path(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
+
+
+def check_rows_path(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse an output before the work rather than after it."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
+    if suffix == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                f"{path}: parquet needs pyarrow; pip install 'vaedensity[parquet]', or write .csv or .jsonl"
+            ) from None
+    refuse_existing(path, overwrite)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such folder; make it first")
+    if partial_path(path).exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{partial_path(path)} holds an interrupted run; go on with --resume, or pass -f to start anew"
+        )
+
+
+class RowLog:
+    """Estimates of a run so far, on disk after every batch."""
+
+    def __init__(self, out: Path, settings: dict[str, Any], *, resume: bool):
+        self.path = partial_path(out)
+        self.estimates: list[Estimate] = []
+        self.anomaly: list[Floats] = []
+        whole = self._read(settings) if resume and self.path.exists() else 0
+        try:
+            self.file: BinaryIO = open(self.path, "r+b" if whole else "wb")
+            if whole:
+                self.file.truncate(whole)
+                self.file.seek(whole)
+            else:
+                self._write(settings)
+        except OSError as error:
+            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
+        except VaedensityError:
+            self.remove()
+            raise
+
+    @property
+    def done(self) -> int:
+        return sum(len(e) for e in self.estimates)
+
+    def append(self, estimate: Estimate, anomaly: Floats | None) -> None:
+        self.estimates.append(estimate)
+        record: dict[str, Any] = {name: getattr(estimate, name).tolist() for name in ARRAYS}
+        record["kind"] = str(estimate.kind)
+        if anomaly is not None:
+            self.anomaly.append(anomaly)
+            record["anomaly"] = anomaly.tolist()
+        self._write(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk was reported when the row was written
+            self.file.close()
+
+    def remove(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            self.file.write((json.dumps(record) + "\n").encode())
+            self.file.flush()
+        except OSError as error:
+            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _read(self, settings: dict[str, Any]) -> int:
+        """Take up the batches on disk; returns how many bytes of it are whole lines."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        try:
+            head, *batches = [json.loads(line) for line in data[:whole].splitlines()]
+            for batch in batches:
+                arrays = {name: np.array(batch[name]) for name in ARRAYS}
+                arrays["item_key"] = np.array(batch["item_key"], np.uint64)
+                arrays |= {n: a.astype(np.float64) for n, a in arrays.items() if n.endswith(("nats", "ess", "k_hat"))}
+                self.estimates.append(Estimate(**arrays, kind=Kind(batch["kind"])))
+                if "anomaly" in batch:
+                    self.anomaly.append(np.array(batch["anomaly"], np.float64))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if whole == 0:
+                return 0  # stopped before its first line was written
+            raise UsageError(f"{self.path}: not the rows of an interrupted run; pass -f to start anew") from None
+        if head != settings:
+            changed = ", ".join(sorted(k for k in {*head, *settings} if head.get(k) != settings.get(k)))
+            raise UsageError(
+                f"{self.path} was begun with other settings ({changed}); use those, or pass -f to start anew"
+            )
+        return whole
+
+
+def table(estimate: Estimate, dims: int, names: list[str] | None, anomaly: Floats | None) -> dict[str, list[Any]]:
+    """Columns of the rows, by name."""
+    bits = units.nats_to_bits(1.0) * -estimate.log_prob_nats
+    columns: dict[str, list[Any]] = {"index": list(range(len(estimate)))}
+    if names is not None:
+        columns["name"] = names
+    columns |= {
+        "log_prob_nats": estimate.log_prob_nats.tolist(),
+        "bits": bits.tolist(),
+        "bits_per_dim": (bits / dims).tolist(),
+        "elbo_nats": estimate.elbo_nats.tolist(),
+        "k": estimate.samples.tolist(),
+        "ess": estimate.ess.tolist(),
+        "k_hat": estimate.k_hat.tolist(),
+        "standard_error_nats": estimate.standard_error_nats.tolist(),
+        "kind": [str(estimate.kind)] * len(estimate),
+        "flag": estimate.flags(),
+    }
+    if anomaly is not None:
+        columns["anomaly"] = anomaly.tolist()
+    return columns
+
+
+def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -> None:
+    """One row per item. In .csv NaN is empty and infinities are inf and -inf; .jsonl knows neither and has
+    null (``flag`` tells them apart); .parquet holds both."""
+    suffix = path.suffix.lower()
+    with atomic_file(path, overwrite) as f:
+        if suffix == ".csv":
+            text = TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text)
+            writer.writerow(columns)
+            for row in zip(*columns.values()):
+                writer.writerow(["" if v != v else v for v in row])
+            text.detach()
+        elif suffix == ".jsonl":
+            for row in zip(*columns.values()):
+                cells = [finite(v) if isinstance(v, float) else v for v in row]
+                f.write((json.dumps(dict(zip(columns, cells))) + "\n").encode())
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table(columns), f)

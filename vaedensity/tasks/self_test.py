@@ -1,0 +1,67 @@
+"""How far apart an estimator's bounds of log p(x) lie on items that the model itself made."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vaedensity.density.annealed import Annealed
+from vaedensity.density.estimator import Estimator
+from vaedensity.density.importance import ImportanceSampling
+from vaedensity.density.sandwich import Sandwich, sandwich
+from vaedensity.errors import BoundsTooWide, UsageError
+from vaedensity.model.checkpoint import ModelFile, finite
+from vaedensity.tasks.scoring import ScoreRequest, scoring_model
+
+
+def self_test(
+    file: ModelFile,
+    items: int,
+    request: ScoreRequest,
+    *,
+    progress: Callable[[int], None] = lambda n: None,
+) -> tuple[Sandwich, dict[str, Any]]:
+    """Both bounds and the record of ``score --self-test --json``."""
+    estimator = two_sided(request.estimator)
+    started = time.monotonic()
+    result = sandwich(
+        scoring_model(file, request.device),
+        estimator,
+        items,
+        model_sha256=file.network_sha256,
+        seed=request.seed,
+        batch_size=request.batch_size,
+        progress=progress,
+    )
+    lower, upper = result.lower, result.upper
+    return result, {
+        "n": items,
+        "dims": file.config.dims,
+        "samples": estimator.samples,
+        "lower_nats": finite(float(lower.log_prob_nats.mean())),
+        "upper_nats": finite(float(upper.log_prob_nats.mean())),
+        "width_nats": finite(result.mean_width_nats),
+        "standard_error_nats": finite(result.standard_error_nats),
+        "estimator": request.estimator.name,
+        "settings": repr(request.estimator),
+        "model_sha256": file.sha256,
+        "seed": request.seed,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def two_sided(estimator: Estimator) -> ImportanceSampling | Annealed:
+    """The estimator, where it bounds from both sides. Raises UsageError."""
+    if not isinstance(estimator, ImportanceSampling | Annealed):
+        raise UsageError(
+            f"--self-test: found {estimator!r}; expected importance or annealed with a fixed number of samples"
+        )
+    return estimator
+
+
+def require_width(result: Sandwich, tolerance_nats: float) -> None:
+    """Raise BoundsTooWide where the mean width exceeds the tolerance, or is undefined."""
+    if not result.mean_width_nats <= tolerance_nats:
+        raise BoundsTooWide(
+            f"self-test: bounds {result.mean_width_nats:.3f} nats apart per item, tolerance {tolerance_nats:g}; raise -k, or use "
+            "--estimator annealed"
+        )
