@@ -13,10 +13,10 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 def test_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    block = re.search(r"```python\n(.*?)```", README, re.S)
-    assert block is not None
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
     monkeypatch.chdir(tmp_path)
-    exec(compile(block[1].replace("steps=300", "steps=30"), "README.md", "exec"), {})
+    exec(compile("".join(blocks).replace("steps=300", "steps=30"), "README.md", "exec"), {})
     assert "lower bound" in capsys.readouterr().out
     assert (tmp_path / "digits.vdz").exists()
 
