@@ -17,6 +17,7 @@ COMMANDS = {
     "list": "inspect",
     "info": "inspect",
     "models": "inspect",
+    "bench": "bench",
     "demo": "demo",
 }
 

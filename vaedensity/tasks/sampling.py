@@ -15,7 +15,7 @@ from vaedensity.density.sandwich import simulate
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.hierarchical import HierarchicalVAE
-from vaedensity.report.mosaic import GAP, write_mosaic
+from vaedensity.report.mosaic import GAP, MOST_PIXELS, mosaic_size, write_mosaic
 from vaedensity.tasks.scoring import model_levels, scoring_model
 
 MOST_ITEMS, MOST_VALUES = 64, 1 << 20  # of one pass
@@ -66,13 +66,18 @@ def write_samples(
     """Write ``n`` new items to ``out``; returns the record of ``sample --json``.
 
     .npy: uint8 (n,H,W) or (n,H,W,C) in the values of the training data. .png: one mosaic whose white is the
-    model's highest level. Memory does not grow with ``n``, up to one row of the mosaic.
+    model's highest level. An array is written as it is drawn; a mosaic has at most 2^28 pixels.
     """
     check_output(out, (".npy", ".png"), overwrite=overwrite)
     if n < 1:
         raise UsageError(f"found {n} items to draw; expected at least 1")
     started = time.monotonic()
     shape = _picture_shape(file)
+    across, down = mosaic_size(n, *shape[:2])
+    if out.suffix.lower() == ".png" and across * down > MOST_PIXELS:
+        raise UsageError(
+            f"{out}: a mosaic of {n} items has {across * down} pixels, the limit is {MOST_PIXELS}; write .npy"
+        )
     batches = _counted(sample_batches(file, scoring_model(file, device), n, seed), progress)
     with atomic_file(out, overwrite) as f:
         if out.suffix.lower() == ".npy":

@@ -1,0 +1,62 @@
+"""vaedensity bench: one run, the same bytes, all verified."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import invoke
+from PIL import Image
+
+from vaedensity.errors import USAGE
+
+Done = Callable[..., dict[str, Any]]
+Refused = Callable[..., str]
+
+
+def test_record(model: Path, tmp_path: Path, digits: np.ndarray, done: Done) -> None:
+    np.save(tmp_path / "d.npy", digits[:60])
+    record = done("bench", tmp_path / "d.npy", "-m", model, "-m", model, "--rivals", "png,xz,zlib")
+    assert (record["items"], record["dims"], record["bytes_in"]) == (60, 64, 60 * 64)
+    rows = record["codecs"]
+    assert sorted(row["codec"] for row in rows if "model_bytes" not in row) == ["PNG", "xz -9e", "zlib -9"]
+    ours = [row for row in rows if "model_bytes" in row]
+    assert len(ours) == 2 and ours[0]["bytes"] == ours[1]["bytes"] and ours[0]["model_items"] == 60
+    assert [row["bytes"] for row in rows] == sorted(row["bytes"] for row in rows)
+    for row in rows:
+        assert row["bits_per_dim"] == pytest.approx(8 * row["bytes"] / (60 * 64))
+        assert row["compress_mb_per_second"] > 0 and row["decompress_seconds"] > 0
+    with_model = ours[0]["bits_per_dim_with_model"]
+    added = 8 * ours[0]["model_bytes"] / (10_000 * 64)
+    assert with_model["10000"] == pytest.approx(ours[0]["bits_per_dim"] + added)
+    by_name = {row["codec"]: row for row in rows}
+    assert by_name["PNG"]["layout"] == "mosaic"  # sixty files of an 8x8 image are mostly headers
+
+
+def test_table_and_plot(model: Path, tmp_path: Path, digits: np.ndarray) -> None:
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "d.npy", (digits[:30] > 8).astype(np.uint8))
+    plot = tmp_path / "plot.png"
+    few = ("fit", tmp_path / "d.npy", "-o", tmp_path / "bits.safetensors", "--preset", "tiny", "--steps", 1)
+    assert invoke("-q", *few).exit_code == 0
+    result = invoke(
+        "bench", tmp_path / "d.npy", "-m", tmp_path / "bits.safetensors", "--rivals", "zlib", "--plot", plot
+    )
+    assert result.exit_code == 0, result.output
+    assert "packed bits" in result.stdout and "overhead" in result.stdout and "60,000 items" in result.stdout
+    assert Image.open(plot).size[0] > 500
+
+
+def test_bad_input(
+    model: Path, tmp_path: Path, digits: np.ndarray, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "d.npy", digits[:4])
+    line = ("bench", tmp_path / "d.npy", "-m", model)
+    assert "expected some of" in refused(USAGE, *line, "--rivals", "rar")
+    assert ".png" in refused(USAGE, *line, "--plot", tmp_path / "plot.pdf")
+    assert "no such folder" in refused(USAGE, *line, "--plot", tmp_path / "gone" / "plot.png")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "zpaq" in refused(USAGE, *line, "--rivals", "zpaq")
+    np.save(tmp_path / "f.npy", digits[:4] / 16)
+    assert "float64" in refused(USAGE, "bench", tmp_path / "f.npy", "-m", model)

@@ -1,0 +1,94 @@
+"""vaedensity bench"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+
+
+@click.command("bench")
+@click.argument("data")
+@click.option("-m", "--model", "models", multiple=True, required=True, help="Model to measure; may be repeated.")
+@click.option(
+    "--rivals",
+    help="Comma-separated: png, webp, zlib, xz, zstd, brotli, jpegls, jxl-e7, jxl-e9, zpaq. Default: all there are.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also draw rate against speed: FILE.png (matplotlib).",
+)
+@data_options
+@force_option
+@json_option
+@guarded
+def bench_command(
+    data: str,
+    models: tuple[str, ...],
+    rivals: str | None,
+    plot: Path | None,
+    data_root: str,
+    download: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Sizes and speeds of DATA in archives of MODELs and in general codecs: the same bytes, one run, all verified."""
+    silence_libraries()
+    from vaedensity.atomic import atomic_file, refuse_existing
+    from vaedensity.data.collection import LoadOptions
+    from vaedensity.data.load import load_array
+    from vaedensity.errors import UsageError
+    from vaedensity.report.tables import render
+    from vaedensity.tasks.bench import bench
+
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise UsageError(f"{plot}: expected a name ending in .png")
+        refuse_existing(plot, force)
+        if not plot.parent.is_dir():
+            raise UsageError(f"{plot.parent}: no such folder; make it first")
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
+    collection, array = load_array(data, LoadOptions(data_root, download))
+    names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
+    record = bench(array, collection.source, list(models), names, say=say)
+    if plot is not None:
+        from vaedensity.report.rate_speed import plot_rate_against_speed
+
+        with atomic_file(plot, force) as f:
+            plot_rate_against_speed(f, record)
+    answer(record, as_json, [render(*table(record)), *remarks(record)])
+
+
+def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    columns = ["codec", "layout", "bytes", "bits/dim", "MB/s in", "MB/s out"]
+    rows = [
+        [
+            row["codec"],
+            row["layout"],
+            str(row["bytes"]),
+            f"{row['bits_per_dim']:.4f}",
+            f"{row['compress_mb_per_second']:.3g}",
+            f"{row['decompress_mb_per_second']:.3g}",
+        ]
+        for row in record["codecs"]
+    ]
+    title = f"{record['data']}: {record['items']} items of {record['dims']} dimensions, {record['threads']} threads"
+    return title, columns, rows
+
+
+def remarks(record: dict[str, Any]) -> list[str]:
+    lines = []
+    for row in record["codecs"]:
+        if "model_bytes" not in row:
+            continue
+        share = 100 * sum(row["overhead_bytes"].values()) / row["bytes"]
+        with_model = ", ".join(f"{rate:.4f} for {int(n):,} items" for n, rate in row["bits_per_dim_with_model"].items())
+        lines.append(
+            f"{row['codec']}: overhead {share:.3f} % of the file; model {row['model_bytes']} bytes, with it {with_model} bits/dim"
+        )
+    return lines

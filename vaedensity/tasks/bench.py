@@ -1,0 +1,127 @@
+"""Complete archives against general codecs: the same bytes, one run, everything verified by decoding."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity import items
+from vaedensity.coding.workers import usable_cores
+from vaedensity.data.collection import Collection
+from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.tasks.packing import compress, decompress, open_model
+from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out
+
+COLLECTIONS = (10_000, 60_000)  # items for which the rate with the model's bytes is given
+Say = Callable[[str], None]
+
+
+def bench(
+    array: NDArray[np.generic],
+    source: str,
+    models: list[str],
+    rivals: list[str] | None = None,
+    *,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Sizes and times of ``models``' archives of ``array`` and of ``rivals`` (all that are there, unless named).
+
+    Each rival is tried in every layout that suits it and keeps the smallest. Seconds are wall time, archives
+    without their own verification, as the rivals; what is decoded is compared outside of the clock.
+    Raises UsageError, and VaedensityError where a codec does not give the data back.
+    """
+    data = items.require_items(array, source)
+    _, values = items.value_map(data)
+    chosen = choose_rivals(rivals, values is not None)
+    array = np.ascontiguousarray(array)
+    dims = data[0].size
+    rows = []
+    for model in models:
+        say(f"vaedensity, model {model}")
+        rows.append(measure_archive(array, model))
+    images = np.ascontiguousarray(items.from_items(data, "NHWC" if data.shape[1] == 3 else "NHW"))
+    if values is not None:
+        images = (images == max(values)).astype(np.uint8) * np.uint8(255)
+    for rival in chosen:
+        trials = []
+        for layout in rival.layouts:
+            say(f"{rival.name}, {layout}")
+            trials.append(measure_rival(rival, layout, images))
+        rows.append(min(trials, key=lambda r: r["bytes"]))
+    for row in rows:
+        row["bits_per_dim"] = 8 * row["bytes"] / array.size
+        for way in ("compress", "decompress"):
+            row[f"{way}_mb_per_second"] = array.nbytes / 1e6 / row[f"{way}_seconds"]
+        if "model_bytes" in row:
+            row["bits_per_dim_with_model"] = {
+                str(n): row["bits_per_dim"] + 8 * row["model_bytes"] / (n * dims) for n in COLLECTIONS
+            }
+    return {
+        "data": source,
+        "items": len(data),
+        "dims": dims,
+        "bytes_in": array.nbytes,
+        "processors": os.cpu_count(),
+        "threads": usable_cores(),
+        "codecs": sorted(rows, key=lambda r: r["bytes"]),
+    }
+
+
+def choose_rivals(names: list[str] | None, two_valued: bool) -> list[Rival]:
+    known = known_rivals(two_valued)
+    if names is None:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            if name in MISSING:
+                raise UsageError(
+                    f"--rivals {name}: needs {MISSING[name]}; pip install 'vaedensity[bench]' or leave it out"
+                )
+            raise UsageError(f"--rivals {name}: expected some of {', '.join(sorted({*known, *MISSING}))}")
+    return [known[name] for name in names]
+
+
+def measure_archive(array: NDArray[np.generic], model: str) -> dict[str, Any]:
+    coder = open_model(model)
+    with tempfile.TemporaryDirectory(prefix="vaedensity-bench-") as folder:
+        archive, back = Path(folder, "a.vdz"), Path(folder, "back")
+        collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
+        record = compress([collection], archive, coder, verify=False)
+        restored = decompress(archive, back, model)
+        found = np.load(restored["restored"][0])
+        if found.dtype != array.dtype or not np.array_equal(found, array):
+            raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
+    return {
+        "codec": f"vaedensity, model {coder.name}",
+        "layout": "archive",
+        "bytes": record["bytes_out"],
+        "compress_seconds": record["seconds"],
+        "decompress_seconds": restored["seconds"],
+        "model_bytes": record["model_bytes"],
+        "expected_bits_per_dim": record["expected_bits_per_dim"],
+        "overhead_bytes": record["overhead_bytes"],
+        "model_items": record["model_items"],
+    }
+
+
+def measure_rival(rival: Rival, layout: str, images: NDArray[np.uint8]) -> dict[str, Any]:
+    pieces = lay_out(images, layout)
+    started = time.perf_counter()
+    coded = [rival.codec.encode(piece) for piece in pieces]
+    middle = time.perf_counter()
+    decoded = [rival.codec.decode(data) for data in coded]
+    ended = time.perf_counter()
+    if any(not np.array_equal(a.reshape(-1), b.reshape(-1)) for a, b in zip(pieces, decoded)):
+        raise VaedensityError(f"{rival.name}, {layout}: does not give the data back")
+    return {
+        "codec": rival.name,
+        "layout": layout,
+        "bytes": sum(map(len, coded)),
+        "compress_seconds": middle - started,
+        "decompress_seconds": ended - middle,
+    }
