@@ -14,6 +14,7 @@ from pathlib import Path
 
 RECIPES = {
     "digits": ["digits:train", "--preset", "tiny", "--steps", "1500"],
+    "fashion-mnist": ["{data}/fashion-mnist.npz:x_train", "--preset", "small", "--budget", "50m"],
     "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--budget", "6400s", "--valid-fraction", "0.02"],
 }
 
