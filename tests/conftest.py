@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small lose by more, most on a busy machine
 
@@ -162,3 +162,29 @@ def hostile(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Known(NamedTuple):
+    """A model whose log p(x) is known, items drawn from it and their log p."""
+
+    model: Any
+    x: np.ndarray
+    truth: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def golden() -> Known:
+    """The linear-Gaussian model with a good inference distribution."""
+    from linear_gaussian import LinearGaussian  # beside the tests that ask for it
+
+    model = LinearGaussian()
+    return Known(model, *model.data(1000))
+
+
+@pytest.fixture(scope="session")
+def misled() -> Known:
+    """q(z|x) is a third as wide as the exact posterior and off by one and a half of its scales."""
+    from linear_gaussian import LinearGaussian
+
+    model = LinearGaussian(widen=0.35, shift=1.5)
+    return Known(model, *model.data(60))

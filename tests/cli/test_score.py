@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def test_until_the_error_bar_is_met(model: Path, data: Path, tmp_path: Path) -> 
     out = tmp_path / "rows.jsonl"
     assert invoke("score", model, data, "-k", 128, "-o", tmp_path / "fixed.jsonl").exit_code == 0
     target = float(np.median([row["standard_error_nats"] for row in read_rows(tmp_path / "fixed.jsonl")]))
-    line = ("score", model, data, "-k", 16, "--until-stderr", target, "--max-samples", 128, "-o", out)
+    line = ("score", model, data, "-k", 32, "--until-stderr", target, "--max-samples", 128, "-o", out)
     result = invoke(*line)
     assert result.exit_code == 0, result.output
     rows = read_rows(out)
@@ -152,6 +153,8 @@ def test_self_test(model: Path, done: Done) -> None:
     assert record["passed"] and record["width_nats"] == pytest.approx(record["upper_nats"] - record["lower_nats"])
     result = invoke(*line, "--tolerance", 1e-6)
     assert result.exit_code == TOO_WIDE and "nats apart" in result.stderr and "width" in result.stdout
+    inconclusive = invoke(*line, "--tolerance", record["width_nats"] + 1e-6)
+    assert inconclusive.exit_code == TOO_WIDE and "--items" in inconclusive.stderr
     wider = done("score", model, "--self-test", "--items", 6, "-k", 1, "--tolerance", 1000)
     assert wider["width_nats"] > record["width_nats"] > 0
     annealed = done(*line, "--tolerance", 1000, "--estimator", "annealed", "--entropy-share", 0.6, "--leapfrog", 3)
@@ -166,7 +169,7 @@ def test_an_interrupted_run_leaves_what_is_done_and_goes_on(
 ) -> None:
     import vaedensity.tasks.scoring as scoring
 
-    line = ("score", model, data, "-k", 8, "--batch-size", 24)  # three items at a time
+    line = ("score", model, data, "-k", 8, "--batch-size", 3)  # three items at a time
     done(*line, "-o", tmp_path / "whole.csv")
     original, out = scoring.score_batches, tmp_path / "rows.csv"
 
@@ -215,7 +218,31 @@ def test_a_kill_leaves_what_is_done(model: Path, digits: np.ndarray, tmp_path: P
 
 def test_rows_that_are_no_rows(model: Path, data: Path, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "rows.csv.partial").write_text("my own file\n")
-    assert "not the rows" in refused(USAGE, "score", model, data, "-o", tmp_path / "rows.csv", "--resume")
+    for text in ("my own file", "my own file\n", "[1]\n", "1\n"):
+        (tmp_path / "rows.csv.partial").write_text(text)
+        assert "not the rows" in refused(USAGE, "score", model, data, "-o", tmp_path / "rows.csv", "--resume")
+    (tmp_path / "r.csv.partial").mkdir()
+    assert "no file" in refused(USAGE, "score", model, data, "-o", tmp_path / "r.csv", "--resume")
+
+
+def test_two_runs_do_not_write_one_file(model: Path, data: Path, tmp_path: Path, refused: Refused) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with open(tmp_path / "rows.csv.partial", "a+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert "another run" in refused(USAGE, "score", model, data, "-o", tmp_path / "rows.csv", "-f")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_names_in_any_encoding(model: Path, tmp_path: Path, digits: np.ndarray, suffix: str, done: Done) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    name = os.fsdecode(b"\xff.png")
+    try:
+        Image.fromarray(digits[0]).save(folder / name)
+    except OSError:
+        pytest.skip("a file system that wants UTF-8")
+    done("score", model, folder, "-k", 2, "-o", tmp_path / f"rows{suffix}")
+    assert (tmp_path / f"rows{suffix}").exists()
 
 
 # What does not go together
@@ -231,6 +258,9 @@ def test_rows_that_are_no_rows(model: Path, data: Path, tmp_path: Path, refused:
         (("--estimator", "annealed", "--entropy-share", 1.5), "entropy share"),
         (("--max-samples", 99), "--until-stderr"),
         (("--until-stderr", 0), "standard error"),
+        (("--until-stderr", 1), "saturates"),
+        (("--until-stderr", 0.1, "-k", 1000, "--max-samples", 99), "at least 1000"),
+        (("--until-stderr", 0.1, "--estimator", "jackknife", "--order", 2), "subsets"),
         (("--strict", "-k", 24), "at least 25"),
         (("--items", 3), "--self-test"),
         (("--tolerance", 3), "--self-test"),
@@ -251,11 +281,14 @@ def test_options_that_do_not_go_together(
 
 def test_self_test_has_no_rows_and_needs_two_bounds(model: Path, tmp_path: Path, refused: Refused) -> None:
     assert "expected DATA" in refused(USAGE, "score", model)
+    assert "at least 2" in refused(USAGE, "score", model, "--self-test", "--items", 1)
+    for tolerance in ("nan", "inf", -1):
+        assert "--tolerance" in refused(USAGE, "score", model, "--self-test", "--items", 2, "--tolerance", tolerance)
     for options in (
         ("-o", tmp_path / "r.csv"),
         ("--strict", "-k", 30),
         ("--estimator", "jackknife"),
-        ("--until-stderr", 1),
+        ("--until-stderr", 0.1),
     ):
         assert "--self-test" in refused(USAGE, "score", model, "--self-test", *options)
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from linear_gaussian import LinearGaussian
 
 from vaedensity.density.annealed import Annealed, AnnealedChains
 from vaedensity.density.estimate import Kind
@@ -13,6 +14,7 @@ from vaedensity.density.hamiltonian import evaluate, transition
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.noise import ItemNoise
 from vaedensity.errors import UsageError
+from vaedensity.model.latent_model import LogWeight
 
 
 def test_transitions_keep_their_distribution() -> None:
@@ -111,6 +113,25 @@ def test_ladders_rise_to_one_and_follow_the_share(misled: Any) -> None:
         512,
     )
     assert all(len(ladder.betas) <= 5 and ladder.betas[-1] == 1 for ladder in capped.ladders)
+
+
+def test_impossible_places_do_not_spread(golden: Any) -> None:
+    """Where p(x|z) is zero, l is -inf: a longer ladder of another item must not make that NaN."""
+
+    class Walled(LinearGaussian):
+        def log_weight(self, x: torch.Tensor, context: list[torch.Tensor], noise: torch.Tensor) -> LogWeight:
+            weight = super().log_weight(x, context, noise)
+            wall = torch.where(noise[:, 0] > 0.5, -torch.inf, 0.0).double()
+            return weight._replace(log_likelihood=weight.log_likelihood + wall)
+
+    model, settings = Walled(), Annealed(8, entropy_share=0.8, leapfrog_steps=3)
+    together = score(model, golden.x[:6], settings, batch_size=1000).log_prob_nats
+    assert np.isfinite(together).all()
+    alone = [score(model, golden.x[i : i + 1], settings).log_prob_nats[0] for i in range(6)]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    noise = [ItemNoise("", 0, item) for item in golden.x[:6]]
+    chains = AnnealedChains(settings, model, torch.from_numpy(golden.x[:6]), noise, 512)
+    assert max(len(ladder.betas) for ladder in chains.ladders) < 50
 
 
 def test_one_chain_is_defined(golden: Any) -> None:

@@ -14,7 +14,7 @@ from vaedensity.density.until import UntilStandardError
 from vaedensity.errors import UsageError
 
 
-@pytest.mark.parametrize("inner", [ImportanceSampling(16), Jackknife(20), Annealed(16)], ids=repr)
+@pytest.mark.parametrize("inner", [ImportanceSampling(32), Jackknife(40), Annealed(32)], ids=repr)
 def test_meets_the_target_item_by_item(golden: Any, inner: Any) -> None:
     x = golden.x[:40]
     e = score(golden.model, x, UntilStandardError(inner, 0.1, 4096), batch_size=2048)
@@ -27,7 +27,7 @@ def test_meets_the_target_item_by_item(golden: Any, inner: Any) -> None:
 
 def test_what_is_drawn_is_what_a_fixed_number_draws(golden: Any) -> None:
     x = golden.x[:10]
-    e = score(golden.model, x, UntilStandardError(ImportanceSampling(16), 0.1))
+    e = score(golden.model, x, UntilStandardError(ImportanceSampling(16), 0.1))  # begins with 32
     for i, k in enumerate(e.samples):
         fixed = score(golden.model, x[i : i + 1], ImportanceSampling(int(k)))
         assert e.log_prob_nats[i] == pytest.approx(fixed.log_prob_nats[0], abs=1e-9)
@@ -43,6 +43,11 @@ def test_gives_up_at_the_limit_and_says_so(misled: Any) -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    for target, most in ((0.0, 100), (float("nan"), 100), (0.1, 15)):
+    for target in (0.0, float("nan"), 0.51, 1.0, float("inf")):
         with pytest.raises(UsageError, match="standard error"):
-            UntilStandardError(ImportanceSampling(16), target, most)
+            UntilStandardError(ImportanceSampling(16), target, 100)
+    for samples, most in ((16, 31), (200, 100)):
+        with pytest.raises(UsageError, match="at most"):
+            UntilStandardError(ImportanceSampling(samples), 0.1, most)
+    with pytest.raises(UsageError, match="subsets"):
+        UntilStandardError(Jackknife(64, order=2), 0.1)  # it would visit 2e9 pairs

@@ -191,6 +191,17 @@ def test_an_interrupted_fit_keeps_what_was_fitted_before(
     assert (density.score_samples(digits[:5]) == before).all()
 
 
+def test_values_never_seen_are_outliers(density: VAEDensity, digits: np.ndarray) -> None:
+    x = digits[:3].copy()
+    x[1, 4, 4] = 200  # the training data end at 16
+    scores = density.score_samples(x)
+    assert scores[1] == -np.inf and np.isfinite(scores[[0, 2]]).all() and density.predict(x)[1] == -1
+    assert density.score_samples(x[1:2]).tolist() == [-np.inf]
+    assert scores[0] == pytest.approx(density.score_samples(digits[:1])[0], abs=1e-3)
+    with pytest.raises(UsageError, match="item 1 has values"):
+        density.calibrate(x)
+
+
 def test_wrong_images(density: VAEDensity, digits: np.ndarray) -> None:
     wrong = {
         "float64": digits[:3] / 16,
@@ -198,7 +209,6 @@ def test_wrong_images(density: VAEDensity, digits: np.ndarray) -> None:
         "(N,H,W)": digits[0],
         "array is empty": digits[:0],
         "8x8x1": digits[:3, :5],
-        "item 1 has values": np.stack([digits[0], digits[0] + 100]),
         "not an array": [digits[0], digits[0, :3]],
         "dtype object": {"a": 1},
     }

@@ -55,6 +55,23 @@ class Duration(click.ParamType):
 @click.option(
     "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Peak learning rate."
 )
+@click.option(
+    "--lr-scale",
+    "scales",
+    multiple=True,
+    metavar="PATTERN=SCALE",
+    help="Factor of the learning rate for the parameters that match, e.g. 'decoder.*=0.1'; 0 freezes them. "
+    "May be repeated, later patterns win.",
+)
+@click.option(
+    "--grad",
+    "transforms",
+    multiple=True,
+    metavar="[PATTERN=]SPEC",
+    help="What to do to gradients, e.g. 'clip_adaptive(0.01)' or 'decoder.*=clip_norm(1.0)'. May be repeated, in "
+    "this order, and replaces the default clip_global_norm(1.0). Also clip_value, centralise, add_noise, sign, "
+    "skip_on_spike.",
+)
 @click.option("--valid-fraction", type=float, default=0.05, show_default=True, help="Share of items to validate on.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @data_options
@@ -72,6 +89,8 @@ def fit_command(
     seed: int,
     batch_size: int,
     rate: float,
+    scales: tuple[str, ...],
+    transforms: tuple[str, ...],
     valid_fraction: float,
     resume: bool,
     data_root: str,
@@ -85,7 +104,11 @@ def fit_command(
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.tasks.fitting import FitRequest, fit_model
+    from vaedensity.training.gradient_spec import parse_transforms
+    from vaedensity.training.groups import parse_scales
 
+    factors = parse_scales(scales)
+    gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
     collection, array = load_array(data, LoadOptions(data_root, download))
     request = FitRequest(
         preset=preset,
@@ -97,6 +120,8 @@ def fit_command(
         valid_fraction=valid_fraction,
         batch_size=batch_size,
         rate=rate,
+        gradient=gradient,
+        scales=factors,
         resume=resume,
         overwrite=force,
     )

@@ -47,7 +47,7 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     and pack the collection into one exact archive.
 
     Exit status: 0 fine, 1 failure, 2 usage, 3 damaged archive, 4 model missing or not the archive's,
-    130 interrupted.
+    5 unreliable scores (score --strict), 6 bounds too far apart (score --self-test), 130 interrupted.
     """
     ctx.obj = 0 if quiet else 2 if verbose else 1
 

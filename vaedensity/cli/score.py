@@ -51,7 +51,11 @@ SHOWN = 10
 @click.option("--strict", is_flag=True, help="Exit 5 when more than 1 % of the items have k-hat above 0.7.")
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
-@click.option("--tolerance", type=float, help="--self-test: exit 6 when the bounds are more nats apart. Default: 1.")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="--self-test: exit 6 unless the bounds are closer, in nats, by two standard errors. Default: 1.",
+)
 @click.option(
     "--anomaly",
     type=click.Choice(["likelihood", "complexity", "typicality", "regret", "ratio"]),
@@ -204,12 +208,15 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
 
 def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
-    from vaedensity.tasks.self_test import require_width, self_test
+    from vaedensity.errors import UsageError
+    from vaedensity.tasks.self_test import require_width, self_test, within
 
     items, tolerance = options["items"] or 32, 1.0 if options["tolerance"] is None else options["tolerance"]
+    if not 0 < tolerance < float("inf"):
+        raise UsageError(f"--tolerance {tolerance}: expected a number of nats above 0")
     with progress_bar("self-test", items) as advance:
         result, record = self_test(file, items, request, progress=advance)
-    record |= {"tolerance_nats": tolerance, "passed": bool(result.mean_width_nats <= tolerance)}
+    record |= {"tolerance_nats": tolerance, "passed": within(result, tolerance)}
     lines = [
         f"{items} items drawn from the model, {record['settings']}",
         f"lower bound {result.lower.log_prob_nats.mean():.4f} nats, upper bound {result.upper.log_prob_nats.mean():.4f} nats per item",

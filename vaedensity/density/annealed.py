@@ -63,6 +63,8 @@ class Annealed(Estimator):
         for word, value in (("entropy share", self.entropy_share), ("target acceptance", self.target_acceptance)):
             if not 0 < value < 1:
                 raise UsageError(f"annealed: found {word} {value}, expected a number between 0 and 1")
+        if not isinstance(self.samples, int) or self.samples < 1:
+            raise UsageError(f"annealed: found {self.samples} chains, expected a whole number from 1 on")
         if self.pilot_chains < 2 or self.leapfrog_steps < 1 or self.most_temperatures < 1:
             raise UsageError("annealed: expected at least 2 pilot chains, 1 leapfrog step and 1 temperature")
 
@@ -98,7 +100,7 @@ class AnnealedChains:
 
     def __init__(self, settings: Annealed, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int):
         self.settings, self.model, self.x, self.noise = settings, model, x, noise
-        self.dtype = next(p.dtype for p in model.parameters())
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
         with torch.no_grad():
             self.context = [part.detach() for part in model.encode(x)]
         self.drawn = np.zeros(len(x), np.int64)
@@ -118,7 +120,7 @@ class AnnealedChains:
         log_weights = torch.zeros(len(item), dtype=torch.float64, device=self.x.device)
         betas, steps, lengths = self._tables(item)
         for t in range(betas.shape[1] - 1):
-            log_weights += (betas[:, t + 1] - betas[:, t]) * chains.log_ratio
+            log_weights += increment(betas[:, t + 1] - betas[:, t], chains.log_ratio)
             chains = self._move(chains, item, rng, betas[:, t + 1], steps[:, t + 1], lengths > t + 1)
         shape = (len(rows), k)
         return Draws(log_weights.cpu().numpy().reshape(shape), elbo_terms.cpu().numpy().reshape(shape))
@@ -134,7 +136,7 @@ class AnnealedChains:
             log_weights = torch.zeros(len(item), dtype=torch.float64, device=self.x.device)
             betas, steps, lengths = self._tables(item)
             for t in reversed(range(betas.shape[1] - 1)):
-                log_weights -= (betas[:, t + 1] - betas[:, t]) * chains.log_ratio
+                log_weights -= increment(betas[:, t + 1] - betas[:, t], chains.log_ratio)
                 chains = self._move(chains, item, rng, betas[:, t], steps[:, t], (lengths > t) & (t > 0))
             values = log_weights.cpu().numpy().reshape(len(rows), k)
             return Draws(values, values)
@@ -155,8 +157,7 @@ class AnnealedChains:
             active = beta < 1
             if not bool(active.any()):
                 break
-            ratios = torch.nan_to_num(chains.log_ratio.view(-1, n), nan=-1e30, posinf=1e30, neginf=-1e30)
-            ahead = exponent_for_entropy(ratios, wanted, 1 - beta)
+            ahead = exponent_for_entropy(finite_ratios(chains.log_ratio.view(-1, n)), wanted, 1 - beta)
             ahead = torch.maximum(ahead, (1 - beta) / (s.most_temperatures - t))  # the last one arrives
             beta = torch.where(1 - beta - ahead < 1e-9, torch.ones_like(beta), beta + ahead)
             for ladder, go, b, e in zip(ladders, active.tolist(), beta.tolist(), step.tolist()):
@@ -229,3 +230,16 @@ class AnnealedChains:
         betas = np.array([[0.0, *x.betas, *[1.0] * (width - len(x.betas))] for x in ladders])
         steps = np.array([[0.0, *x.steps, *[0.0] * (width - len(x.steps))] for x in ladders])
         return torch.from_numpy(betas).to(self.x.device), torch.from_numpy(steps).to(self.x.device), lengths
+
+
+def increment(ahead: Tensor, log_ratio: Tensor) -> Tensor:
+    """(b_t - b_{t-1}) * l(e): nothing on the padding of a shorter ladder, even where l is -inf."""
+    return torch.where(ahead > 0, ahead * log_ratio, 0.0)
+
+
+def finite_ratios(log_ratio: Tensor) -> Tensor:
+    """(B,n) with what is not finite replaced by the row's smallest finite value: a pilot chain at an impossible
+    place must not hold up the ladder."""
+    finite = torch.isfinite(log_ratio)
+    smallest = torch.where(finite, log_ratio, torch.inf).amin(1, keepdim=True)
+    return torch.where(finite, log_ratio, torch.where(torch.isfinite(smallest), smallest, 0.0))

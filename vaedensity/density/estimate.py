@@ -6,6 +6,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.errors import UsageError
+
 Floats = NDArray[np.float64]
 K_HAT_LIMIT = 0.7  # above it, a sum of weights converges too slowly to be believed (Vehtari et al. 2024)
 
@@ -62,6 +64,8 @@ class Estimate:
         estimate. They cover the Monte-Carlo error, not the bias of a bound at small K."""
         from scipy.stats import t
 
+        if not 0 < level < 1:
+            raise UsageError(f"found level {level}, expected a number between 0 and 1")
         with np.errstate(invalid="ignore"):
             half = t.ppf(0.5 + 0.5 * level, np.maximum(self.samples - 1, 1)) * self.standard_error_nats
         return self.log_prob_nats - half, self.log_prob_nats + half
@@ -78,8 +82,19 @@ class Estimate:
 
     def of_reciprocal(self) -> "Estimate":
         """Of p(x), where this lower bound is of 1 / p(x): an upper bound (Grosse et al. 2015, eq. 6)."""
+        return replace(self, log_prob_nats=-self.log_prob_nats).as_upper_bound()
+
+    def as_upper_bound(self) -> "Estimate":
+        """Without what only independent weights have: an exact draw is among, or behind, all of these."""
         nothing = np.full(len(self), np.nan)
-        return replace(self, log_prob_nats=-self.log_prob_nats, elbo_nats=nothing, kind=Kind.UPPER_BOUND)
+        return replace(
+            self,
+            standard_error_nats=nothing,
+            elbo_nats=nothing,
+            ess=nothing,
+            k_hat=nothing,
+            kind=Kind.UPPER_BOUND,
+        )
 
     @staticmethod
     def concatenate(parts: list["Estimate"]) -> "Estimate":

@@ -12,6 +12,7 @@ from vaedensity.density.estimate import Estimate, Kind
 from vaedensity.density.estimator import Draws, Estimator, Sampler, gather
 from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Rows, WeightSums
+from vaedensity.errors import UsageError
 from vaedensity.model.latent_model import LatentModel
 
 
@@ -26,6 +27,10 @@ class ImportanceSampling(Estimator):
     samples: int = 64
     name: ClassVar[str] = "importance"
     kind = Kind.LOWER_BOUND
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.samples, int) or self.samples < 1:
+            raise UsageError(f"importance: found {self.samples} samples, expected a whole number from 1 on")
 
     def sampler(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Sampler:
         with torch.inference_mode():
@@ -49,7 +54,7 @@ class ImportanceSampling(Estimator):
         weights.add(rows, first, np.full_like(first, np.nan))
         if self.samples > 1:
             gather(PosteriorDraws(model, x, noise, "upper"), weights, rows, self.samples - 1, batch_size)
-        return weights.estimate()
+        return weights.estimate().as_upper_bound()
 
 
 class PosteriorDraws:

@@ -63,7 +63,7 @@ def simulate(
 
     Item i is the same whatever ``first`` and n are.
     """
-    p = next(model.parameters())
+    p = next(model.parameters(), torch.zeros(()))
     sources = [ItemNoise(model_sha256, seed, np.array(first + i)) for i in range(n)]
     streams = [source.stream("simulate") for source in sources]
     noise = np.stack([g.standard_normal(model.noise_dim, np.float32) for g in streams])

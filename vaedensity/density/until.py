@@ -12,14 +12,15 @@ from vaedensity.density.weights import Collector
 from vaedensity.errors import UsageError
 from vaedensity.model.latent_model import LatentModel
 
-FEWEST = 16  # fewer weights say too little about their own spread
+FEWEST = 32  # fewer weights say too little about their own spread, and have no k-hat
+LARGEST_TARGET = 0.5  # the delta method's error never exceeds 1 nat, however bad the weights are
 
 
 @dataclass(frozen=True)
 class UntilStandardError(Estimator):
     """``estimator`` with its samples doubled for the items whose standard error exceeds ``target_nats``.
 
-    It starts with the estimator's own number (at least 16) and never exceeds ``most``; ``Estimate.met`` tells
+    It starts with the estimator's own number (at least 32) and never exceeds ``most``; ``Estimate.met`` tells
     which items made it. Stopping on the samples themselves forgoes the guarantee of a bound, so the
     result counts as a point estimate.
     """
@@ -30,15 +31,21 @@ class UntilStandardError(Estimator):
     kind = Kind.POINT_ESTIMATE
 
     def __post_init__(self) -> None:
-        if not self.target_nats > 0 or self.most < FEWEST:
+        if not 0 < self.target_nats <= LARGEST_TARGET:
             raise UsageError(
-                f"found a standard error of {self.target_nats} nats to reach in {self.most} samples; expected more than 0 "
-                f"in at least {FEWEST}"
+                f"found a standard error of {self.target_nats} nats to reach, expected more than 0 and at most "
+                f"{LARGEST_TARGET}: the measured error saturates at 1"
             )
+        if self.most < max(FEWEST, self.estimator.samples):
+            raise UsageError(
+                f"found at most {self.most} samples, expected at least {max(FEWEST, self.estimator.samples)}, with which "
+                "it begins"
+            )
+        replace(self.estimator, samples=self.most)  # type: ignore[type-var]  # refuses what it cannot do
 
     @property
     def samples(self) -> int:  # type: ignore[override]
-        return min(self.most, max(FEWEST, self.estimator.samples))
+        return max(FEWEST, self.estimator.samples)
 
     @property
     def name(self) -> str:  # type: ignore[override]

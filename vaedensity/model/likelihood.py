@@ -41,7 +41,7 @@ class PixelLikelihood(ABC):
 
     @abstractmethod
     def expect(self, parameters: Tensor) -> Tensor:
-        """The expected value rounded to an integer, (B,C,h,w) uint8; of two values the likelier."""
+        """The mean of the components' locations as an integer, (B,C,h,w) uint8; of two values the likelier."""
 
 
 class LogisticMixture(PixelLikelihood):

@@ -1,5 +1,7 @@
 """The anomaly score that a user asked for, ready to be applied batch by batch."""
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +48,8 @@ def anomaly_score(
     if kind == "typicality":
         if reference is None:
             raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
-        rule, name = Typicality(_reference(file, reference, request, where)), f"typicality, reference {reference}"
+        estimate, digest = _reference(file, reference, request, where)
+        rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
     elif kind == "complexity":
         rule = Complexity(codec=codec or "png")
         name = f"complexity, {codec or 'png'}"
@@ -56,11 +59,11 @@ def anomaly_score(
     return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
 
 
-def _reference(file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions) -> Estimate:
+def _reference(file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions) -> tuple[Estimate, str]:
     collection, array = load_array(reference, where)
     levels = model_levels(file, array, collection.source)
     chosen = levels[np.unique(np.linspace(0, len(levels) - 1, REFERENCE_ITEMS).astype(int))]
-    return _score(file, chosen, request)
+    return _score(file, chosen, request), hashlib.sha256(chosen.tobytes()).hexdigest()[:16]
 
 
 def _ratio(

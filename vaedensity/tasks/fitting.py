@@ -1,8 +1,8 @@
 """Fit a model to a collection and write its file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
+from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import Length, WarmupCosine
 
@@ -27,7 +28,10 @@ RATE_ITEMS = 1024
 
 @dataclass(frozen=True)
 class FitRequest:
-    """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set."""
+    """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
+
+    ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
+    """
 
     preset: str = "small"
     steps: int | None = None
@@ -38,6 +42,8 @@ class FitRequest:
     valid_fraction: float = 0.05
     batch_size: int = 128
     rate: float = 2e-3
+    gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
+    scales: Mapping[str, float] = field(default_factory=dict)
     resume: bool = False
     overwrite: bool = False
 
@@ -109,6 +115,8 @@ def fit_model(
         length,
         batch_size=batch_size,
         schedule=replace(WarmupCosine(), peak=request.rate),
+        gradient=request.gradient,
+        scales=request.scales,
         seed=request.seed,
         device=device,
         validate_every=max(50, min(500, 2 * (len(train) // batch_size))),

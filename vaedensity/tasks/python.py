@@ -12,14 +12,16 @@ from vaedensity.density.annealed import Annealed
 from vaedensity.density.estimate import Estimate
 from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.density.sandwich import Sandwich, sandwich
+from vaedensity.density.sandwich import Sandwich
+from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
-from vaedensity.tasks.fitting import FitRequest, fit_model
+from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.packing import compress as compress_collections
 from vaedensity.tasks.packing import model_for, open_model
-from vaedensity.tasks.scoring import ScoreRequest, score_array, scoring_model
+from vaedensity.tasks.scoring import ScoreRequest, score_array
+from vaedensity.tasks.self_test import self_test as run_self_test
 
 
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
@@ -39,10 +41,10 @@ def load_model(name_or_path: str | Path) -> ModelFile:
 
 
 def score(
-    model: ModelFile,
+    model: ModelFile | str | Path,
     x: NDArray[np.generic],
     *,
-    samples: int = 64,
+    samples: int | None = None,
     estimator: Estimator | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -50,15 +52,20 @@ def score(
 ) -> Estimate:
     """Estimates of log p(x) in nats for every item of ``x``; see :class:`Estimate`.
 
-    ``estimator``: :class:`ImportanceSampling` with ``samples`` unless given, else for example
+    ``model``: as loaded, or a file or released name. ``estimator``: :class:`ImportanceSampling` with ``samples`` (64)
+    unless given, else for example
     ``Jackknife(100)``, ``Annealed(16)`` or ``UntilStandardError(ImportanceSampling(64), 0.05)``.
     """
-    request = ScoreRequest(estimator or ImportanceSampling(samples), seed, batch_size, device)
-    return score_array(model, x, "array", request).estimate
+    if estimator is not None and samples is not None:
+        raise UsageError("found samples and an estimator, which has its own; expected one of them")
+    chosen = estimator or ImportanceSampling(64 if samples is None else samples)
+    request = ScoreRequest(chosen, seed, batch_size, pick_device(device))
+    file = model if isinstance(model, ModelFile) else load_model(model)
+    return score_array(file, np.asarray(x), "array", request).estimate
 
 
 def self_test(
-    model: ModelFile,
+    model: ModelFile | str | Path,
     estimator: ImportanceSampling | Annealed,
     items: int = 32,
     *,
@@ -67,8 +74,8 @@ def self_test(
     device: str = "cpu",
 ) -> Sandwich:
     """Lower and upper bounds of log p(x) for ``items`` items drawn from the model; see :class:`Sandwich`."""
-    network = scoring_model(model, device)
-    return sandwich(network, estimator, items, model_sha256=model.network_sha256, seed=seed, batch_size=batch_size)
+    file = model if isinstance(model, ModelFile) else load_model(model)
+    return run_self_test(file, items, ScoreRequest(estimator, seed, batch_size, pick_device(device)))[0]
 
 
 def compress(

@@ -43,6 +43,8 @@ def check_rows_path(path: Path, *, overwrite: bool, resume: bool) -> None:
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: no such folder; make it first")
+    if partial_path(path).exists() and not partial_path(path).is_file():
+        raise UsageError(f"{partial_path(path)} is no file, and its name is needed; choose another output")
     if partial_path(path).exists() and not (resume or overwrite):
         raise UsageError(
             f"{partial_path(path)} holds an interrupted run; go on with --resume, or pass -f to start anew"
@@ -56,19 +58,23 @@ class RowLog:
         self.path = partial_path(out)
         self.estimates: list[Estimate] = []
         self.anomaly: list[Floats] = []
-        whole = self._read(settings) if resume and self.path.exists() else 0
         try:
-            self.file: BinaryIO = open(self.path, "r+b" if whole else "wb")
-            if whole:
-                self.file.truncate(whole)
-                self.file.seek(whole)
-            else:
-                self._write(settings)
+            self.file: BinaryIO = open(self.path, "a+b")
         except OSError as error:
             raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
-        except VaedensityError:
-            self.remove()
+        try:
+            _lock(self.file, self.path)
+            whole = self._read(settings) if resume else 0
+            self.file.truncate(whole)
+        except BaseException:
+            self.close()
             raise
+        if not whole:
+            try:
+                self._write(settings)
+            except VaedensityError:
+                self.remove()
+                raise
 
     @property
     def done(self) -> int:
@@ -100,10 +106,15 @@ class RowLog:
 
     def _read(self, settings: dict[str, Any]) -> int:
         """Take up the batches on disk; returns how many bytes of it are whole lines."""
-        data = self.path.read_bytes()
+        self.file.seek(0)
+        data = self.file.read()
         whole = data.rfind(b"\n") + 1
+        if whole == 0 and (not data or data.startswith(b'{"model_sha256')):
+            return 0  # stopped before its first line was written
         try:
             head, *batches = [json.loads(line) for line in data[:whole].splitlines()]
+            if not isinstance(head, dict):
+                raise TypeError
             for batch in batches:
                 arrays = {name: np.array(batch[name]) for name in ARRAYS}
                 arrays["item_key"] = np.array(batch["item_key"], np.uint64)
@@ -112,13 +123,13 @@ class RowLog:
                 if "anomaly" in batch:
                     self.anomaly.append(np.array(batch["anomaly"], np.float64))
         except (ValueError, KeyError, TypeError, AttributeError):
-            if whole == 0:
-                return 0  # stopped before its first line was written
-            raise UsageError(f"{self.path}: not the rows of an interrupted run; pass -f to start anew") from None
+            raise UsageError(
+                f"{self.path}: not the rows of an interrupted run; move it away, or start anew with -f and without --resume"
+            ) from None
         if head != settings:
             changed = ", ".join(sorted(k for k in {*head, *settings} if head.get(k) != settings.get(k)))
             raise UsageError(
-                f"{self.path} was begun with other settings ({changed}); use those, or pass -f to start anew"
+                f"{self.path} was begun with other settings ({changed}); use those, or start anew with -f and without --resume"
             )
         return whole
 
@@ -152,7 +163,8 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
     suffix = path.suffix.lower()
     with atomic_file(path, overwrite) as f:
         if suffix == ".csv":
-            text = TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
+            # A file name need not be UTF-8: its bytes are written as they are.
+            text = TextIOWrapper(f, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
             writer = csv.writer(text)
             writer.writerow(columns)
             for row in zip(*columns.values()):
@@ -166,4 +178,21 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
             import pyarrow as pa
             import pyarrow.parquet as pq
 
+            if "name" in columns:  # parquet holds UTF-8 only
+                plain = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in columns["name"]]
+                columns = columns | {"name": plain}
             pq.write_table(pa.table(columns), f)
+
+
+def _lock(f: BinaryIO, path: Path) -> None:
+    """Refuse a file that another run is writing; the lock ends with the process."""
+    try:
+        import fcntl
+    except ImportError:
+        return  # not a platform that has it
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{path}: another run is writing it; wait for it or choose another output") from None
+    except OSError:
+        return  # a file system without locks

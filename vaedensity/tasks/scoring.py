@@ -16,7 +16,6 @@ from vaedensity.density.estimate import K_HAT_LIMIT, Estimate, Floats
 from vaedensity.density.estimator import Estimator, score_batches
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
-from vaedensity.density.until import UntilStandardError
 from vaedensity.errors import Interrupted, UnreliableScores, UsageError
 from vaedensity.model.checkpoint import ModelFile, finite
 from vaedensity.model.hierarchical import HierarchicalVAE
@@ -74,13 +73,22 @@ def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> ND
             "fit one to these data"
         )
     levels, known = items.apply_map(data, file.config.levels, file.values)
-    if not known.all():
+    if not np.all(known):
         expected = f"the values {file.values}" if file.values else f"values up to {file.config.levels - 1}"
         first = int(np.flatnonzero(~known)[0])
         raise UsageError(
             f"{source}: item {first} has values outside of what the model was fitted to ({expected}); fit again"
         )
     return levels
+
+
+def known_items(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.bool_]:
+    """Which items (N,) of ``array`` have only values that the model can make. Raises UsageError as
+    :func:`model_levels` does for arrays that are no such images at all."""
+    data = items.require_items(array, source)
+    if data.shape[1:] != file.config.item_shape:
+        model_levels(file, array, source)  # says so
+    return items.apply_map(data, file.config.levels, file.values)[1]
 
 
 def scoring_model(file: ModelFile, device: str) -> HierarchicalVAE:
@@ -142,7 +150,7 @@ def score_array(
             done += len(part)
             progress(len(part))
     except KeyboardInterrupt:
-        if log is None:
+        if log is None or done == 0:
             raise
         raise Interrupted(
             f"interrupted after {done} of {len(levels)} items; they are in {log.path}, go on with --resume"
@@ -189,14 +197,15 @@ def summary(estimate: Estimate, file: ModelFile, request: ScoreRequest) -> dict[
 
 def check_strict(estimator: Estimator) -> None:
     """Refuse ``--strict`` where k-hat cannot be known."""
-    most = estimator.most if isinstance(estimator, UntilStandardError) else estimator.samples
-    if tail_length(most) < FEWEST_IN_TAIL:
-        raise UsageError(f"--strict: k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {most}; raise -k")
+    if tail_length(estimator.samples) < FEWEST_IN_TAIL:
+        raise UsageError(
+            f"--strict: k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; raise -k"
+        )
 
 
 def require_reliable(estimate: Estimate) -> None:
     """Raise UnreliableScores when more than 1 % of the items have k-hat above 0.7 or no defined estimate."""
-    bad = (estimate.k_hat > K_HAT_LIMIT) | ~np.isfinite(estimate.log_prob_nats)
+    bad = ~(estimate.k_hat <= K_HAT_LIMIT) | ~np.isfinite(estimate.log_prob_nats)
     if bad.mean() > STRICT_SHARE:
         raise UnreliableScores(
             f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no defined estimate, --strict allows "

@@ -22,6 +22,8 @@ def self_test(
 ) -> tuple[Sandwich, dict[str, Any]]:
     """Both bounds and the record of ``score --self-test --json``."""
     estimator = two_sided(request.estimator)
+    if items < 2:
+        raise UsageError(f"--self-test: found {items} items, expected at least 2: one tells nothing of its own error")
     started = time.monotonic()
     result = sandwich(
         scoring_model(file, request.device),
@@ -59,9 +61,18 @@ def two_sided(estimator: Estimator) -> ImportanceSampling | Annealed:
 
 
 def require_width(result: Sandwich, tolerance_nats: float) -> None:
-    """Raise BoundsTooWide where the mean width exceeds the tolerance, or is undefined."""
-    if not result.mean_width_nats <= tolerance_nats:
+    """Raise BoundsTooWide unless the mean width plus two standard errors is within the tolerance."""
+    if not within(result, tolerance_nats):
+        if result.mean_width_nats <= tolerance_nats:
+            remedy = "not certain with so few items; raise --items, or -k"
+        else:
+            remedy = "raise -k, or use --estimator annealed"
         raise BoundsTooWide(
-            f"self-test: bounds {result.mean_width_nats:.3f} nats apart per item, tolerance {tolerance_nats:g}; raise -k, or use "
-            "--estimator annealed"
+            f"self-test: bounds {result.mean_width_nats:.3f} nats apart per item (standard error "
+            f"{result.standard_error_nats:.3f}), tolerance {tolerance_nats:g}; {remedy}"
         )
+
+
+def within(result: Sandwich, tolerance_nats: float) -> bool:
+    """Whether the mean width is below the tolerance beyond doubt: by two standard errors."""
+    return bool(result.mean_width_nats + 2 * result.standard_error_nats <= tolerance_nats)

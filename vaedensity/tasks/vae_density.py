@@ -23,7 +23,7 @@ from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_
 from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.sampling import original_values, sample_batches
-from vaedensity.tasks.scoring import model_levels, scoring_model
+from vaedensity.tasks.scoring import known_items, model_levels, scoring_model
 from vaedensity.units import parse_duration
 
 CALIBRATION_ITEMS = 1000
@@ -124,10 +124,16 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         )
 
     def score_samples(self, X: Any) -> Floats:
-        """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier."""
+        """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier;
+        -inf for an item with values that no training item had, which the model cannot make."""
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        return self._score_levels(model_levels(self._model_file(), as_images(X), "X"))
+        file, images = self._model_file(), as_images(X)
+        known = known_items(file, images, "X")
+        scores = np.full(len(known), -np.inf)
+        if known.any():
+            scores[known] = self._score_levels(model_levels(file, images[known], "X"))
+        return scores
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`score_samples`; ``y`` is ignored."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityErr
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training.ema import WeightAverage
+from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform, global_norm
+from vaedensity.training.groups import param_groups, set_rate
 from vaedensity.training.interrupt import deferred_interrupt
 from vaedensity.training.objective import negative_elbo
 from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
@@ -31,14 +33,16 @@ JUDGED_ITEMS = 2048
 class FitSettings:
     """How to train. Two runs of equal step count, settings, data and machine give equal weights.
 
-    Where the device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it.
+    ``scales`` are factors of the learning rate by patterns of parameter names, 0 for parts to freeze. Where the
+    device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it.
     """
 
     length: Length
     batch_size: int = 128
     schedule: WarmupCosine = field(default_factory=WarmupCosine)
     kl_warmup: KLWarmup = field(default_factory=KLWarmup)
-    clip_norm: float = 1.0
+    gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
+    scales: Mapping[str, float] = field(default_factory=dict)
     average_decay: float = 0.999
     seed: int = 0
     device: str = "cpu"
@@ -73,7 +77,7 @@ def fit(
 
     With ``state_path`` the run is saved every ``save_every_seconds``, on interruption and at its
     end; ``resume`` continues it exactly where it stopped. A non-finite loss or gradient steps back
-    to the last good state at half the learning rate.
+    to the last good state at half the learning rate, unless ``settings.gradient`` skips such a gradient.
     """
     if len(train) == 0 or len(valid) == 0:
         raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
@@ -81,7 +85,12 @@ def fit(
     torch.manual_seed(settings.seed)
     model = HierarchicalVAE(config).to(device, memory_format=torch.channels_last)
     average = WeightAverage(model, settings.average_decay)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.schedule.peak, betas=(0.9, 0.99))
+    groups = param_groups(model, settings.scales, lr=settings.schedule.peak)
+    optimizer = torch.optim.Adam(groups, lr=settings.schedule.peak, betas=(0.9, 0.99))
+    parameters = list(model.named_parameters())
+    gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
+    gradient.check([name for name, _ in parameters])
+    asked = {"gradient": repr(gradient), "scales": [[p, float(scale)] for p, scale in settings.scales.items()]}
     generator = torch.Generator(device).manual_seed(settings.seed)
     data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
     steps, seconds, setbacks = 0, 0.0, 0
@@ -98,8 +107,14 @@ def fit(
             raise UsageError(
                 f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
             )
+        # States without these entries are older than the settings, and were made with their defaults.
+        recorded = {"gradient": repr(ClipGlobalNorm()), "scales": []} | counters
+        if any(recorded[key] != value for key, value in asked.items()):
+            raise UsageError(
+                f"{state_path}: was made with other gradient transforms or learning-rate scales; go on with those"
+            )
         try:
-            restore(tensors, model, average, optimizer, generator)
+            restore(tensors, model, average, optimizer, generator, gradient)
         except (KeyError, RuntimeError, IndexError) as error:
             raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without --resume") from error
         steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
@@ -107,7 +122,7 @@ def fit(
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
 
     def snapshot() -> dict[str, Tensor]:
-        return tensors_of(model, average, optimizer, generator)
+        return tensors_of(model, average, optimizer, generator, gradient)
 
     def save() -> None:
         if state_path is not None:
@@ -121,6 +136,7 @@ def fit(
                 "device": device.type,
                 "seed": settings.seed,
                 "batch_size": settings.batch_size,
+                **asked,
                 "best_rate": best_rate if math.isfinite(best_rate) else None,
             }
             save_state(state_path, snapshot() | {f"best/{name}": t for name, t in best.items()}, counters)
@@ -144,8 +160,7 @@ def fit(
                 if stop.made:
                     raise KeyboardInterrupt
                 rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_rate(optimizer, rate)
                 torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
                 noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
@@ -154,7 +169,8 @@ def fit(
                     loss = negative_elbo(model, x, noise, settings.kl_warmup.weight(progress))
                 optimizer.zero_grad(set_to_none=True)
                 loss.value.backward()
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                norm = float(global_norm(parameters))
+                taken = gradient(parameters, steps) is not False
                 steps += 1
                 seconds = earlier + time.monotonic() - started
                 record: dict[str, Any] = {
@@ -163,23 +179,27 @@ def fit(
                     "progress": progress,
                     "learning_rate": rate,
                 }
-                if not math.isfinite(float(loss.value.detach())) or not math.isfinite(float(norm)):
+                diverged = not math.isfinite(float(loss.value.detach())) or (taken and not math.isfinite(norm))
+                if diverged:
                     setbacks += 1
                     if setbacks > MAX_SETBACKS:
                         raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
-                    restore(good, model, average, optimizer, generator)
+                    restore(good, model, average, optimizer, generator, gradient)
                     steps = good_steps
                     record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
                 else:
-                    optimizer.step()
-                    average.update(model, steps)
                     record |= {
                         "bits_per_dim": float(loss.rate.detach() + loss.distortion.detach()),
                         "kl_bits_per_dim": float(loss.rate.detach()),
-                        "gradient_norm": float(norm),
                     }
+                    if taken:
+                        optimizer.step()
+                        average.update(model, steps)
+                        record |= {"gradient_norm": norm}
+                    else:
+                        record |= {"event": f"step {steps} skipped: gradient norm {norm:.3g}"}
                 torn = False
-                if steps % settings.validate_every == 0 and "event" not in record:
+                if steps % settings.validate_every == 0 and not diverged:
                     record |= {"valid_bits_per_dim": judge()}
                     good, good_steps = snapshot(), steps
                 for observe in observers:
@@ -199,7 +219,7 @@ def fit(
         )
     except KeyboardInterrupt:
         if torn:
-            restore(good, model, average, optimizer, generator)
+            restore(good, model, average, optimizer, generator, gradient)
             steps = good_steps
         if model.training:  # else all of it is saved
             save()

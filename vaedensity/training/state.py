@@ -1,7 +1,7 @@
 """The training state on disk: everything that ``--resume`` needs to go on as if never stopped.
 
 A safetensors file (no pickle): weights, their average, Adam's moments and the noise generator as
-tensors, the counters as JSON. It is written beside the target and renamed.
+tensors, what the gradient transforms have learnt, the counters as JSON. It is written beside the target and renamed.
 """
 
 import json
@@ -16,10 +16,15 @@ from torch import Tensor, nn
 
 from vaedensity.errors import ModelError, UsageError, VaedensityError
 from vaedensity.training.ema import WeightAverage
+from vaedensity.training.gradients import GradientTransform
 
 
 def tensors_of(
-    model: nn.Module, average: WeightAverage, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    model: nn.Module,
+    average: WeightAverage,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    gradient: GradientTransform,
 ) -> dict[str, Tensor]:
     """Flat copies of all state tensors, on the CPU."""
     tensors = {f"weights/{name}": p.detach() for name, p in model.named_parameters()}
@@ -28,6 +33,7 @@ def tensors_of(
         for key, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
     tensors["generator"] = generator.get_state()
+    tensors |= {f"gradient/{key}": t for key, t in gradient.state_dict().items()}
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
@@ -38,6 +44,7 @@ def restore(
     average: WeightAverage,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    gradient: GradientTransform,
 ) -> None:
     """Put copies made by :func:`tensors_of` back in place."""
     for name, p in model.named_parameters():
@@ -52,6 +59,7 @@ def restore(
             optimizer.state[p] = {k: t.clone().to(t.device if k == "step" else p.device) for k, t in moments.items()}
     average.restore({key[len("average/") :]: t for key, t in tensors.items() if key.startswith("average/")})
     generator.set_state(tensors["generator"])
+    gradient.load_state_dict({key[len("gradient/") :]: t for key, t in tensors.items() if key.startswith("gradient/")})
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:

@@ -1,0 +1,94 @@
+"""Gradient transforms written as text, for a command line: ``encoder.*=clip_norm(1.0)``.
+
+The text is parsed, never evaluated: one call with a known name and literal numbers.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterable
+
+from vaedensity.errors import UsageError
+from vaedensity.training.gradients import (
+    AddNoise,
+    Centralise,
+    Chain,
+    ClipAdaptive,
+    ClipGlobalNorm,
+    ClipNorm,
+    ClipValue,
+    ForPattern,
+    GradientTransform,
+    Sign,
+    SkipOnSpike,
+)
+
+TRANSFORMS: dict[str, type[GradientTransform]] = {
+    "clip_value": ClipValue,
+    "clip_norm": ClipNorm,
+    "clip_global_norm": ClipGlobalNorm,
+    "clip_adaptive": ClipAdaptive,
+    "centralise": Centralise,
+    "add_noise": AddNoise,
+    "sign": Sign,
+    "skip_on_spike": SkipOnSpike,
+}
+
+
+def parse_transform(spec: str) -> GradientTransform:
+    """The transform that ``NAME(NUMBERS)`` means, or ``PATTERN=NAME(NUMBERS)`` for a part of the parameters.
+
+    Raises UsageError for anything else, unknown names and wrong numbers.
+
+    >>> parse_transform("encoder.*=clip_norm(1.0)")
+    ForPattern(pattern='encoder.*', transform=ClipNorm(limit=1.0))
+    """
+    before, equals, after = spec.partition("=")
+    # An "=" behind the parenthesis belongs to an argument: add_noise(0.01, seed=3).
+    pattern, text = (before.strip(), after) if equals and "(" not in before else (None, spec)
+    if pattern == "":
+        raise UsageError(f"gradient transform {spec!r}: expected a pattern before '='")
+    transform = _call(text.strip(), spec)
+    return transform if pattern is None else ForPattern(pattern, transform)
+
+
+def parse_transforms(specs: Iterable[str]) -> GradientTransform:
+    """All of ``specs``, one after the other."""
+    transforms = [parse_transform(spec) for spec in specs]
+    return transforms[0] if len(transforms) == 1 else Chain(transforms)
+
+
+def _call(text: str, spec: str) -> GradientTransform:
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        node = None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise UsageError(f"gradient transform {spec!r}: expected [PATTERN=]NAME(NUMBERS), for example clip_norm(1.0)")
+    if node.func.id not in TRANSFORMS:
+        raise UsageError(f"gradient transform {spec!r}: {node.func.id} is none of {', '.join(TRANSFORMS)}")
+    kind = TRANSFORMS[node.func.id]
+    signature = inspect.signature(kind)
+    names = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values()]
+    values = [_number(argument, spec) for argument in node.args]
+    named = [(keyword.arg or "**", _number(keyword.value, spec)) for keyword in node.keywords]
+    try:
+        if len(dict(named)) < len(named):
+            raise TypeError("an argument is given twice")
+        bound = signature.bind(*values, **dict(named))
+        return kind(*bound.args, **bound.kwargs)
+    except TypeError as error:
+        raise UsageError(f"gradient transform {spec!r}: {error}; it is {node.func.id}({', '.join(names)})") from error
+    except UsageError as error:
+        raise UsageError(f"gradient transform {spec!r}: {error}") from error
+
+
+def _number(node: ast.expr, spec: str) -> float:
+    """The value of a literal number, with or without a minus."""
+    sign, bare = (-1, node.operand) if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else (1, node)
+    if not isinstance(bare, ast.Constant) or type(bare.value) not in (int, float):
+        raise UsageError(f"gradient transform {spec!r}: expected plain numbers as arguments")
+    value = bare.value
+    assert isinstance(value, int | float)
+    if abs(value) >= 2**63:
+        raise UsageError(f"gradient transform {spec!r}: a number is too large")
+    return sign * value
