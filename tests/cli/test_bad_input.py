@@ -435,7 +435,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         raw = Full(path, mode.replace("b", ""))
         return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
-    for module in ("atomic", "data.restore"):
+    for module in ("atomic", "data.restore", "tasks.rows"):
         monkeypatch.setattr(f"vaedensity.{module}.open", opened, raising=False)
 
 
