@@ -6,9 +6,17 @@ import torch
 
 from vaedensity.coding.pixel_table import pixel_table
 from vaedensity.coding.tables import TOTAL
-from vaedensity.model.likelihood import Bernoulli, LogisticMixture, likelihood_for
+from vaedensity.model.likelihood import Bernoulli, LogisticMixture, PixelLikelihood, likelihood_for
 
 LEVELS = [3, 5, 17, 100, 255, 256]
+
+
+def unit_of_outputs(likelihood: PixelLikelihood, neighbours: int = 0) -> list[float]:
+    return [unit for unit, starts in likelihood.outputs(neighbours) for _ in starts]
+
+
+def count_outputs(likelihood: PixelLikelihood) -> int:
+    return len(unit_of_outputs(likelihood))
 
 
 def every_level(likelihood: LogisticMixture, parameters: torch.Tensor) -> torch.Tensor:
@@ -24,7 +32,7 @@ def every_level(likelihood: LogisticMixture, parameters: torch.Tensor) -> torch.
 def test_mixtures_sum_to_one(levels: int, spread: float) -> None:
     torch.manual_seed(levels)
     likelihood = LogisticMixture(levels, 4, channels=1)
-    parameters = torch.randn(50, likelihood.parameters_per_value, 1, 2, 2).double() * spread
+    parameters = torch.randn(50, count_outputs(likelihood), 1, 2, 2).double() * spread
     total = every_level(likelihood, parameters).double().sum(0)
     assert torch.allclose(total, torch.ones_like(total), atol=2e-5)
 
@@ -37,7 +45,7 @@ def test_bernoulli_sums_to_one() -> None:
 
 def test_green_and_blue_follow_the_channels_before() -> None:
     likelihood = LogisticMixture(256, 2, channels=3)
-    parameters = torch.zeros(1, likelihood.parameters_per_value, 3, 1, 1)
+    parameters = torch.zeros(1, count_outputs(likelihood), 3, 1, 1)
     parameters[:, 4:6] = -4.0  # narrow
     x = torch.tensor([200.0, 200.0, 128.0]).view(1, 3, 1, 1)
     plain = likelihood.log_prob(parameters, x)
@@ -51,15 +59,15 @@ def test_green_and_blue_follow_the_channels_before() -> None:
 def test_integer_twin_agrees(levels: int, channels: int) -> None:
     torch.manual_seed(0)
     likelihood = likelihood_for(levels, 3, channels)
-    units = torch.tensor(likelihood.units()).view(1, -1, 1, 1, 1)
-    real = torch.randn(200, len(likelihood.units()), channels, 1, 1)
+    units = torch.tensor(unit_of_outputs(likelihood)).view(1, -1, 1, 1, 1)
+    real = torch.randn(200, count_outputs(likelihood), channels, 1, 1)
     real[:, 9:] *= 0.2  # colour weights that keep means inside the table
     integers = (real * units).round()
     x = torch.randint(0, levels, (200, channels, 1, 1))
     expected = likelihood.log_prob(integers / units, x.float()).exp()
     for channel in range(channels):
         known = [x[:, c].flatten(1) for c in range(channel)]
-        table = pixel_table(integers, channel, known, levels, 3)
+        table = pixel_table(integers, channel, known, levels)
         here = x[:, channel].flatten(1)
         mass = table.cumulative(torch.stack([here, here + 1], -1)).diff(dim=-1)[..., 0] / TOTAL
         np.testing.assert_allclose(

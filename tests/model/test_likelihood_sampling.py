@@ -13,10 +13,14 @@ from vaedensity.model.likelihood import NUMBERS_A_VALUE, Bernoulli, LogisticMixt
 DRAWS = 200_000
 
 
+def count_outputs(likelihood: PixelLikelihood) -> int:
+    return sum(len(starts) for _, starts in likelihood.outputs())
+
+
 def random_parameters(likelihood: PixelLikelihood, channels: int, seed: int, n: int = 1) -> torch.Tensor:
     """(n,P,channels,1,1): several components of different weight and width."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, likelihood.parameters_per_value, channels, 1, 1, generator=generator)
+    return torch.randn(n, count_outputs(likelihood), channels, 1, 1, generator=generator)
 
 
 def draw(likelihood: PixelLikelihood, parameters: torch.Tensor, channels: int, seed: int) -> np.ndarray:
@@ -74,7 +78,7 @@ def test_draws_of_three_channels_follow_the_joint_probabilities(levels: int, see
 
 def test_channels_depend_on_each_other_where_the_parameters_say_so() -> None:
     likelihood = LogisticMixture(256, 2, channels=3)
-    parameters = torch.zeros(1, likelihood.parameters_per_value, 3, 1, 1)
+    parameters = torch.zeros(1, count_outputs(likelihood), 3, 1, 1)
     parameters[:, 6:8, 1] = 1.0
     red, green, blue = draw(likelihood, parameters, 3, 0).T.astype(float)
     assert np.corrcoef(red, green)[0, 1] > 0.5 and abs(np.corrcoef(red, blue)[0, 1]) < 0.02
@@ -82,7 +86,7 @@ def test_channels_depend_on_each_other_where_the_parameters_say_so() -> None:
 
 def test_draws_keep_their_place() -> None:
     likelihood = LogisticMixture(256, 2, channels=3)
-    parameters = torch.zeros(2, likelihood.parameters_per_value, 3, 4, 5)
+    parameters = torch.zeros(2, count_outputs(likelihood), 3, 4, 5)
     means = torch.randint(0, 256, (2, 3, 4, 5), generator=torch.Generator().manual_seed(0))
     parameters[:, 2:4] = ((means - likelihood.center) * 2.0**-likelihood.exponent)[:, None]
     parameters[:, 4:6] = -100.0  # the narrowest
@@ -116,7 +120,7 @@ def test_expected_values_are_the_means_of_the_mass_functions(levels: int) -> Non
 
 def test_expected_values_beyond_the_ends_are_the_ends() -> None:
     likelihood = LogisticMixture(17, 2, channels=1)
-    parameters = torch.zeros(2, likelihood.parameters_per_value, 1, 1, 1)
+    parameters = torch.zeros(2, count_outputs(likelihood), 1, 1, 1)
     parameters[0, 2:4], parameters[1, 2:4] = -50.0, 50.0
     assert likelihood.expect(parameters).flatten().tolist() == [0, 16]
 

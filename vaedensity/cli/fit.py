@@ -51,7 +51,8 @@ class Duration(click.ParamType):
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1, 65536), default=128, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 65536), default=64, show_default=True)
+@click.option("--optimizer", type=click.Choice(["muon", "adam"]), default="muon", show_default=True)
 @click.option(
     "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Peak learning rate."
 )
@@ -88,6 +89,7 @@ def fit_command(
     device: str,
     seed: int,
     batch_size: int,
+    optimizer: str,
     rate: float,
     scales: tuple[str, ...],
     transforms: tuple[str, ...],
@@ -120,6 +122,7 @@ def fit_command(
         valid_fraction=valid_fraction,
         batch_size=batch_size,
         rate=rate,
+        optimizer=optimizer,
         gradient=gradient,
         scales=factors,
         resume=resume,

@@ -88,9 +88,12 @@ class TableCodec(Codec):
         return self._floored(self.table.cumulative(boundary), boundary)
 
     def _floored(self, mass: Tensor, boundary: Tensor) -> Tensor:
-        """Cumulative counts in which every symbol has at least FLOOR."""
-        room = TOTAL - FLOOR * self.size
-        return torch.floor(mass * (room / TOTAL)) + FLOOR * boundary
+        return floored(mass, boundary, self.size)
+
+
+def floored(mass: Tensor, boundary: Tensor, size: int) -> Tensor:
+    """Cumulative counts in which every one of ``size`` symbols has at least FLOOR, from ``mass`` below ``boundary``."""
+    return torch.floor(mass * ((TOTAL - FLOOR * size) / TOTAL)) + FLOOR * boundary
 
 
 def within(offset: Tensor, width: Tensor, digit: Tensor) -> Tensor:

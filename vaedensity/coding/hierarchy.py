@@ -1,5 +1,6 @@
 """The codecs of one batch of items under a hierarchical model: prior, posterior, likelihood."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
+from vaedensity.coding.coupled import CoupledBitsBack, QuantileCodec
 from vaedensity.coding.codec import Autoregressive, Codec, TableCodec
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import pixel_table
@@ -24,10 +26,9 @@ class Network(Protocol):
     def prior(self, level: int, h: Tensor) -> Any: ...
     def posterior(self, level: int, h: Tensor, features: Tensor, prior: Any) -> Any: ...
     def absorb_latent(self, level: int, h: Tensor, z: Tensor) -> Tensor: ...
-    def phase(self, index: int, h: Tensor) -> tuple[Tensor, Tensor]: ...
+    def phase(self, index: int, h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]: ...
     def absorb_phase(self, index: int, h: Tensor, x: Tensor) -> Tensor: ...
     def split_phases(self, x: Tensor) -> list[Tensor]: ...
-    def join_phases(self, parts: list[Tensor]) -> Tensor: ...
 
 
 class Descent:
@@ -63,11 +64,13 @@ def gaussian(statistics: Any) -> LatticeGaussian:
 
 class ItemCodec(Codec):
     """Codes items (B,C,H,W), uint8 tensors, one per stack, by bits-back or, with ``direct`` steps
-    (per level int64 (1,n)), with latents on a coarse lattice that need no bits to begin with."""
+    (per level int64 (1,n)), with latents on a coarse lattice that need no bits to begin with, or with
+    several coupled ``particles``."""
 
-    def __init__(self, network: Network, direct: list[Tensor] | None = None):
-        self.network, self.direct = network, direct
+    def __init__(self, network: Network, direct: list[Tensor] | None = None, particles: int = 1):
+        self.network, self.direct, self.particles = network, direct, particles
         self.levels = len(network.latent_shapes)
+        self.latents = sum(c * h * w for c, h, w in network.latent_shapes)
 
     def push(self, stacks: Stacks, symbol: Tensor) -> None:
         self._codec(len(stacks)).push(stacks, symbol)
@@ -78,27 +81,36 @@ class ItemCodec(Codec):
         return x
 
     def _codec(self, batch: int) -> Codec:
+        if self.particles > 1:
+            return CoupledBitsBack(self.particles, self.latents, lambda rows: self._parts(Descent(self.network, rows), QuantileCodec))
         descent = Descent(self.network, batch)
-        prior = self._latents(descent, lambda level: self._prior_table(descent, level))
+        prior, posterior, likelihood = self._parts(descent, TableCodec)
+        if self.direct is None:
+            return BitsBack(prior, posterior, likelihood)
+        return Direct(prior, lambda x: self._point(descent, x), likelihood)
+
+    def _parts(
+        self, descent: Descent, under_posterior: Callable[[LatticeGaussian], Codec]
+    ) -> tuple[Codec, Callable[[Tensor], Codec], Callable[[list[Ints]], Codec]]:
+        """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z."""
+        prior = self._latents(descent, lambda level: TableCodec(self._prior_table(descent, level)))
 
         def posterior(x: Tensor) -> Codec:
             features = self.network.encode(x)
-            return self._latents(descent, lambda level: gaussian(descent.posterior(level, features)))
+            return self._latents(descent, lambda level: under_posterior(gaussian(descent.posterior(level, features))))
 
         def likelihood(z: list[Ints]) -> Codec:
             for level in range(self.levels):
                 descent.absorb(level, z[level])
             return PixelCodec(self.network, descent.streams[-1])
 
-        if self.direct is None:
-            return BitsBack(prior, posterior, likelihood)
-        return Direct(prior, lambda x: self._point(descent, x), likelihood)
+        return prior, posterior, likelihood
 
-    def _latents(self, descent: Descent, table: Any) -> Codec:
+    def _latents(self, descent: Descent, codec: Callable[[int], Codec]) -> Codec:
         def advance(level: int, state: None, z: Ints) -> None:
             descent.absorb(level, z)
 
-        return Autoregressive(self.levels, lambda: None, lambda level, _: TableCodec(table(level)), advance)
+        return Autoregressive(self.levels, lambda: None, lambda level, _: codec(level), advance)
 
     def _prior_table(self, descent: Descent, level: int) -> LatticeGaussian | CoarseGaussian:
         fine = gaussian(descent.prior(level))
@@ -121,9 +133,13 @@ class PixelCodec(Codec):
     def __init__(self, network: Network, stream: Tensor):
         self.network = network
         config = network.config
-        self.channels, self.levels, self.components = config.channels, config.levels, config.components
-        phases = 4
-        self.codec = Autoregressive(phases * self.channels, lambda: _PhaseState(stream), self._table, self._advance)
+        self.channels, self.levels = config.channels, config.levels
+
+        def begin() -> _PhaseState:
+            return _PhaseState(stream, torch.zeros(len(stream), *config.item_shape, dtype=torch.uint8))
+
+        self.phases = len(network.split_phases(torch.zeros(1, *config.item_shape)))
+        self.codec = Autoregressive(self.phases * self.channels, begin, self._table, self._advance)
 
     def push(self, stacks: Stacks, symbol: Tensor) -> None:
         parts = [part.flatten(2).long() for part in self.network.split_phases(symbol)]
@@ -131,37 +147,33 @@ class PixelCodec(Codec):
 
     def pop(self, stacks: Stacks) -> Tensor:
         flat = [torch.from_numpy(s) for s in self.codec.pop(stacks)]
-        shapes = [p.shape[1:] for p in self.network.split_phases(self._blank())]
-        parts = [
-            torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(len(stacks), *shape).to(torch.uint8)
-            for i, shape in enumerate(shapes)
-        ]
-        return self.network.join_phases(parts)
-
-    def _blank(self) -> Tensor:
-        return torch.zeros(1, *self.network.config.item_shape, dtype=torch.uint8)
+        image = torch.zeros(len(stacks), *self.network.config.item_shape, dtype=torch.uint8)
+        for i, view in enumerate(self.network.split_phases(image)):
+            view.copy_(torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(view.shape))
+        return image
 
     def _table(self, index: int, state: "_PhaseState") -> Codec:
         phase, channel = divmod(index, self.channels)
         if channel == 0:
-            shape = self.network.split_phases(self._blank())[phase].shape
-            state.stream, parameters = self.network.phase(phase, state.stream)
-            state.parameters, state.known = parameters[..., : shape[2], : shape[3]], []
+            state.stream, state.parameters = self.network.phase(phase, state.stream, state.image)
+            state.known = []
         assert state.parameters is not None
-        return TableCodec(pixel_table(state.parameters, channel, state.known, self.levels, self.components))
+        return TableCodec(pixel_table(state.parameters, channel, state.known, self.levels))
 
     def _advance(self, index: int, state: "_PhaseState", symbol: Ints) -> "_PhaseState":
         phase, channel = divmod(index, self.channels)
         state.known.append(torch.from_numpy(np.ascontiguousarray(symbol)))
-        if channel == self.channels - 1 and phase < 3:
-            assert state.parameters is not None
-            x = torch.stack(state.known, 1).view(len(symbol), self.channels, *state.parameters.shape[3:])
-            state.stream = self.network.absorb_phase(phase, state.stream, x)
+        if channel == self.channels - 1 and phase < self.phases - 1:
+            view = self.network.split_phases(state.image)[phase]
+            view.copy_(torch.stack(state.known, 1).view(view.shape))
+            state.stream = self.network.absorb_phase(phase, state.stream, view)
         return state
 
 
 class _PhaseState:
     """Where a pass over the phases stands."""
 
-    def __init__(self, stream: Tensor):
-        self.stream, self.parameters, self.known = stream, None, []  # type: Tensor, Tensor | None, list[Tensor]
+    def __init__(self, stream: Tensor, image: Tensor):
+        self.stream, self.image = stream, image
+        self.parameters: Tensor | None = None
+        self.known: list[Tensor] = []

@@ -45,9 +45,9 @@ class IntegerNetwork:
     def config(self) -> VAEConfig:
         return self.network.config
 
-    def bits_back(self) -> ItemCodec:
+    def bits_back(self, particles: int = 1) -> ItemCodec:
         """The codec of items on stacks with bits to get back."""
-        return ItemCodec(self.network)
+        return ItemCodec(self.network, particles=particles)
 
     def direct(self) -> ItemCodec:
         """The codec of items on stacks without."""

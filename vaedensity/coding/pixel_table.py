@@ -93,12 +93,12 @@ class BernoulliTable:
         return self.cumulative(first[..., None] + stride * torch.arange(COUNT))
 
 
-def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: int, components: int) -> Table:
+def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: int) -> Table:
     """Table (B,n) of one channel from a phase's ``parameters`` (B,P,C,r,c); ``known``: earlier channels (B,n)."""
     here = parameters[:, :, channel].flatten(2)
     if levels == 2:
         return BernoulliTable(here)
-    offset = None
+    components, offset = here.shape[1] // (5 if parameters.shape[2] == 3 else 3), None
     if parameters.shape[2] == 3 and channel > 0:
         coefficients = here.long().split(components, 1)[3:]
         steps = 2 ** (11 - (levels - 1).bit_length())

@@ -12,7 +12,8 @@ class VAEConfig:
 
     ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
     the channels of the residual streams at the same factors. ``unit``: the lowered network's
-    activations are whole multiples of 1/unit in [0, 8).
+    activations are whole multiples of 1/unit in [0, 8). ``neighbours``: how many pixels nearby, already known,
+    each mixture may copy.
     """
 
     height: int
@@ -25,6 +26,7 @@ class VAEConfig:
     phase_blocks: int
     components: int
     unit: int = 128
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
         factors = [f for f, _ in self.latents]
@@ -39,6 +41,7 @@ class VAEConfig:
             and all(1 <= w <= 512 for w in self.widths),
             "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.phase_blocks <= 16,
             "1 to 32 components": 1 <= self.components <= 32,
+            "0 to 8 neighbours": 0 <= self.neighbours <= 8,
             "unit 64, 128 or 256": self.unit in (64, 128, 256),
         }
         for requirement, met in checks.items():
@@ -62,7 +65,10 @@ class VAEConfig:
         return [(c, rows * coarsest // f, columns * coarsest // f) for f, c in self.latents]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        record = asdict(self)
+        if not self.neighbours:
+            del record["neighbours"]  # models without are older than the field, and archives name them by hash
+        return record
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":

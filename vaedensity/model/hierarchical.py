@@ -8,7 +8,7 @@ The same forward code serves twice. In real mode it trains and scores; after ``t
 tensor holds whole numbers in float32 and every operation is exact, which is what the coder needs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from vaedensity.model.config import VAEConfig
 from vaedensity.model.gaussian import Gaussian
 from vaedensity.model.latent_model import LatentModel, LogWeight
 from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv
-from vaedensity.model.likelihood import NUMBERS_A_VALUE, likelihood_for
+from vaedensity.model.likelihood import NUMBERS_A_VALUE, pixel_grid
+from vaedensity.model.phases import PhasedPixels
 from vaedensity.model.residual import blocks
 
 LATENT_UNIT = 4  # latents live on the lattice k / 4 ...
@@ -27,26 +28,24 @@ MEAN_UNIT = 16.0  # means of latents, in sixteenths
 SCALE_UNIT = 8.0  # log2 scales, in eighths of an octave
 LOW_LOG2_SCALE, HIGH_LOG2_SCALE = -2.0, 3.0
 ACTIVATION_RANGE = 8
-PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # rows and columns of each 2x2 square, in coding order
 
 
-class HierarchicalVAE(LatentModel):
+class HierarchicalVAE(PhasedPixels, LatentModel):
     """See the module's docstring; sizes come from ``config``."""
+
+    OUTPUT_LAYERS = ("heads", "prior_heads", "posterior_heads", "start")
+    """Where names of parameters begin that are no hidden layer's."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
         self.config = config
-        self.likelihood = likelihood_for(config.levels, config.components, config.channels)
         self.latent_shapes = config.latent_shapes()
         self.noise_dim = sum(c * h * w for c, h, w in self.latent_shapes)
         self.uniform_dim = NUMBERS_A_VALUE * config.dims
         self.exact = False
-        exponent = getattr(self.likelihood, "exponent", 0)
-        self.center = config.levels // 2
-        self.pixel_scale = 2.0**-exponent
         unit = float(config.unit)
         self.activation = act = Grid(unit, 0, ACTIVATION_RANGE * config.unit - 1)
-        pixel = Grid(2.0**exponent, -self.center, config.levels - 1 - self.center)
+        pixel = pixel_grid(config.levels)
         latent = Grid(LATENT_UNIT, -LATENT_HALF, LATENT_HALF - 1)
         widths, depth = config.widths, len(config.latents)
 
@@ -71,25 +70,7 @@ class HierarchicalVAE(LatentModel):
             self.decoder.append(blocks(config.blocks, width, act))
             if i + 1 < depth:
                 self.expand.append(LatticeConv(width, 4 * widths[i + 1], 1, act, unit))
-        width = widths[-1]
-        outputs = self.likelihood.parameters_per_value
-        units = self.likelihood.units()
-        self.phase_blocks = nn.ModuleList([blocks(config.phase_blocks, width, act) for _ in PHASES])
-        self.pixel_in = nn.ModuleList([LatticeConv(config.channels, width, 3, pixel, unit) for _ in PHASES[1:]])
-        self.groups = [(u, units.count(u)) for u in dict.fromkeys(units)] if units == _grouped(units) else None
-        assert self.groups is not None, "likelihood units must come in runs"
-        self.heads = nn.ModuleList()
-        for _ in PHASES:
-            heads = nn.ModuleList(
-                [LatticeConv(width, n * config.channels, 1, act, u, gain=0.1) for u, n in self.groups]
-            )
-            self.heads.append(heads)
-        bias = torch.tensor(self.likelihood.initial_bias()).repeat_interleave(config.channels)
-        with torch.no_grad():
-            for heads in self.heads:
-                for head, part in zip(heads, bias.split([n * config.channels for _, n in self.groups])):
-                    head.bias.copy_(part)
-        assert outputs == sum(n for _, n in self.groups)
+        self.build_phases(config, act, pixel)
 
     def _pair(self, width: int, channels: int) -> nn.ModuleList:
         return nn.ModuleList(
@@ -97,15 +78,6 @@ class HierarchicalVAE(LatentModel):
         )
 
     # --- the network, piece by piece, in the order in which a decoder meets the pieces ---
-
-    def relu(self, h: Tensor) -> Tensor:
-        # hardtanh is clamp with a backward pass in one kernel instead of three.
-        return F.hardtanh(h, 0, self.activation.high if self.exact else self.activation.high / self.activation.unit)
-
-    def center_pixels(self, x: Tensor) -> Tensor:
-        """Integers 0..levels-1 to what the network reads: whole numbers around 0, or their real values."""
-        x = x.float() - self.center
-        return x if self.exact else x * self.pixel_scale
 
     def pad(self, x: Tensor) -> Tensor:
         """Repeat the last row and column until the coarsest factor divides both sides."""
@@ -149,56 +121,7 @@ class HierarchicalVAE(LatentModel):
             h = F.pixel_shuffle(self.expand[level](self.relu(h)), 2)
         return h
 
-    def phase(self, index: int, h: Tensor) -> tuple[Tensor, Tensor]:
-        """(stream, parameters (B,P,C,h,w)) of pixel phase ``index``."""
-        h = self.phase_blocks[index](h)
-        parts = []
-        with torch.autocast(h.device.type, enabled=False):  # a mean to half a level needs more than bfloat16
-            active = self.relu(h.float())
-            for head, (_, n) in zip(self.heads[index], self.groups):
-                out = head(active)
-                parts.append(out.view(out.shape[0], n, self.config.channels, *out.shape[2:]))
-        return h, torch.cat(parts, 1)
-
-    def absorb_phase(self, index: int, h: Tensor, x: Tensor) -> Tensor:
-        """The stream once the visible integers (B,C,r,c) of phase ``index`` are known."""
-        x = self.center_pixels(x)
-        below, right = h.shape[2] - x.shape[2], h.shape[3] - x.shape[3]
-        if below or right:
-            # Padding repeats the phase's own edge: the image's may belong to a phase not known yet.
-            mode = "replicate" if x.shape[2] and x.shape[3] else "constant"
-            x = F.pad(x, (0, right, 0, below), mode=mode)
-        return h + self.pixel_in[index](x)
-
-    def split_phases(self, x: Tensor) -> list[Tensor]:
-        """The four phases (B,C,r,c) of items (B,C,H,W)."""
-        return [x[:, :, row::2, column::2] for row, column in PHASES]
-
-    def join_phases(self, parts: list[Tensor]) -> Tensor:
-        """Undoes :meth:`split_phases`."""
-        x = parts[0].new_empty(parts[0].shape[0], *self.config.item_shape)
-        for (row, column), part in zip(PHASES, parts):
-            x[:, :, row::2, column::2] = part
-        return x
-
-    def walk_phases(self, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(parameters (B,P,C,r,c), integers (B,C,r,c)) of every phase, cut to the visible part."""
-        parts = self.split_phases(x)
-        for index, part in enumerate(parts):
-            h, parameters = self.phase(index, h)
-            yield parameters[..., : part.shape[2], : part.shape[3]], part
-            if index + 1 < len(parts):
-                h = self.absorb_phase(index, h, part)
-
     # --- readings of the triple ---
-
-    def log_likelihood(self, x: Tensor, h: Tensor) -> Tensor:
-        """log p(x|z) in nats (B,), given the stream after the last latent."""
-        total: Tensor | float = 0.0
-        for parameters, part in self.walk_phases(x, h):
-            total = total + self.likelihood.log_prob(parameters, part).flatten(1).sum(1)
-        assert isinstance(total, Tensor)
-        return total
 
     def split_latents(self, flat: Tensor) -> list[Tensor]:
         """Rows (B, noise_dim) as one (B,C,h,w) per level."""
@@ -275,17 +198,6 @@ class HierarchicalVAE(LatentModel):
         h = self.descend(x.shape[0], lambda i, h, prior: self.posterior(i, h, context[i], prior).mean)
         return self.fill_phases(h, lambda index, parameters: self.likelihood.expect(parameters))
 
-    def fill_phases(self, h: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """Items (B,C,H,W) uint8 whose values ``choose(phase, parameters)`` gives, each seeing those before."""
-        template = torch.empty(1, *self.config.item_shape, dtype=torch.uint8)
-        parts: list[Tensor] = []
-        for index, (_, _, rows, columns) in enumerate(part.shape for part in self.split_phases(template)):
-            h, parameters = self.phase(index, h)
-            parts.append(choose(index, parameters[..., :rows, :columns]))
-            if index + 1 < len(PHASES):
-                h = self.absorb_phase(index, h, parts[-1])
-        return self.join_phases(parts)
-
     # --- the exact reading ---
 
     def lattice_convs(self) -> dict[str, LatticeConv]:
@@ -312,6 +224,3 @@ class HierarchicalVAE(LatentModel):
         self.exact = True
         return self.eval()
 
-
-def _grouped(units: list[float]) -> list[float]:
-    return [u for u in dict.fromkeys(units) for _ in range(units.count(u))]

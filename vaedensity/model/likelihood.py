@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaedensity.model.lattice_conv import Grid
 from vaedensity.units import LN2
 
 COLOR_UNIT = 64.0
+COLOR_LIMIT = 4096.0
 NUMBERS_A_VALUE = 2  # uniform numbers from which one value is drawn
 
 
@@ -20,16 +22,16 @@ class PixelLikelihood(ABC):
     """p(x | parameters) over integers 0..levels-1, independent given the parameters."""
 
     levels: int
-    parameters_per_value: int
-    """Network outputs per pixel and channel."""
 
     @abstractmethod
-    def units(self) -> list[float]:
-        """Fixed-point unit of each parameter: the lowered network's integer k stands for k / unit."""
+    def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
+        """Runs of network outputs per pixel and channel, where ``neighbours`` values nearby are known: the
+        fixed-point unit (the lowered network's integer k stands for k / unit) and where each output starts."""
 
-    @abstractmethod
-    def initial_bias(self) -> list[float]:
-        """Where each parameter starts before training."""
+    def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
+        """The parameters (B,P,C,h,w) that follow from network outputs (B,Q,C,h,w) and the integers (B,N,C,h,w)
+        of known neighbours; ``exact``: outputs are whole numbers, and so are the parameters."""
+        return outputs
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -51,28 +53,39 @@ class LogisticMixture(PixelLikelihood):
 
     def __init__(self, levels: int, components: int, channels: int):
         self.levels, self.components, self.channels = levels, components, channels
-        self.parameters_per_value = (5 if channels == 3 else 3) * components
         bits = (levels - 1).bit_length()
-        # Real network units: one unit of mean is 2^exponent levels, chosen so that the data span about +-2.
-        self.exponent = max(0, bits - 2)
+        self.exponent = pixel_exponent(levels)
         self.center = levels // 2
         self.low_log2_scale, self.start_log2_scale, self.high_log2_scale = bits - 11.0, bits - 4.0, bits - 2.0
         self.steps_per_level = 2 ** (11 - bits)  # means and scales count in 2^-11 of the range
 
-    def units(self) -> list[float]:
-        k = self.components
+    def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
+        k, all_k = self.components, self.components + neighbours
         mean_unit = float(self.steps_per_level * 2**self.exponent)
-        color = [COLOR_UNIT] * (2 * k) if self.channels == 3 else []
-        return [16.0] * k + [mean_unit] * k + [8.0] * k + color
-
-    def initial_bias(self) -> list[float]:
-        k = self.components
         means = [4.0 * (j + 0.5) / k - 2.0 for j in range(k)]
-        return [0.0] * k + means + [0.0] * (self.parameters_per_value - 2 * k)
+        color = [(COLOR_UNIT, [0.0] * (2 * all_k))] if self.channels == 3 else []
+        return [(16.0, [0.0] * k + [-2.0] * neighbours), (mean_unit, means), (8.0, [0.0] * all_k), *color]
+
+    def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
+        """Append one component per known neighbour, whose mean is the neighbour's value. With three channels
+        the mean of green is g' + a (r - r'), primes denoting the neighbour's values; so with blue."""
+        if neighbours is None:
+            return outputs
+        k, n = self.components, neighbours.shape[1]
+        sizes = [k + n, k, k + n] + ([k + n, k + n] if self.channels == 3 else [])
+        logits, means, scales, *color = outputs.split(sizes, 1)
+        unit = self.steps_per_level if exact else 2.0**-self.exponent
+        copied = (neighbours - self.center) * unit
+        for c in range(1, len(color) + 1):  # what the colour terms will add for the neighbour itself
+            for earlier, weight in enumerate(color[:c]):
+                seen = (neighbours[:, :, earlier] - self.center) * unit
+                copied[:, :, c] -= exact_colour_term(weight[:, k:, c], seen) if exact else weight[:, k:, c] * seen
+        return torch.cat([logits, means, copied, scales, *color], 1)
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Log-weights, means (in network units), log2 scales (in levels), and color weights."""
-        logits, means, log2_scales, *color = parameters.float().split(self.components, dim=1)
+        kinds = 5 if self.channels == 3 else 3
+        logits, means, log2_scales, *color = parameters.float().chunk(kinds, dim=1)
         log2_scales = (log2_scales + self.start_log2_scale).clamp(self.low_log2_scale, self.high_log2_scale)
         return torch.log_softmax(logits * LN2, dim=1), means, log2_scales, color
 
@@ -123,13 +136,9 @@ class Bernoulli(PixelLikelihood):
     """Two-valued data: one parameter, the log2 odds of the value 1."""
 
     levels = 2
-    parameters_per_value = 1
 
-    def units(self) -> list[float]:
-        return [16.0]
-
-    def initial_bias(self) -> list[float]:
-        return [0.0]
+    def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
+        return [(16.0, [0.0])]
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         odds = parameters[:, 0].float() * LN2
@@ -145,3 +154,19 @@ class Bernoulli(PixelLikelihood):
 def likelihood_for(levels: int, components: int, channels: int) -> PixelLikelihood:
     """Bernoulli for two-valued data, a logistic mixture otherwise."""
     return Bernoulli() if levels == 2 else LogisticMixture(levels, components, channels)
+
+
+def exact_colour_term(weight: Tensor, seen: Tensor) -> Tensor:
+    """weight * seen / 64 rounded half up, for whole ``weight`` (sixty-fourths, clamped) and ``seen`` (steps):
+    products stay below 2^23, where float32 is exact."""
+    return torch.floor((weight.clamp(-COLOR_LIMIT, COLOR_LIMIT) * seen + COLOR_UNIT / 2) / COLOR_UNIT)
+
+
+def pixel_exponent(levels: int) -> int:
+    """log2 of the levels that make one unit of real network input, chosen so that the data span about +-2."""
+    return max(0, (levels - 1).bit_length() - 2) if levels > 2 else 0
+
+
+def pixel_grid(levels: int) -> Grid:
+    """The whole numbers by which a lowered network reads pixels, centred."""
+    return Grid(2.0 ** pixel_exponent(levels), -(levels // 2), levels - 1 - levels // 2)

@@ -40,8 +40,9 @@ class FitRequest:
     device: str = "auto"
     seed: int = 0
     valid_fraction: float = 0.05
-    batch_size: int = 128
+    batch_size: int = 64
     rate: float = 2e-3
+    optimizer: str = "muon"
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
     scales: Mapping[str, float] = field(default_factory=dict)
     resume: bool = False
@@ -113,6 +114,7 @@ def fit_model(
     length = run_length(request, len(train) // batch_size)
     settings = FitSettings(
         length,
+        optimizer=request.optimizer,
         batch_size=batch_size,
         schedule=replace(WarmupCosine(), peak=request.rate),
         gradient=request.gradient,
@@ -163,6 +165,7 @@ def _finish(
     card = {
         "name": out.stem,
         "preset": request.preset,
+        "optimizer": request.optimizer,
         "data": source,
         "train_items": len(train),
         "steps": result.steps,

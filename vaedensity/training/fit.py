@@ -20,11 +20,16 @@ from vaedensity.training.ema import WeightAverage
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform, global_norm
 from vaedensity.training.groups import param_groups, set_rate
 from vaedensity.training.interrupt import deferred_interrupt
+from vaedensity.training.muon import Muon, split_matrices
 from vaedensity.training.objective import negative_elbo
 from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
 from vaedensity.training.state import load_state, restore, save_state, tensors_of
 
 Observer = Callable[[dict[str, Any]], None]
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
+    "muon": lambda groups, lr: Muon(split_matrices(groups, HierarchicalVAE.OUTPUT_LAYERS), lr),
+    "adam": lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
+}
 MAX_SETBACKS = 8
 JUDGED_ITEMS = 2048
 
@@ -38,7 +43,8 @@ class FitSettings:
     """
 
     length: Length
-    batch_size: int = 128
+    optimizer: str = "muon"
+    batch_size: int = 64
     schedule: WarmupCosine = field(default_factory=WarmupCosine)
     kl_warmup: KLWarmup = field(default_factory=KLWarmup)
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
@@ -86,11 +92,11 @@ def fit(
     model = HierarchicalVAE(config).to(device, memory_format=torch.channels_last)
     average = WeightAverage(model, settings.average_decay)
     groups = param_groups(model, settings.scales, lr=settings.schedule.peak)
-    optimizer = torch.optim.Adam(groups, lr=settings.schedule.peak, betas=(0.9, 0.99))
+    optimizer = OPTIMIZERS[settings.optimizer](groups, settings.schedule.peak)
     parameters = list(model.named_parameters())
     gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
     gradient.check([name for name, _ in parameters])
-    asked = {"gradient": repr(gradient), "scales": [[p, float(scale)] for p, scale in settings.scales.items()]}
+    asked = {"optimizer": settings.optimizer, "gradient": repr(gradient), "scales": [[p, float(scale)] for p, scale in settings.scales.items()]}
     generator = torch.Generator(device).manual_seed(settings.seed)
     data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
     steps, seconds, setbacks = 0, 0.0, 0
@@ -108,10 +114,10 @@ def fit(
                 f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
             )
         # States without these entries are older than the settings, and were made with their defaults.
-        recorded = {"gradient": repr(ClipGlobalNorm()), "scales": []} | counters
+        recorded = {"optimizer": "adam", "gradient": repr(ClipGlobalNorm()), "scales": []} | counters
         if any(recorded[key] != value for key, value in asked.items()):
             raise UsageError(
-                f"{state_path}: was made with other gradient transforms or learning-rate scales; go on with those"
+                f"{state_path}: was made with another optimiser, other gradient transforms or learning-rate scales; go on with those"
             )
         try:
             restore(tensors, model, average, optimizer, generator, gradient)

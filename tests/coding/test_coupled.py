@@ -1,0 +1,191 @@
+"""Coupled particles: both laws, the promised rate against independent particles, and initial bits that do not grow."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from networks import SHAPES, random_items, random_network
+from test_laws import BATCH, check_laws
+
+from vaedensity.coding.ans import Stacks
+from vaedensity.coding.bits_back import TooShallow
+from vaedensity.coding.codec import Codec, TableCodec
+from vaedensity.coding.coupled import (
+    UNIFORM,
+    ByWeight,
+    CoupledBitsBack,
+    EqualCells,
+    QuantileCodec,
+    Quantiles,
+    Recorder,
+    UniformCodec,
+    rotations,
+)
+from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
+from vaedensity.coding.hierarchy import Descent, ItemCodec
+from vaedensity.coding.lowering import IntegerNetwork
+
+
+def same(a: object, b: object) -> bool:
+    return bool((np.asarray(a) == np.asarray(b)).all())
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("particles", [2, 5])
+def test_laws(kind: str, particles: int) -> None:
+    network = random_network(kind)
+    check_laws(network.bits_back(particles), random_items(network.config, BATCH, seed=4), same)
+
+
+@pytest.mark.parametrize("particles", [16, 40, 256])
+def test_laws_with_many_particles(particles: int) -> None:
+    network = random_network("binary")
+    check_laws(network.bits_back(particles), random_items(network.config, BATCH, seed=4), same)
+
+
+class NaiveParticles(Codec):
+    """K independent particles, each popped by bits-back: the rate that the coupled ones should reach, for K times
+    the initial bits. Only ever used to say what that rate is."""
+
+    def __init__(self, network: IntegerNetwork, particles: int):
+        self.network, self.particles = network, particles
+
+    def push(self, stacks: Stacks, symbol: torch.Tensor) -> None:
+        network, weights, draws = self.network.network, [], []
+        for _ in range(self.particles):
+            before = stacks.information.copy()
+            prior, posterior, likelihood = ItemCodec(network)._parts(Descent(network, len(stacks)), TableCodec)
+            z = posterior(symbol).pop(stacks)
+            recorder = Recorder(len(stacks))
+            likelihood(z).push(recorder, symbol)  # type: ignore[arg-type]
+            prior.push(recorder, z)  # type: ignore[arg-type]
+            draws.append(z)
+            symbols = sum(lower.shape[1] for lower, _ in recorder.intervals)
+            bits = 24.0 * symbols - recorder.log2_mass() / 2**LOG_BITS
+            weights.append(-(bits - (before - stacks.information)))
+        log_weights = np.stack(weights, 1)
+        most = log_weights.max(1, keepdims=True)
+        self.bits = -(most[:, 0] + np.log2(np.exp2(log_weights - most).mean(1)))
+
+    def pop(self, stacks: Stacks) -> object:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("kind", "particles"), [("grey", 4), ("binary", 16)])
+def test_rate_is_that_of_independent_particles(kind: str, particles: int) -> None:
+    network, count = random_network(kind), 400
+    items = random_items(network.config, count, seed=7)
+    one, many = Stacks.random(count, 2000, 1), Stacks.random(count, 2000, 1)
+    network.bits_back().push(one, items)
+    network.bits_back(particles).push(many, items)
+    naive = NaiveParticles(network, particles)
+    naive.push(Stacks.random(count, 20_000, 3), items)
+    gain, difference = one.information - many.information, many.information - naive.bits
+    error = difference.std() / math.sqrt(count)
+    assert gain.mean() > 5 * error, "particles gain nothing here, so that this test says nothing"
+    assert abs(difference.mean()) < 4 * error + 0.002 * naive.bits.mean()
+
+
+def test_information_is_what_leaves_and_enters_the_stacks() -> None:
+    network = random_network("grey")
+    stacks = Stacks.random(BATCH, 4000, 5)
+    before = stacks.depth_bits()
+    network.bits_back(8).push(stacks, random_items(network.config, BATCH, seed=4))
+    assert np.abs(stacks.depth_bits() - before - stacks.information).max() < 40  # a word, and what depth_bits leaves out
+
+
+def test_initial_bits_do_not_grow_with_particles() -> None:
+    network = random_network("grey")
+    item = random_items(network.config, 1, seed=4)
+    least = {}
+    for particles in (2, 64):
+        for words in range(1, 200):
+            try:
+                network.bits_back(particles).push(Stacks.random(1, words, 0), item)
+            except TooShallow:
+                continue
+            least[particles] = words
+            break
+    assert least[2] == least[64] <= 24 * network.bits_back(2).latents // 32 + 8
+
+
+def test_bits_are_never_invented() -> None:
+    network = random_network("grey")
+    with pytest.raises(TooShallow):
+        network.bits_back(4).push(Stacks(BATCH), random_items(network.config, BATCH))
+
+
+@pytest.mark.parametrize("particles", [0, 1, 257])
+def test_senseless_numbers_of_particles(particles: int) -> None:
+    with pytest.raises(ValueError, match="expected 2 to 256"):
+        CoupledBitsBack(particles, 10, lambda rows: None)  # type: ignore[arg-type, return-value]
+
+
+def test_places_in_intervals() -> None:
+    rng = np.random.default_rng(0)
+    room = rng.integers(1, UNIFORM + 1, (BATCH, 300))
+    room[:, :100] = rng.integers(1, 100, (BATCH, 100))
+    room[:, :6] = [1, 2, 16, 17, UNIFORM - 1, UNIFORM]
+    symbol = rng.integers(0, room)
+    stacks = Stacks.random(BATCH, 4000, seed=5)
+    start = stacks.to_bytes()
+    UniformCodec(room).push(stacks, symbol)
+    assert np.abs(stacks.information - np.log2(room).sum(1)).max() < 0.01
+    assert same(UniformCodec(room).pop(stacks), symbol) and stacks.to_bytes() == start
+
+
+def test_a_popped_uniform_number_is_uniform() -> None:
+    stacks = Stacks.random(1, 40_000, seed=5)
+    n = 20_000
+    numbers = UniformCodec(np.full((1, n), UNIFORM)).pop(stacks)[0]
+    assert stacks.information[0] == pytest.approx(-24 * n)
+    counts = np.bincount(numbers >> 18, minlength=64)
+    assert ((counts - n / 64) ** 2 / (n / 64)).sum() < 110  # chi-squared, 63 degrees: above it once in 4000
+
+
+def test_quantiles_return_to_their_symbols() -> None:
+    from vaedensity.coding.latent_table import LatticeGaussian
+
+    rng = np.random.default_rng(0)
+    mean, scale = torch.from_numpy(rng.integers(-700, 700, (4, 60))), torch.from_numpy(rng.integers(-20, 30, (4, 60)))
+    numbers = rng.integers(0, UNIFORM, (4, 60))
+    numbers[:, :2] = [0, UNIFORM - 1]
+    source, codec = Quantiles(4, numbers), QuantileCodec(LatticeGaussian(mean, scale))
+    symbols = codec.pop(source)
+    lower, width = source.intervals()
+    assert (lower <= numbers).all() and (numbers < lower + width).all()
+    again = Quantiles(4)
+    codec.push(again, symbols)
+    assert same(again.intervals()[0], lower) and same(again.intervals()[1], width)
+
+
+def test_rotations_are_spread_and_fixed() -> None:
+    turns = rotations(64, 500)
+    assert (turns[0] == 0).all() and turns.min() >= 0 and turns.max() < UNIFORM
+    assert abs(turns[1:].mean() / UNIFORM - 0.5) < 0.01
+    assert turns[1:4, :3].tolist() == rotations(5, 1000)[1:4, :3].tolist() == PINNED
+
+
+PINNED = [[4589884, 15204225, 10087859], [12503775, 7407740, 9210322], [12721645, 11487269, 8817730]]
+
+
+def test_weights_become_probabilities() -> None:
+    log_weights = np.array([[0.0, -1.0, -3.5, -80.0], [5.0, 5.0, 5.0, 5.0]])
+    table = ByWeight((log_weights * 2**LOG_BITS).astype(np.int64))
+    mass = table.cumulative(torch.arange(5)).diff(dim=-1)[:, 0].numpy() / 2**24
+    expected = np.exp2(log_weights) / np.exp2(log_weights).sum(1, keepdims=True)
+    assert np.abs(mass - expected).max() < 1e-3
+    cells = EqualCells(np.full((1, 1), 7), 7, 1)
+    assert np.abs(cells.cumulative(torch.arange(8)).diff(dim=-1).numpy() / 2**24 - 1 / 7).max() < 1e-6
+
+
+def test_whole_logarithms() -> None:
+    values = np.unique(np.concatenate([np.arange(1, 5000), np.random.default_rng(0).integers(1, 2**24 + 1, 5000), [2**24]]))
+    assert np.abs(fixed_log2(values) / 2**LOG_BITS - np.log2(values)).max() < 2**-17
+    deficits = np.random.default_rng(0).integers(0, 30 << LOG_BITS, 5000)
+    truth = 2.0 ** (30 - deficits / 2**LOG_BITS)
+    assert np.abs(fixed_power(deficits) - truth).max() <= 2**30 * 2e-4
+    assert (np.abs(fixed_power(deficits) / truth - 1)[truth > 1e4] < 5e-4).all()
+    assert fixed_power(np.array([0, 1 << LOG_BITS, 31 << LOG_BITS, 1 << 40])).tolist() == [2**30, 2**29, 0, 0]
+

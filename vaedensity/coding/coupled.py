@@ -1,0 +1,244 @@
+"""Bits-back with K coupled particles: the rate follows the K-sample bound, the initial bits do not grow with K.
+
+Coupled importance sampling of Ruan et al. 2021, "Improving Lossless Compression Rates via Monte Carlo Bits-Back
+Coding", section 3.3: one uniform number a latent is popped, every particle reads it after a rotation of its own, and
+one particle is chosen by its weight. The chosen latents and their place in their intervals give the uniform numbers
+back, and with them all particles. Whole numbers throughout: weights decide a coded probability.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.bits_back import SPARE_BITS, TooShallow
+from vaedensity.coding.codec import RADIX, Autoregressive, Codec, Table, TableCodec, as_ints, floored
+from vaedensity.coding.fixed_log import fixed_log2, fixed_power
+from vaedensity.coding.tables import PRECISION, TOTAL
+
+UNIFORM_BITS = PRECISION  # of the number popped for a latent, in digits of base 16
+UNIFORM = TOTAL
+DIGITS = 6
+MOST_PARTICLES = 256
+
+
+class Recorder:
+    """Takes the place of B stacks and keeps the intervals that are pushed."""
+
+    def __init__(self, count: int):
+        self.count, self.intervals = count, []  # type: int, list[tuple[Ints, Ints]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def push_intervals(self, lower: Ints, upper: Ints) -> None:
+        self.intervals.append((lower, upper))
+
+    def log2_mass(self) -> Ints:
+        """log2 of the product of all frequencies (B,), in units of 2^-20 of a bit."""
+        return sum((fixed_log2(upper - lower).sum(1) for lower, upper in self.intervals), np.zeros(self.count, np.int64))
+
+    def replay(self, stacks: Stacks, rows: Ints) -> None:
+        """Push what was recorded of ``rows``, one for each stack."""
+        for lower, upper in self.intervals:
+            stacks.push_intervals(lower[rows], upper[rows])
+
+
+class Quantiles:
+    """Takes the place of B stacks: uniform numbers (B,n) below 2^24 that latents are read from in order, or,
+    without numbers, just the intervals [lower, lower + width) of 2^24 that given latents occupy."""
+
+    def __init__(self, count: int, numbers: Ints | None = None):
+        self.count, self.numbers, self.taken = count, numbers, 0
+        self.lower: list[Ints] = []
+        self.width: list[Ints] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, n: int) -> Ints:
+        assert self.numbers is not None
+        self.taken += n
+        return self.numbers[:, self.taken - n : self.taken]
+
+    def intervals(self) -> tuple[Ints, Ints]:
+        """(lower, width), each (B,n)."""
+        return np.concatenate(self.lower, 1), np.concatenate(self.width, 1)
+
+
+class QuantileCodec(Codec):
+    """Reads symbols of ``table`` (alphabet 256) from :class:`Quantiles`. Every symbol has an interval of at least
+    FLOOR, so that whatever is popped can be pushed back."""
+
+    def __init__(self, table: Table):
+        self.table = table
+
+    def pop(self, stacks: Quantiles) -> Ints:  # type: ignore[override]
+        number = torch.from_numpy(np.ascontiguousarray(stacks.take(self.table.count)))[..., None]
+        high = self._digit(torch.zeros_like(number[..., 0]), RADIX, number)
+        symbol = (high * RADIX + self._digit(high * RADIX, 1, number)).numpy()
+        lower, width = self._interval(symbol)
+        stacks.lower.append(lower)
+        stacks.width.append(width)
+        return symbol
+
+    def push(self, stacks: Quantiles, symbol: Ints) -> None:  # type: ignore[override]
+        lower, width = self._interval(symbol)
+        stacks.lower.insert(0, lower)
+        stacks.width.insert(0, width)
+
+    def _digit(self, first: Tensor, stride: int, number: Tensor) -> Tensor:
+        """How many of the inner boundaries first + stride * (1..15) lie at or below ``number``."""
+        boundary = first[..., None] + stride * torch.arange(1, RADIX)
+        return (floored(self.table.grid(first, stride)[..., 1:RADIX], boundary, self.table.size) <= number).sum(-1)
+
+    def _interval(self, symbol: Ints) -> tuple[Ints, Ints]:
+        s = torch.from_numpy(symbol)
+        boundary = torch.stack([s, s + 1], -1)
+        ends = as_ints(floored(self.table.cumulative(boundary), boundary, self.table.size))
+        return ends[..., 0], ends[..., 1] - ends[..., 0]
+
+
+class EqualCells:
+    """Whole numbers below ``room`` (B,n) equally likely, seen as ``size`` cells of ``cell`` numbers each."""
+
+    def __init__(self, room: Ints, size: int, cell: int):
+        self.room, self.size, self.cell, self.count = torch.from_numpy(room)[..., None], size, cell, room.shape[1]
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        below = torch.minimum(self.room, boundary * self.cell)
+        return torch.div(below * TOTAL, self.room, rounding_mode="floor").double()
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        return self.cumulative(first[..., None] + stride * torch.arange(RADIX + 1))
+
+
+class UniformCodec(Codec):
+    """Whole numbers 0..room-1, (B,n), equally likely; ``room`` (B,n) between 1 and 2^24. Six digits of base 16:
+    exactly 24 bits where ``room`` is 2^24. A digit that no number has keeps a mass of 2^-23, which only
+    stacks that no writer made can hit: popping then raises ValueError."""
+
+    def __init__(self, room: Ints):
+        self.places = [UNIFORM_BITS - 4 * (i + 1) for i in range(DIGITS)]
+        self.digits = Autoregressive(DIGITS, lambda: room, self._digit, self._narrow)
+
+    def _digit(self, index: int, room: Ints) -> Codec:
+        return TableCodec(EqualCells(room, RADIX, 1 << self.places[index]))
+
+    def _narrow(self, index: int, room: Ints, digit: Ints) -> Ints:
+        cell = 1 << self.places[index]
+        rest = np.minimum(cell, room - digit * cell)
+        if (rest <= 0).any():
+            raise ValueError("a latent's place lies outside its interval")
+        return rest
+
+    def push(self, stacks: Stacks, symbol: Ints) -> None:
+        self.digits.push(stacks, [symbol >> place & RADIX - 1 for place in self.places])
+
+    def pop(self, stacks: Stacks) -> Ints:
+        return sum((digit << place for digit, place in zip(self.digits.pop(stacks), self.places)), np.int64(0))  # type: ignore[return-value]
+
+
+class ByWeight:
+    """One of K particles (B,1), by ``log2_weights`` (B,K) in units of 2^-20 of a bit."""
+
+    count = 1
+
+    def __init__(self, log2_weights: Ints):
+        self.size = log2_weights.shape[1]
+        mass = fixed_power(log2_weights.max(1, keepdims=True) - log2_weights).cumsum(1)
+        below = np.pad(mass, ((0, 0), (1, 0))) * TOTAL // mass[:, -1:]  # below 2^38 * 2^24
+        self.below = torch.from_numpy(below)[:, None].double()
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        if boundary.ndim == 1:
+            return self.below[..., boundary]
+        return self.below.gather(2, boundary.clamp(0, self.size))
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        return self.cumulative((first[..., None] + stride * torch.arange(RADIX + 1)).clamp(max=self.size))
+
+
+def rotations(particles: int, latents: int) -> NDArray[np.int64]:
+    """What particle k adds to the uniform number of latent i, modulo 2^24: (particles, latents), 0 for the first.
+
+    The high 24 bits of the hash splitmix64 (Steele et al. 2014) of k * 2^32 + i.
+    """
+    k, i = np.arange(particles, dtype=np.uint64)[:, None], np.arange(latents, dtype=np.uint64)
+    h = ((k << np.uint64(32)) + i + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    turns = ((h ^ (h >> np.uint64(31))) >> np.uint64(64 - UNIFORM_BITS)).astype(np.int64)
+    turns[0] = 0
+    return turns
+
+
+class CoupledBitsBack(Codec):
+    """Codes x for -log2 (1/K) sum_k w_k bits, w_k = p(x|z_k) p(z_k) / q(z_k|x), with K coupled particles.
+
+    ``parts(batch)`` gives (prior, posterior, likelihood) for ``batch`` rows, as BitsBack takes them, but for
+    ``posterior(x)``, which reads latents from :class:`Quantiles`. ``latents``: how many an item has.
+    """
+
+    def __init__(
+        self,
+        particles: int,
+        latents: int,
+        parts: Callable[[int], tuple[Codec, Callable[[Any], Codec], Callable[[Any], Codec]]],
+    ):
+        if not 2 <= particles <= MOST_PARTICLES:
+            raise ValueError(f"{particles} particles: expected 2 to {MOST_PARTICLES}")
+        self.particles, self.latents, self.parts = particles, latents, parts
+        self.turns = rotations(particles, latents)
+
+    def push(self, stacks: Stacks, symbol: Tensor) -> None:
+        if (stacks.depth_bits() < UNIFORM_BITS * self.latents + 3 * SPARE_BITS).any():
+            raise TooShallow
+        number = self._numbers(len(stacks)).pop(stacks)
+        recorder, weights, lower, width = self._weigh(symbol, number)
+        chosen = TableCodec(ByWeight(weights)).pop(stacks)[:, 0]
+        rows = np.arange(len(stacks)) * self.particles + chosen
+        place = (number + self.turns[chosen]) % UNIFORM - lower[rows]
+        self._index(len(stacks)).push(stacks, chosen[:, None])
+        UniformCodec(width[rows]).push(stacks, place)
+        recorder.replay(stacks, rows)
+
+    def pop(self, stacks: Stacks) -> Tensor:
+        prior, posterior, likelihood = self.parts(len(stacks))
+        z = prior.pop(stacks)
+        symbol = likelihood(z).pop(stacks)
+        assert isinstance(symbol, Tensor)
+        own = Quantiles(len(stacks))
+        posterior(symbol).push(own, z)  # type: ignore[arg-type]
+        own_lower, own_width = own.intervals()
+        place = UniformCodec(own_width).pop(stacks)
+        chosen = self._index(len(stacks)).pop(stacks)[:, 0]
+        number = (own_lower + place - self.turns[chosen]) % UNIFORM
+        _, weights, _, _ = self._weigh(symbol, number)
+        TableCodec(ByWeight(weights)).push(stacks, chosen[:, None])
+        self._numbers(len(stacks)).push(stacks, number)
+        return symbol
+
+    def _weigh(self, symbol: Tensor, number: Ints) -> tuple[Recorder, Ints, Ints, Ints]:
+        """All particles: what pushing each takes, log2 weights (B,K), and their posterior intervals (B K, latents)."""
+        count = len(number) * self.particles
+        turned = ((number[:, None] + self.turns) % UNIFORM).reshape(count, -1)
+        prior, posterior, likelihood = self.parts(count)
+        x = symbol.repeat_interleave(self.particles, 0)
+        quantiles, recorder = Quantiles(count, turned), Recorder(count)
+        z = posterior(x).pop(quantiles)  # type: ignore[arg-type]
+        likelihood(z).push(recorder, x)  # type: ignore[arg-type]
+        prior.push(recorder, z)  # type: ignore[arg-type]
+        lower, width = quantiles.intervals()
+        weights = recorder.log2_mass() - fixed_log2(width).sum(1)
+        return recorder, weights.reshape(-1, self.particles), lower, width
+
+    def _numbers(self, count: int) -> UniformCodec:
+        return UniformCodec(np.full((count, self.latents), UNIFORM, np.int64))
+
+    def _index(self, count: int) -> TableCodec:
+        return TableCodec(EqualCells(np.full((count, 1), self.particles, np.int64), self.particles, 1))
