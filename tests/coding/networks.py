@@ -14,6 +14,10 @@ SHAPES = {
     "line": dict(height=1, width=9, channels=1, levels=33),
     "binary": dict(height=6, width=6, channels=1, levels=2),
     "hundred": dict(height=5, width=6, channels=3, levels=100),
+    "copying": dict(height=8, width=8, channels=1, levels=256, neighbours=8),
+    "seven": dict(height=8, width=12, channels=3, levels=256, neighbours=8, phases=7),
+    "seven odd": dict(height=7, width=5, channels=1, levels=17, neighbours=3, phases=7),
+    "seven two-valued": dict(height=9, width=1, channels=1, levels=2, neighbours=8, phases=7),
 }
 
 
@@ -47,5 +51,6 @@ def random_network(kind: str, seed: int = 0) -> IntegerNetwork:
     return lower(model, random_items(model.config, 16, seed))
 
 
-def codecs(integers: IntegerNetwork) -> ChainCodecs:
-    return ChainCodecs(integers.bits_back(), integers.direct())
+def codecs(integers: IntegerNetwork, particles: int = 1) -> ChainCodecs:
+    coupled = integers.bits_back(particles) if particles > 1 else None
+    return ChainCodecs(integers.bits_back(), integers.direct(), coupled)

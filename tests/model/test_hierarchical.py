@@ -1,29 +1,34 @@
 """The network: causality of its phases, sizes, and that both readings of log w agree."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vaedensity.model.config import PRESETS, VAEConfig, preset_config
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.likelihood import LogisticMixture
 
 
-def model_for(shape: tuple[int, int, int], levels: int, preset: str = "tiny") -> HierarchicalVAE:
+def model_for(shape: tuple[int, int, int], levels: int, preset: str = "tiny", **changes: int) -> HierarchicalVAE:
     torch.manual_seed(0)
-    return HierarchicalVAE(preset_config(preset, shape, levels)).eval()
+    return HierarchicalVAE(replace(preset_config(preset, shape, levels), **changes)).eval()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5), (1, 1, 9), (1, 28, 28)])
-def test_phases_split_and_join(shape: tuple[int, int, int]) -> None:
-    model = model_for(shape, 256)
+@pytest.mark.parametrize("phases", [4, 7])
+def test_phases_split_and_join(shape: tuple[int, int, int], phases: int) -> None:
+    model = model_for(shape, 256, phases=phases)
     x = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
     parts = model.split_phases(x)
-    assert sum(p[0].numel() for p in parts) == x[0].numel()
+    assert len(parts) == phases and sum(p[0].numel() for p in parts) == x[0].numel()
     assert torch.equal(model.join_phases(parts), x)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5)])
-def test_no_phase_sees_itself_or_what_comes_later(shape: tuple[int, int, int]) -> None:
-    model = model_for(shape, 256)
+@pytest.mark.parametrize(("phases", "neighbours"), [(4, 0), (4, 8), (7, 0), (7, 8), (7, 3)])
+def test_no_phase_sees_itself_or_what_comes_later(shape: tuple[int, int, int], phases: int, neighbours: int) -> None:
+    model = model_for(shape, 256, phases=phases, neighbours=neighbours)
     x = torch.randint(0, 256, (1, *shape))
     with torch.no_grad():
         h = torch.randn(1, model.config.widths[-1], *model.latent_shapes[-1][1:])
@@ -34,7 +39,54 @@ def test_no_phase_sees_itself_or_what_comes_later(shape: tuple[int, int, int]) -
             after = [p for p, _ in model.walk_phases(model.join_phases(parts), h)]
             for earlier in range(index + 1):
                 assert torch.equal(before[earlier], after[earlier])
-            assert index == 3 or not torch.equal(before[index + 1], after[index + 1])
+            assert index == phases - 1 or not torch.equal(before[index + 1], after[index + 1])
+
+
+@pytest.mark.parametrize("phases", [4, 7])
+def test_filling_phases_sees_what_walking_them_sees(phases: int) -> None:
+    model = model_for((3, 7, 6), 256, phases=phases, neighbours=8)
+    x = torch.randint(0, 256, (2, 3, 7, 6), dtype=torch.uint8)
+    with torch.no_grad():
+        h = torch.randn(2, model.config.widths[-1], *model.latent_shapes[-1][1:])
+        walked, seen = [p for p, _ in model.walk_phases(x, h)], []
+        parts = model.split_phases(x)
+
+        def choose(index: int, parameters: torch.Tensor) -> torch.Tensor:
+            seen.append(parameters)
+            return parts[index]
+
+        assert torch.equal(model.fill_phases(h, choose), x)
+    assert all(torch.equal(a, b) for a, b in zip(walked, seen))
+
+
+def test_neighbours_are_known_and_near() -> None:
+    from vaedensity.model.phases import FOUR, SEVEN, known_neighbours
+
+    assert [len(known_neighbours(FOUR, i, 8)) for i in range(4)] == [0, 4, 4, 8]
+    assert [len(known_neighbours(SEVEN, i, 8)) for i in range(7)] == [0, 4, 4, 8, 4, 4, 8]
+    assert known_neighbours(SEVEN, 3, 4) == [(0, -2), (0, 2), (-2, 0), (2, 0)]
+    assert known_neighbours(FOUR, 2, 8) == [(0, -1), (0, 1), (-1, 0), (1, 0)]
+    assert known_neighbours(FOUR, 3, 2) == [(0, -1), (0, 1)]
+
+
+def test_a_copying_component_sits_on_its_neighbour() -> None:
+    """In both readings, and in colour with whatever the channels before have moved by."""
+    for channels, exact in ((1, False), (1, True), (3, False), (3, True)):
+        likelihood = LogisticMixture(256, 2, channels)
+        n, outputs = 4, sum(len(starts) for _, starts in likelihood.outputs(4))
+        y = torch.zeros(1, outputs, channels, 1, 1)
+        near = torch.randint(0, 256, (1, n, channels, 1, 1)).float()
+        if channels == 3:
+            y[:, -12:] = 64.0 if exact else 1.0  # green follows red, blue both
+        means = likelihood.complete(y, near, exact)[:, 6:12] / (8.0 if exact else 2.0**-likelihood.exponent)
+        x = near[0, :, :, 0, 0] - 128
+        expected = x.clone()
+        if channels == 3:
+            expected[:, 1], expected[:, 2] = x[:, 1] - x[:, 0], x[:, 2] - x[:, 0] - x[:, 1]
+        assert torch.allclose(means[0, 2:, :, 0, 0], expected, atol=1e-4)
+        average = expected.mean(0)
+        assert torch.allclose(means[0, 1, :, 0, 0], average, atol=0.13)  # rounded to a step of 1/8
+        assert (means[0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -31,6 +31,14 @@ from vaedensity.cli.common import (
 @click.option(
     "-m", "--model", help="Model file or released name; without it the released model that fits best, if any."
 )
+@click.option(
+    "--particles",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Code each item with K coupled particles: smaller, and about K times slower, both ways.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not decode every block to compare it with the input.")
 @click.option("--threads", type=click.IntRange(1), help="Groups of blocks coded at once; the archive is the same.")
 @data_options
@@ -41,6 +49,7 @@ def compress_command(
     inputs: tuple[str, ...],
     out: Path,
     model: str | None,
+    particles: int,
     no_verify: bool,
     threads: int | None,
     data_root: str,
@@ -66,7 +75,15 @@ def compress_command(
     total = sum(len(a) if a.ndim else 1 for a in arrays.values())
     with progress_bar("compress", total) as advance:
         record = compress(
-            collections, out, coder, overwrite=force, verify=not no_verify, threads=threads, progress=advance
+            collections,
+            out,
+            coder,
+            overwrite=force,
+            verify=not no_verify,
+            particles=particles,
+            threads=threads,
+            progress=advance,
+            say=say,
         )
     answer(record, as_json, summary(record, out))
 
@@ -77,8 +94,9 @@ def summary(r: dict[str, Any], out: Path) -> list[str]:
     lines = [f"{out}: {mib(r['bytes_in'])} -> {mib(r['bytes_out'])}{share}{rate}, {r['seconds']:.1f} s"]
     if r["model"]:
         parts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in r["overhead_bytes"].items())
+        particles = f", {r['particles']} particles" if r["particles"] > 1 else ""
         lines.append(
-            f"model {r['model']} ({mib(r['model_bytes'])}): {r['model_items']} items, expected {r['expected_bits_per_dim']:.4f} bits/dim"
+            f"model {r['model']} ({mib(r['model_bytes'])}): {r['model_items']} items{particles}, expected {r['expected_bits_per_dim']:.4f} bits/dim"
         )
         lines.append(f"overhead in bytes: {parts}")
     if r["classical_blocks"]:

@@ -10,7 +10,7 @@ from vaedensity.cli.common import answer, guarded, json_option, mib
 
 def describe_archive(path: Path) -> dict[str, Any]:
     """The directory of an archive as a record; decodes nothing and does not import torch."""
-    from vaedensity.coding.container import MODEL_CODER, read_directory
+    from vaedensity.coding.container import MODEL_CODERS, read_directory
     from vaedensity.errors import DamagedArchive, UsageError
 
     try:
@@ -35,8 +35,9 @@ def describe_archive(path: Path) -> dict[str, Any]:
             "arrays": arrays,
             "restores": restored,
             "model": None if model is None else {key: str(model[key]) for key in ("sha256", "name")},
+            "particles": 1 if model is None else int(model.get("particles", 1)),
             "blocks": len(directory.blocks),
-            "model_blocks": sum(b.coder == MODEL_CODER for b in directory.blocks),
+            "model_blocks": sum(b.coder in MODEL_CODERS for b in directory.blocks),
             "items": sum(b.items for b in directory.blocks),
             "sha256": record["sha256"],
             "written_by": record["by"],
@@ -54,6 +55,7 @@ def is_archive(path: Path) -> bool:
 
 def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
     model = f"model {r['model']['name']} (sha256 {r['model']['sha256'][:16]}...)" if r["model"] else "no model needed"
+    model += f", {r['particles']} particles" if r["particles"] > 1 else ""
     lines = [f"{r['archive']}: {mib(r['bytes'])}, {r['items']} items in {r['blocks']} blocks, {model}"]
     for a in r["arrays"]:
         lines.append(f"  {a['name']}  {a['dtype']}  {'x'.join(map(str, a['shape'])) or 'scalar'}")

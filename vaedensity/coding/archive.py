@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__, items
 from vaedensity.coding import classical
-from vaedensity.coding.container import MODEL_CODER, Writer
+from vaedensity.coding.container import COUPLED_VERSION, MODEL_CODERS, VERSION, Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, spans
+from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group
 from vaedensity.coding.workers import Ticker, in_threads
 from vaedensity.errors import UsageError
 
@@ -47,7 +47,7 @@ class Tally:
 
     def count(self, block: CodedBlock, dims: int) -> None:
         """Take in a block of items of ``dims`` values."""
-        if block.coder != MODEL_CODER:
+        if block.coder not in MODEL_CODERS:
             self.fallback_blocks += 1
             return
         self.model_items += block.items
@@ -64,12 +64,14 @@ def write_archive(
     model: CodingModel | None,
     *,
     verify: bool = True,
+    particles: int = 1,
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> Tally:
     """Write ``arrays`` and the JSON ``note`` about them to ``f``; every block is decoded and compared
-    unless ``verify`` is False."""
-    writer, tally, digest, described = Writer(f), Tally(), hashlib.sha256(), []
+    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower."""
+    writer = Writer(f, COUPLED_VERSION if particles > 1 else VERSION)
+    tally, digest, described = Tally(), hashlib.sha256(), []
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise UsageError(
@@ -82,7 +84,7 @@ def write_archive(
         used = model is not None and model.fits(array)
         if used:
             assert model is not None and layout is not None
-            _write_with_model(writer, tally, array, BlockCoder(model, layout, verify), threads, progress)
+            _write_with_model(writer, tally, array, BlockCoder(model, layout, verify, particles), threads, progress)
         else:
             _write_classical(writer, tally, array, verify, progress)
         tally.arrays.append((len(array) if array.ndim else 1, array.size, layout is not None))
@@ -91,9 +93,11 @@ def write_archive(
             | ({"layout": layout} if used else {})
         )
     record: dict[str, Any] = {"arrays": described, "note": note, "sha256": digest.hexdigest(), "by": __version__}
-    if any(block.coder == MODEL_CODER for block in writer.blocks):
+    if any(block.coder in MODEL_CODERS for block in writer.blocks):
         assert model is not None
         record["model"] = {"sha256": model.sha256, "name": model.name}
+        if particles > 1:
+            record["model"]["particles"] = particles
     tally.overhead |= writer.finish(record)
     tally.payload_bytes = writer.length
     return tally
@@ -107,8 +111,8 @@ def _write_with_model(
     threads: int | None,
     progress: Progress,
 ) -> None:
-    cuts, ticker = spans(coder.model, len(array), coder.chain_bytes(array)), Ticker(progress)
-    side_by_side = chains_per_group(coder.model.integers.config.dims)
+    cuts, ticker = coder.spans(array), Ticker(progress)
+    side_by_side = chains_per_group(coder.model.integers.config.dims, coder.particles)
     groups = [cuts[i : i + side_by_side] for i in range(0, len(cuts), side_by_side)]
 
     def code(group: list[tuple[int, int]]) -> list[CodedBlock]:

@@ -2,10 +2,11 @@
 
 Chains are independent: each starts from an empty stack and ends as one block. Item t of all chains of
 a group goes through the network as one batch. The first items of a chain, which have no bits to get
-back, are coded with coarse latents; which ones is written at the block's head as runs.
+back, are coded with coarse latents, the next ones, where there are particles, with one; which ones is written at
+the block's head as runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,20 +24,35 @@ LONGEST_CHAIN = 4096
 
 @dataclass(frozen=True)
 class ChainCodecs:
-    """The two ways to code an item: with bits to get back, and without."""
+    """The ways to code an item: with bits to get back, without, and with many bits for coupled particles."""
 
     bits_back: Codec
     direct: Codec
+    coupled: Codec | None = None
+
+    @property
+    def best(self) -> Codec:
+        """What codes an item smallest, on a stack that holds enough."""
+        return self.coupled or self.bits_back
+
+    @property
+    def lesser(self) -> tuple[Codec, ...]:
+        """What codes items whose stack holds less: on any stack, then, where there are particles, by bits-back."""
+        return (self.direct, self.bits_back) if self.coupled else (self.direct,)
+
+
+Plan = tuple[tuple[int, ...], ...]
+"""For each of the lesser codecs, the items of a chain that it coded; the best one coded the others."""
 
 
 @dataclass(frozen=True)
 class CodedChains:
-    """Blocks of a group and the bits behind them: what bits-back items cost in all, and direct ones."""
+    """Blocks of a group and the bits behind them: of items coded by the best codec, and of the others, ``lesser_items``."""
 
     blocks: list[bytes]
-    bits_back_bits: NDArray[np.float64]
-    direct_bits: NDArray[np.float64]
-    direct_steps: list[int]
+    best_bits: NDArray[np.float64]
+    lesser_bits: NDArray[np.float64]
+    lesser_items: list[int]
 
 
 Tick = Callable[[int], None]
@@ -52,28 +68,32 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
     assert [len(c) for c in chains] == sorted((len(c) for c in chains), reverse=True)
     stacks = Stacks(len(chains))
     finished: list[Stacks] = []
-    direct_steps: list[int] = []
-    direct_bits, back_bits = np.zeros(len(chains)), np.zeros(len(chains))
+    plan: list[list[int]] = [[] for _ in codecs.lesser]
+    best_bits, lesser_bits = np.zeros(len(chains)), np.zeros(len(chains))
     for t in range(len(chains[0])):
         active = sum(len(chain) > t for chain in chains)
         if active < len(stacks):
             finished.insert(0, _split(stacks, active))
         x = torch.from_numpy(np.stack([chain[t] for chain in chains[:active]]))
-        before, earlier = stacks.copy(), stacks.information.copy()
-        try:
-            codecs.bits_back.push(stacks, x)
-            back_bits[:active] += stacks.information - earlier
-        except TooShallow:
-            stacks = before
-            codecs.direct.push(stacks, x)
-            direct_steps.append(t)
-            direct_bits[:active] += stacks.information - earlier
+        before = stacks.copy()
+        for way in (len(plan), *reversed(range(len(plan)))):
+            try:
+                (codecs.best if way == len(plan) else codecs.lesser[way]).push(stacks, x)
+                break
+            except TooShallow:
+                stacks = before.copy()
+        spent = stacks.information - before.information
+        if way == len(plan):
+            best_bits[:active] += spent
+        else:
+            plan[way].append(t)
+            lesser_bits[:active] += spent
         tick(active)
     blocks = []
     for part in [stacks, *finished]:
         blocks += part.to_bytes()
-    blocks = [_runs_header([t for t in direct_steps if t < len(c)]) + b for c, b in zip(chains, blocks)]
-    return CodedChains(blocks, back_bits, direct_bits, direct_steps)
+    blocks = [plan_header([[t for t in steps if t < len(c)] for steps in plan]) + b for c, b in zip(chains, blocks)]
+    return CodedChains(blocks, best_bits, lesser_bits, sorted(t for steps in plan for t in steps))
 
 
 def _split(stacks: Stacks, active: int) -> Stacks:
@@ -99,8 +119,26 @@ def _runs_header(steps: list[int]) -> bytes:
     return out
 
 
+def plan_header(plan: Sequence[Sequence[int]]) -> bytes:
+    """Runs of each lesser codec's items, one list after the other."""
+    return b"".join(_runs_header(list(steps)) for steps in plan)
+
+
+def parse_plan(block: bytes, items: int, lists: int) -> tuple[Plan, bytes]:
+    """(plan, coder words) of a block whose head has so many ``lists``. Raises ValueError."""
+    plan: list[tuple[int, ...]] = []
+    for _ in range(lists):
+        steps, block = parse_runs(block, items)
+        plan.append(steps)
+    if items and (not plan[0] or plan[0][0] != 0):
+        raise ValueError("the first item of a chain must be direct")
+    if len({t for steps in plan for t in steps}) != sum(map(len, plan)):
+        raise ValueError("an item is said to be coded in two ways")
+    return tuple(plan), block
+
+
 def parse_runs(block: bytes, items: int) -> tuple[tuple[int, ...], bytes]:
-    """(direct items, coder words) of a block. Raises ValueError."""
+    """(items of one list of runs, what follows it). Raises ValueError."""
     count, at = varint.get(block, 0)
     steps: list[int] = []
     end = 0
@@ -112,8 +150,6 @@ def parse_runs(block: bytes, items: int) -> tuple[tuple[int, ...], bytes]:
         if length == 0 or end > items:
             raise ValueError("direct items beyond the block's end")
         steps += range(start, end)
-    if items and (not steps or steps[0] != 0):
-        raise ValueError("the first item of a chain must be direct")
     return tuple(steps), block[at:]
 
 
@@ -122,17 +158,18 @@ def decode_chains(
     codecs: ChainCodecs,
     words: list[bytes],
     lengths: list[int],
-    direct_steps: tuple[int, ...],
+    plan: Plan,
     item_shape: tuple[int, ...],
     tick: Tick = silent,
 ) -> list[Items]:
-    """Undoes :func:`encode_chains` for chains with the same direct items, longest first.
+    """Undoes :func:`encode_chains` for chains with the same plan, longest first.
 
     Raises ValueError where a stack is not exactly empty after its first item.
     """
     assert lengths == sorted(lengths, reverse=True)
     everything = Stacks.from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
+    ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}
     stacks = Stacks(0)
     for t in reversed(range(lengths[0])):
         active = sum(n > t for n in lengths)
@@ -140,8 +177,7 @@ def decode_chains(
             joining = slice(len(stacks), active)
             stacks.coders = stacks.coders + everything.coders[joining]
             stacks.information = np.zeros(active)
-        codec = codecs.direct if t in direct_steps else codecs.bits_back
-        x = codec.pop(stacks).numpy()
+        x = ways.get(t, codecs.best).pop(stacks).numpy()
         for i in range(active):
             out[i][t] = x[i]
         tick(active)
@@ -150,9 +186,9 @@ def decode_chains(
     return out
 
 
-def in_lockstep(runs: list[tuple[int, ...]], lengths: list[int]) -> list[list[int]]:
+def in_lockstep(plans: list[Plan], lengths: list[int]) -> list[list[int]]:
     """Indices of chains that can be decoded together, each group longest first."""
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for i, steps in enumerate(runs):
-        alike.setdefault(steps, []).append(i)
+    alike: dict[Plan, list[int]] = {}
+    for i, plan in enumerate(plans):
+        alike.setdefault(plan, []).append(i)
     return [sorted(group, key=lambda i: -lengths[i]) for group in alike.values()]

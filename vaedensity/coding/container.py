@@ -14,11 +14,13 @@ from vaedensity.errors import DamagedArchive
 
 MAGIC = b"\x89VDZ\r\n\x1a\n"  # as PNG's: shows transfers that touch line ends or the high bit
 END_MAGIC = b"VDZ\x1aend\n"
-VERSION = 1
+VERSION, COUPLED_VERSION = 1, 2  # the second where blocks have coupled particles: older readers cannot know them
 HEAD = struct.Struct("<8sHH")  # magic, version, zero
 TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the directory, CRC-32 of head and directory, end
 MAX_DIRECTORY = 1 << 30
 MODEL_CODER = 16  # coders below this are classical
+COUPLED_CODER = 17  # the model's chains with coupled particles
+MODEL_CODERS = {MODEL_CODER: 1, COUPLED_CODER: 2}  # and how many lists of items stand at a block's head
 DEFLATE_BEST = 1032  # no deflate stream is longer than this many times its input
 
 
@@ -43,9 +45,10 @@ class Directory:
 class Writer:
     """Writes blocks as they come, then the directory."""
 
-    def __init__(self, f: BinaryIO):
+    def __init__(self, f: BinaryIO, version: int = VERSION):
         self.f, self.blocks, self.length = f, [], 0  # type: BinaryIO, list[Block], int
-        f.write(HEAD.pack(MAGIC, VERSION, 0))
+        self.head = HEAD.pack(MAGIC, version, 0)
+        f.write(self.head)
 
     def add(self, coder: int, items: int, payload: bytes) -> None:
         self.f.write(payload)
@@ -58,7 +61,7 @@ class Writer:
         index = pack_index(self.blocks)
         directory = zlib.compress(varint.put(len(text)) + text + index, 9)
         self.f.write(directory)
-        checksum = zlib.crc32(directory, zlib.crc32(HEAD.pack(MAGIC, VERSION, 0)))
+        checksum = zlib.crc32(directory, zlib.crc32(self.head))
         self.f.write(TAIL.pack(self.length, len(directory), checksum, END_MAGIC))
         alone = len(zlib.compress(varint.put(len(text)) + text, 9))
         return {"header": HEAD.size + TAIL.size + alone, "index": len(directory) - alone}
@@ -101,9 +104,9 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
     magic, version, zero = HEAD.unpack(head)
     if magic != MAGIC:
         raise DamagedArchive(f"{name}: not a .vdz archive (it begins with {head[:8].hex()}, expected {MAGIC.hex()})")
-    if version != VERSION or zero != 0:
+    if version not in (VERSION, COUPLED_VERSION) or zero != 0:
         raise DamagedArchive(
-            f"{name}: format version {version}.{zero} is not known, expected {VERSION}.0; update vaedensity"
+            f"{name}: format version {version}.{zero} is not known, expected {VERSION}.0 or {COUPLED_VERSION}.0; update vaedensity"
         )
     f.seek(size - TAIL.size)
     length, directory_length, checksum, end = TAIL.unpack(f.read(TAIL.size))

@@ -26,8 +26,9 @@ class Network(Protocol):
     def prior(self, level: int, h: Tensor) -> Any: ...
     def posterior(self, level: int, h: Tensor, features: Tensor, prior: Any) -> Any: ...
     def absorb_latent(self, level: int, h: Tensor, z: Tensor) -> Tensor: ...
-    def phase(self, index: int, h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]: ...
-    def absorb_phase(self, index: int, h: Tensor, x: Tensor) -> Tensor: ...
+    def begin_phases(self, h: Tensor) -> Any: ...
+    def phase(self, index: int, streams: Any, image: Tensor) -> tuple[Any, Tensor]: ...
+    def absorb_phase(self, index: int, streams: Any, image: Tensor) -> Any: ...
     def split_phases(self, x: Tensor) -> list[Tensor]: ...
 
 
@@ -136,7 +137,7 @@ class PixelCodec(Codec):
         self.channels, self.levels = config.channels, config.levels
 
         def begin() -> _PhaseState:
-            return _PhaseState(stream, torch.zeros(len(stream), *config.item_shape, dtype=torch.uint8))
+            return _PhaseState(network.begin_phases(stream), torch.zeros(len(stream), *config.item_shape, dtype=torch.uint8))
 
         self.phases = len(network.split_phases(torch.zeros(1, *config.item_shape)))
         self.codec = Autoregressive(self.phases * self.channels, begin, self._table, self._advance)
@@ -155,7 +156,7 @@ class PixelCodec(Codec):
     def _table(self, index: int, state: "_PhaseState") -> Codec:
         phase, channel = divmod(index, self.channels)
         if channel == 0:
-            state.stream, state.parameters = self.network.phase(phase, state.stream, state.image)
+            state.streams, state.parameters = self.network.phase(phase, state.streams, state.image)
             state.known = []
         assert state.parameters is not None
         return TableCodec(pixel_table(state.parameters, channel, state.known, self.levels))
@@ -166,14 +167,14 @@ class PixelCodec(Codec):
         if channel == self.channels - 1 and phase < self.phases - 1:
             view = self.network.split_phases(state.image)[phase]
             view.copy_(torch.stack(state.known, 1).view(view.shape))
-            state.stream = self.network.absorb_phase(phase, state.stream, view)
+            state.streams = self.network.absorb_phase(phase, state.streams, state.image)
         return state
 
 
 class _PhaseState:
     """Where a pass over the phases stands."""
 
-    def __init__(self, stream: Tensor, image: Tensor):
-        self.stream, self.image = stream, image
+    def __init__(self, streams: Any, image: Tensor):
+        self.streams, self.image = streams, image
         self.parameters: Tensor | None = None
         self.known: list[Tensor] = []

@@ -72,8 +72,9 @@ class CodingModel:
     bits_per_dim: float
     file_bytes: int = 0
 
-    def codecs(self) -> ChainCodecs:
-        return ChainCodecs(self.integers.bits_back(), self.integers.direct())
+    def codecs(self, particles: int = 1) -> ChainCodecs:
+        coupled = self.integers.bits_back(particles) if particles > 1 else None
+        return ChainCodecs(self.integers.bits_back(), self.integers.direct(), coupled)
 
     def fits(self, array: NDArray[np.generic]) -> bool:
         """Whether the items of ``array`` have this model's shape."""
@@ -133,18 +134,22 @@ def _lower_with_unit(model: HierarchicalVAE, unit: int) -> IntegerNetwork:
 
 
 @torch.no_grad()
-def coded_bits(integers: IntegerNetwork, items: Tensor, *, seed: int = 0) -> float:
+def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, seed: int = 0) -> float:
     """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
-    of the integer model, one draw per item."""
-    codec, total = integers.bits_back(), 0.0
-    batch = max(1, min(64, PASS_VALUES // integers.config.dims))
+    of the integer model, or its bound with coupled ``particles``, one draw per item."""
+    codec, total = integers.bits_back(particles), 0.0
+    batch = max(1, min(64, PASS_VALUES // (integers.config.dims * particles)))
     for begin in range(0, len(items), batch):
         part = items[begin : begin + batch]
-        words = 64 + sum(c * h * w for c, h, w in integers.network.latent_shapes) // 2
-        stacks = Stacks.random(len(part), words, seed + begin)
+        stacks = Stacks.random(len(part), words_enough(codec), seed + begin)
         codec.push(stacks, part)
         total += float(stacks.information.sum())
     return total / len(items)
+
+
+def words_enough(codec: ItemCodec) -> int:
+    """32-bit words from which the latents of an item can be popped, with or without particles."""
+    return 64 + codec.latents
 
 
 @torch.no_grad()

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from vaedensity import items
 from vaedensity.coding import chains, classical
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.container import MODEL_CODER
-from vaedensity.coding.lowering import CodingModel
+from vaedensity.coding.container import COUPLED_CODER, MODEL_CODER, MODEL_CODERS
+from vaedensity.coding.hierarchy import ItemCodec
+from vaedensity.coding.lowering import CodingModel, words_enough
 from vaedensity.errors import VaedensityError
 
 CHAINS_PER_GROUP = 48
 GROUP_VALUES = 1 << 19  # values of items that a group has in the network at once
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
+COUPLED_BLOCK_BYTES = 96 << 10  # with particles, whose gain begins once a stack is deep
 OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
 PROBE_ITEMS = 16
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
@@ -23,8 +25,8 @@ WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes th
 
 @dataclass(frozen=True)
 class CodedBlock:
-    """One block's payload. ``bits``: information pushed by the model, ``expected_bits``: what bits-back
-    would have taken had it had bits to begin with (minus the ELBO); both 0 for classical coders."""
+    """One block's payload. ``bits``: information pushed by the model, ``expected_bits``: what it
+    would have been had all stacks held bits to begin with (minus the ELBO, or its bound with particles); both 0 for classical coders."""
 
     coder: int
     items: int
@@ -33,7 +35,7 @@ class CodedBlock:
     expected_bits: float = 0.0
 
 
-def spans(model: CodingModel, count: int, chain_bytes: float) -> list[tuple[int, int]]:
+def spans(model: CodingModel, count: int, chain_bytes: float, block_bytes: int = BLOCK_BYTES) -> list[tuple[int, int]]:
     """Where ``count`` items are cut into chains, all alike but the last.
 
     More chains decode faster and give finer access; their fixed cost, ``chain_bytes`` each, stays below
@@ -41,22 +43,28 @@ def spans(model: CodingModel, count: int, chain_bytes: float) -> list[tuple[int,
     """
     coded_bytes = count * max(1.0, model.bits_per_dim * model.integers.config.dims / 8)
     affordable = (OVERHEAD_SHARE * coded_bytes - ARCHIVE_BYTES) / chain_bytes
-    blocks = max(1, int(min(coded_bytes / BLOCK_BYTES, affordable)), -(-count // chains.LONGEST_CHAIN))
+    blocks = max(1, int(min(coded_bytes / block_bytes, affordable)), -(-count // chains.LONGEST_CHAIN))
     size = max(1, -(-count // blocks))
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def chains_per_group(dims: int) -> int:
-    """Chains that move in lockstep: fewer where items are large, so that memory does not grow with them."""
-    return max(1, min(CHAINS_PER_GROUP, GROUP_VALUES // dims))
+def chains_per_group(dims: int, particles: int = 1) -> int:
+    """Chains that move in lockstep: fewer where items are large or particles many, so that memory does not grow."""
+    return max(1, min(CHAINS_PER_GROUP, GROUP_VALUES // dims) // particles)
 
 
 class BlockCoder:
     """Codes groups of parts of one array, each (n,...) as stored, with items in ``layout``."""
 
-    def __init__(self, model: CodingModel, layout: str, verify: bool):
-        self.model, self.layout, self.verify, self.codecs = model, layout, verify, model.codecs()
-        self.shape = model.integers.config.item_shape
+    def __init__(self, model: CodingModel, layout: str, verify: bool, particles: int = 1):
+        self.model, self.layout, self.verify, self.codecs = model, layout, verify, model.codecs(particles)
+        self.shape, self.particles = model.integers.config.item_shape, particles
+        self.coder = COUPLED_CODER if particles > 1 else MODEL_CODER
+
+    def spans(self, array: NDArray[np.generic]) -> list[tuple[int, int]]:
+        """Where ``array`` is cut into chains."""
+        least = COUPLED_BLOCK_BYTES if self.particles > 1 else BLOCK_BYTES
+        return spans(self.model, len(array), self.chain_bytes(array), least)
 
     def code(self, parts: list[NDArray[np.generic]], tick: chains.Tick) -> list[CodedBlock]:
         """The blocks of ``parts``, longest part first; items the model does not know make a classical block."""
@@ -85,8 +93,8 @@ class BlockCoder:
         if not known.any():
             return CHAIN_BYTES
         coded = chains.encode_chains(self.codecs, [probe[known]])
-        direct = coded.direct_bits.sum() - self._expected_direct_bits([probe[known]], coded.direct_steps).sum()
-        return CHAIN_BYTES + max(0.0, float(direct) / 8)
+        lost = coded.lesser_bits.sum() - self._expected_lesser_bits([probe[known]], coded.lesser_items).sum()
+        return CHAIN_BYTES + max(0.0, float(lost) / 8)
 
     def _classical(self, raw: bytes) -> tuple[int, bytes]:
         return classical.encode_verified(raw) if self.verify else classical.encode(raw)
@@ -95,16 +103,16 @@ class BlockCoder:
         coded = chains.encode_chains(self.codecs, good, tick)
         if self.verify:
             self._verify(coded.blocks, good, tick)
-        expected = coded.bits_back_bits + self._expected_direct_bits(good, coded.direct_steps)
-        bits = coded.bits_back_bits + coded.direct_bits
+        expected = coded.best_bits + self._expected_lesser_bits(good, coded.lesser_items)
+        bits = coded.best_bits + coded.lesser_bits
         return [
-            CodedBlock(MODEL_CODER, len(x), p, float(b), float(e))
+            CodedBlock(self.coder, len(x), p, float(b), float(e))
             for x, p, b, e in zip(good, coded.blocks, bits, expected)
         ]
 
     def _verify(self, blocks: list[bytes], good: list[NDArray[np.uint8]], tick: chains.Tick) -> None:
-        parsed = [chains.parse_runs(block, len(x)) for block, x in zip(blocks, good)]
-        for alike in chains.in_lockstep([runs for runs, _ in parsed], [len(x) for x in good]):
+        parsed = [chains.parse_plan(block, len(x), MODEL_CODERS[self.coder]) for block, x in zip(blocks, good)]
+        for alike in chains.in_lockstep([plan for plan, _ in parsed], [len(x) for x in good]):
             words, lengths = [parsed[i][1] for i in alike], [len(good[i]) for i in alike]
             try:
                 back = chains.decode_chains(
@@ -119,14 +127,14 @@ class BlockCoder:
                 )
 
     @torch.no_grad()
-    def _expected_direct_bits(self, good: list[NDArray[np.uint8]], direct_steps: list[int]) -> NDArray[np.float64]:
-        """Minus the ELBO of each chain's direct items: their bits by bits-back from stacks of random bits."""
-        bits = np.zeros(len(good))
-        words = 64 + sum(c * h * w for c, h, w in self.model.integers.network.latent_shapes) // 2
-        for t in direct_steps:
+    def _expected_lesser_bits(self, good: list[NDArray[np.uint8]], lesser_items: list[int]) -> NDArray[np.float64]:
+        """What each chain's ``lesser_items`` would have taken by the best codec, from stacks of random bits."""
+        bits, codec = np.zeros(len(good)), self.codecs.best
+        assert isinstance(codec, ItemCodec)
+        for t in lesser_items:
             active = sum(len(x) > t for x in good)
-            stacks = Stacks.random(active, words, t)
-            self.codecs.bits_back.push(stacks, torch.from_numpy(np.stack([x[t] for x in good[:active]])))
+            stacks = Stacks.random(active, words_enough(codec), t)
+            codec.push(stacks, torch.from_numpy(np.stack([x[t] for x in good[:active]])))
             bits[:active] += stacks.information
         return bits
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.coding import chains, classical
-from vaedensity.coding.container import HEAD, MODEL_CODER, Block, read_directory
+from vaedensity.coding.container import COUPLED_CODER, HEAD, MODEL_CODERS, Block, read_directory
+from vaedensity.coding.coupled import MOST_PARTICLES
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import chains_per_group
@@ -97,6 +98,9 @@ class Archive:
             raise ValueError("note, digest or names are not as they should be")
         if self.model is not None and not all(isinstance(self.model[key], str) for key in ("sha256", "name")):
             raise ValueError("the model is not named")
+        self.particles = 1 if self.model is None else record["model"].get("particles", 1)
+        if type(self.particles) is not int or not 1 <= self.particles <= MOST_PARTICLES:
+            raise ValueError(f"{self.particles} particles, expected 1 to {MOST_PARTICLES}")
         self.first_block, count = {}, 0
         for array in self.arrays:
             self.first_block[array.name] = count
@@ -105,8 +109,11 @@ class Archive:
             if len(mine) != array.blocks or sum(b.items for b in mine) != (array.rows if array.nbytes else 0):
                 raise ValueError(f"array {array.name}: its blocks do not add up to its items")
             for block in mine:
-                if block.coder == MODEL_CODER and (
-                    not array.item_shape or self.model is None or not 0 < block.items <= chains.LONGEST_CHAIN
+                if block.coder in MODEL_CODERS and (
+                    not array.item_shape
+                    or self.model is None
+                    or not 0 < block.items <= chains.LONGEST_CHAIN
+                    or (block.coder == COUPLED_CODER) != (self.particles > 1)
                 ):
                     raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")
         if count != len(self.blocks):
@@ -194,7 +201,7 @@ class Archive:
         start, waiting = 0, []
         for index in range(first, first + array.blocks):
             block = self.blocks[index]
-            if block.coder == MODEL_CODER:
+            if block.coder in MODEL_CODERS:
                 waiting.append((index, start))
             else:
                 raw = self._classical(index, block, array.row_bytes * block.items)
@@ -207,12 +214,12 @@ class Archive:
         assert model is not None and array.layout is not None
         if array.item_shape != model.integers.config.item_shape:
             raise DamagedArchive(f"{self.path}: array {array.name} has another item shape than its model")
-        codecs, layout = model.codecs(), array.layout
+        codecs, layout = model.codecs(self.particles), array.layout
         if lockstep is None:
-            lockstep = chains_per_group(model.integers.config.dims)
+            lockstep = chains_per_group(model.integers.config.dims, self.particles)
         jobs, ticker = self._lockstep_jobs(waiting, lockstep), Ticker(progress)
 
-        def decode(job: list[tuple[int, int, int, tuple[int, ...], bytes]]) -> list[tuple[int, NDArray[np.uint8]]]:
+        def decode(job: list[tuple[int, int, int, chains.Plan, bytes]]) -> list[tuple[int, NDArray[np.uint8]]]:
             words, lengths = [words for *_, words in job], [n for _, _, n, _, _ in job]
             try:
                 decoded = chains.decode_chains(codecs, words, lengths, job[0][3], array.item_shape, ticker.tick)
@@ -228,14 +235,14 @@ class Archive:
 
     def _lockstep_jobs(
         self, waiting: list[tuple[int, int]], lockstep: int
-    ) -> list[list[tuple[int, int, int, tuple[int, ...], bytes]]]:
-        """Chains of (block, first item, items, direct items, words), grouped as they can be decoded together."""
+    ) -> list[list[tuple[int, int, int, chains.Plan, bytes]]]:
+        """Chains of (block, first item, items, plan, words), grouped as they can be decoded together."""
         jobs = []
         parsed = []
         for index, at in waiting:
             n = self.blocks[index].items
             try:
-                runs, words = chains.parse_runs(self._payload(index), n)
+                runs, words = chains.parse_plan(self._payload(index), n, MODEL_CODERS[self.blocks[index].coder])
             except ValueError as error:
                 raise DamagedArchive(f"{self.path}: block {index} makes no sense ({error})") from error
             parsed.append((index, at, n, runs, words))

@@ -23,7 +23,7 @@ from vaedensity.model.config import VAEConfig, with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.lattice_conv import IntegerKernel
 
-FORMAT = 1
+FORMATS = (1, 2)  # the second where the configuration has fields that readers of the first do not know
 KEY = "vaedensity"
 MAX_FILE_BYTES = 1 << 32
 
@@ -116,9 +116,10 @@ def save_model(
     """Write a model file; equal inputs give equal bytes."""
     tensors = {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
+    config = model.config.to_json()
     record = {
-        "format": FORMAT,
-        "config": model.config.to_json(),
+        "format": FORMATS["neighbours" in config or "phases" in config],
+        "config": config,
         "values": values,
         "card": card,
         "unit": unit,
@@ -141,9 +142,10 @@ def load_model(path: Path) -> ModelFile:
         with safe_open(path, "pt") as f:
             record = json.loads((f.metadata() or {})[KEY])
             tensors = {key: f.get_tensor(key) for key in f.keys()}
-        if record["format"] != FORMAT:
+        if record["format"] not in FORMATS:
             raise ModelError(
-                f"{path}: model format {record['format']} is not known, expected {FORMAT}; update vaedensity"
+                f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} or {FORMATS[1]}; "
+                "update vaedensity"
             )
         config = VAEConfig.from_json(record["config"])
         weights, kernels, start = _sort_tensors(tensors)

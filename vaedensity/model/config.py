@@ -13,7 +13,7 @@ class VAEConfig:
     ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
     the channels of the residual streams at the same factors. ``unit``: the lowered network's
     activations are whole multiples of 1/unit in [0, 8). ``neighbours``: how many pixels nearby, already known,
-    each mixture may copy.
+    each mixture may copy; ``phases``: passes in which pixels are predicted.
     """
 
     height: int
@@ -27,6 +27,7 @@ class VAEConfig:
     components: int
     unit: int = 128
     neighbours: int = 0
+    phases: int = 4
 
     def __post_init__(self) -> None:
         factors = [f for f, _ in self.latents]
@@ -42,6 +43,8 @@ class VAEConfig:
             "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.phase_blocks <= 16,
             "1 to 32 components": 1 <= self.components <= 32,
             "0 to 8 neighbours": 0 <= self.neighbours <= 8,
+            "4 phases, or 7 where the coarsest level is at a quarter or less": self.phases == 4
+            or (self.phases == 7 and len(factors) > 1),
             "unit 64, 128 or 256": self.unit in (64, 128, 256),
         }
         for requirement, met in checks.items():
@@ -66,8 +69,10 @@ class VAEConfig:
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
-        if not self.neighbours:
-            del record["neighbours"]  # models without are older than the field, and archives name them by hash
+        # Models without these are older than the fields, and archives name them by hash.
+        for field, without in (("neighbours", 0), ("phases", 4)):
+            if record[field] == without:
+                del record[field]
         return record
 
     @staticmethod
@@ -80,13 +85,23 @@ class VAEConfig:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "phase_blocks": 1, "components": 4},
-    "small": {"latents": ((4, 8), (2, 1)), "widths": (64, 48), "blocks": 1, "phase_blocks": 1, "components": 5},
+    "small": {
+        "latents": ((4, 8), (2, 1)),
+        "widths": (64, 48),
+        "blocks": 1,
+        "phase_blocks": 1,
+        "components": 5,
+        "neighbours": 8,
+        "phases": 7,
+    },
     "base": {
         "latents": ((8, 8), (4, 8), (2, 2)),
         "widths": (96, 80, 64),
         "blocks": 2,
         "phase_blocks": 2,
         "components": 8,
+        "neighbours": 8,
+        "phases": 7,
     },
 }
 

@@ -1,8 +1,7 @@
-"""A hierarchical convolutional VAE with top-down inference and a likelihood in four phases.
+"""A hierarchical convolutional VAE with top-down inference and a likelihood in phases.
 
 Latents go from coarse to fine; each level's prior and posterior see the same top-down stream
-(Sonderby et al. 2016). The finest stream, at half resolution, predicts the pixels in four
-sub-pixel phases, each seeing the phases before it: four parallel passes, whatever the size.
+(Sonderby et al. 2016). The finest stream, at half resolution, predicts the pixels (``phases.py``).
 
 The same forward code serves twice. In real mode it trains and scores; after ``to_exact`` every
 tensor holds whole numbers in float32 and every operation is exact, which is what the coder needs.

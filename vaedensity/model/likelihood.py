@@ -67,20 +67,26 @@ class LogisticMixture(PixelLikelihood):
         return [(16.0, [0.0] * k + [-2.0] * neighbours), (mean_unit, means), (8.0, [0.0] * all_k), *color]
 
     def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
-        """Append one component per known neighbour, whose mean is the neighbour's value. With three channels
-        the mean of green is g' + a (r - r'), primes denoting the neighbour's values; so with blue."""
+        """Append one component per known neighbour, whose mean is the neighbour's value, and count the means of the
+        last half of the other components from the mean of the nearest four. With three channels the mean of green is
+        g' + a (r - r'), primes denoting the neighbour's values; so with blue."""
         if neighbours is None:
             return outputs
         k, n = self.components, neighbours.shape[1]
         sizes = [k + n, k, k + n] + ([k + n, k + n] if self.channels == 3 else [])
         logits, means, scales, *color = outputs.split(sizes, 1)
-        unit = self.steps_per_level if exact else 2.0**-self.exponent
-        copied = (neighbours - self.center) * unit
-        for c in range(1, len(color) + 1):  # what the colour terms will add for the neighbour itself
+        values = (neighbours - self.center) * (self.steps_per_level if exact else 2.0**-self.exponent)
+        nearest = 1 << min(2, n.bit_length() - 1)  # a power of two: the quotient is a whole number of steps
+        average = values[:, :nearest].sum(1, keepdim=True) / nearest
+        near = torch.cat([average.expand(-1, k // 2, -1, -1, -1), values], 1)
+        shifts = near.clone()
+        for c in range(1, len(color) + 1):  # take away what the colour terms will add for the values nearby
             for earlier, weight in enumerate(color[:c]):
-                seen = (neighbours[:, :, earlier] - self.center) * unit
-                copied[:, :, c] -= exact_colour_term(weight[:, k:, c], seen) if exact else weight[:, k:, c] * seen
-        return torch.cat([logits, means, copied, scales, *color], 1)
+                w, seen = weight[:, k - k // 2 :, c], near[:, :, earlier]
+                shifts[:, :, c] -= exact_colour_term(w, seen) if exact else w * seen
+        means = torch.cat([means, torch.zeros_like(values)], 1)
+        means = torch.cat([means[:, : k - k // 2], means[:, k - k // 2 :] + shifts], 1)
+        return torch.cat([logits, means, scales, *color], 1)
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Log-weights, means (in network units), log2 scales (in levels), and color weights."""

@@ -1,6 +1,8 @@
-"""Pixels in four sub-pixel phases, each seeing the phases before it: four parallel passes, whatever the size."""
+"""Pixels in four sub-pixel phases, or in seven from coarse to fine, each seeing the phases before it: so many
+parallel passes, whatever the size."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +13,47 @@ from vaedensity.model.lattice_conv import Grid, LatticeConv
 from vaedensity.model.likelihood import likelihood_for
 from vaedensity.model.residual import blocks
 
-PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # rows and columns of each 2x2 square, in coding order
 RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # nearest first
 
 
-def known_neighbours(phase: int, most: int) -> list[tuple[int, int]]:
-    """At most ``most`` offsets (rows, columns) from a pixel of ``phase`` to adjacent pixels of earlier phases."""
-    row, column = PHASES[phase]
-    known = [(y, x) for y, x in RING if ((row + y) % 2, (column + x) % 2) in PHASES[:phase]]
+class Phase(NamedTuple):
+    """The pixels at rows ``row``, row + step, ... and columns ``column``, column + step, ..."""
+
+    row: int
+    column: int
+    step: int
+
+    def of(self, x: Tensor) -> Tensor:
+        """This phase of ``x`` (...,H,W): a view (...,r,c)."""
+        return x[..., self.row :: self.step, self.column :: self.step]
+
+
+FOUR = (Phase(0, 0, 2), Phase(1, 1, 2), Phase(0, 1, 2), Phase(1, 0, 2))
+SEVEN = (Phase(0, 0, 4), Phase(2, 2, 4), Phase(0, 2, 4), Phase(2, 0, 4), *FOUR[1:])  # the first of FOUR in four
+PHASES = {4: FOUR, 7: SEVEN}
+
+
+def known_neighbours(phases: tuple[Phase, ...], index: int, most: int) -> list[tuple[int, int]]:
+    """At most ``most`` offsets (rows, columns) from a pixel of phase ``index`` to those of earlier phases among the
+    eight nearest places of its own grid and, between its rows and columns, of the next finer one."""
+    me, known = phases[index], []
+    for y, x in RING:
+        y, x = y * me.step // 2, x * me.step // 2
+        if any((me.row + y) % p.step == p.row and (me.column + x) % p.step == p.column for p in phases[:index]):
+            known.append((y, x))
     return known[:most]
 
 
+class PhaseStreams(NamedTuple):
+    """Where a pass over the phases stands: the stream at half resolution, and at a quarter where seven phases
+    need one."""
+
+    fine: Tensor
+    coarse: Tensor | None
+
+
 class PhasedPixels(nn.Module):
-    """The part of a network that predicts pixels from a stream at half resolution.
+    """The part of a network that predicts pixels, phase by phase, from a stream at half resolution.
 
     A subclass calls :meth:`build_phases`, and sets ``exact`` once its tensors hold whole numbers.
     """
@@ -33,23 +63,31 @@ class PhasedPixels(nn.Module):
 
     def build_phases(self, config: VAEConfig, act: Grid, pixel: Grid) -> None:
         """Add this part's layers for a stream of the finest level's width."""
-        width = config.widths[-1]
+        width, coarse_width = config.widths[-1], config.widths[max(0, len(config.widths) - 2)]
         self.phase_activation = act
         self.likelihood = likelihood_for(config.levels, config.components, config.channels)
         self.center = config.levels // 2
         self.pixel_scale = 1.0 / pixel.unit
-        self.neighbours = [known_neighbours(index, config.neighbours) for index in range(len(PHASES))]
-        self.phase_blocks = nn.ModuleList([blocks(config.phase_blocks, width, act) for _ in PHASES])
-        self.pixel_in = nn.ModuleList([LatticeConv(config.channels, width, 3, pixel, act.unit) for _ in PHASES[1:]])
-        self.heads = nn.ModuleList()
-        for around in self.neighbours:
+        self.phases = PHASES[config.phases]
+        self.coarse_phases = len(self.phases) - 3 if len(self.phases) > 4 else 0
+        self.neighbours = [known_neighbours(self.phases, i, config.neighbours) for i in range(len(self.phases))]
+        self.phase_blocks, self.pixel_in, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for index, around in enumerate(self.neighbours):
+            here = coarse_width if index < self.coarse_phases else width
+            into = coarse_width if index < self.coarse_phases - 1 else width
+            self.phase_blocks.append(blocks(config.phase_blocks, here, act))
+            if index + 1 < len(self.phases):
+                self.pixel_in.append(LatticeConv(config.channels, into, 3, pixel, act.unit))
             heads = nn.ModuleList()
             for unit, biases in self.likelihood.outputs(len(around)):
-                head = LatticeConv(width, len(biases) * config.channels, 1, act, unit, gain=0.1)
+                head = LatticeConv(here, len(biases) * config.channels, 1, act, unit, gain=0.1)
                 with torch.no_grad():
                     head.bias.copy_(torch.tensor(biases).repeat_interleave(config.channels))
                 heads.append(head)
             self.heads.append(heads)
+        if self.coarse_phases:
+            self.to_coarse = LatticeConv(width, coarse_width, 3, act, act.unit, stride=2)
+            self.from_coarse = LatticeConv(coarse_width, 4 * width, 1, act, act.unit, gain=0.5)
 
     def relu(self, h: Tensor) -> Tensor:
         # hardtanh is clamp with a backward pass in one kernel instead of three.
@@ -61,14 +99,22 @@ class PhasedPixels(nn.Module):
         x = x.float() - self.center
         return x if self.exact else x * self.pixel_scale
 
-    def phase(self, index: int, h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(stream, parameters (B,P,C,r,c)) of the visible pixels of phase ``index``.
+    def begin_phases(self, h: Tensor) -> PhaseStreams:
+        """Where the pass begins, given the stream after the last latent."""
+        return PhaseStreams(h, self.to_coarse(self.relu(h)) if self.coarse_phases else None)
+
+    def phase(self, index: int, streams: PhaseStreams, image: Tensor) -> tuple[PhaseStreams, Tensor]:
+        """(streams, parameters (B,P,C,r,c)) of the visible pixels of phase ``index``.
 
         ``image`` (B,C,H,W) holds the integers of earlier phases; what stands elsewhere is not read.
         """
-        h = self.phase_blocks[index](h)
-        (row, column), parts = PHASES[index], []
-        rows, columns = len(range(row, image.shape[2], 2)), len(range(column, image.shape[3], 2))
+        fine, coarse = streams
+        if index < self.coarse_phases:
+            assert coarse is not None
+            h = coarse = self.phase_blocks[index](coarse)
+        else:
+            h = fine = self.phase_blocks[index](fine)
+        parts, (rows, columns) = [], self.phases[index].of(image).shape[2:]
         with torch.autocast(h.device.type, enabled=False):  # a mean to half a level needs more than bfloat16
             active = self.relu(h.float())
             for head in self.heads[index]:
@@ -76,21 +122,30 @@ class PhasedPixels(nn.Module):
                 parts.append(out.unflatten(1, (out.shape[1] // self.config.channels, self.config.channels)))
             around = self._values_around(index, image)
             parameters = self.likelihood.complete(torch.cat(parts, 1), around, self.exact)
-        return h, parameters
+        return PhaseStreams(fine, coarse), parameters
 
     def _values_around(self, index: int, image: Tensor) -> Tensor | None:
         """Integers (B,N,C,r,c) of the known neighbours of phase ``index``; beyond the edge they are 0."""
         if not self.neighbours[index]:
             return None
-        row, column = PHASES[index]
-        framed = F.pad(image.float(), (1, 1, 1, 1))
+        framed = F.pad(image.float(), (2, 2, 2, 2))
         height, width = image.shape[2:]
-        views = [framed[:, :, 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in self.neighbours[index]]
-        return torch.stack([view[:, :, row::2, column::2] for view in views], 1)
+        views = [framed[:, :, 2 + y : 2 + y + height, 2 + x : 2 + x + width] for y, x in self.neighbours[index]]
+        return torch.stack([self.phases[index].of(view) for view in views], 1)
 
-    def absorb_phase(self, index: int, h: Tensor, x: Tensor) -> Tensor:
-        """The stream once the visible integers (B,C,r,c) of phase ``index`` are known."""
-        x = self.center_pixels(x)
+    def absorb_phase(self, index: int, streams: PhaseStreams, image: Tensor) -> PhaseStreams:
+        """The streams once the integers of phase ``index`` stand in ``image`` (B,C,H,W) too."""
+        fine, coarse = streams
+        if index < self.coarse_phases - 1:
+            assert coarse is not None
+            return PhaseStreams(fine, self._absorbed(index, coarse, self.phases[index].of(image)))
+        if coarse is not None:  # all of the coarse grid is known: go on at half resolution
+            fine = fine + F.pixel_shuffle(self.from_coarse(self.relu(coarse)), 2)
+        seen = FOUR[0] if index < self.coarse_phases else self.phases[index]
+        return PhaseStreams(self._absorbed(index, fine, seen.of(image)), None)
+
+    def _absorbed(self, index: int, h: Tensor, values: Tensor) -> Tensor:
+        x = self.center_pixels(values)
         below, right = h.shape[2] - x.shape[2], h.shape[3] - x.shape[3]
         if below or right:
             # Padding repeats the phase's own edge: the image's may belong to a phase not known yet.
@@ -99,8 +154,8 @@ class PhasedPixels(nn.Module):
         return h + self.pixel_in[index](x)
 
     def split_phases(self, x: Tensor) -> list[Tensor]:
-        """The four phases (B,C,r,c) of items (B,C,H,W)."""
-        return [x[:, :, row::2, column::2] for row, column in PHASES]
+        """The phases (B,C,r,c) of items (B,C,H,W), as views."""
+        return [phase.of(x) for phase in self.phases]
 
     def join_phases(self, parts: list[Tensor]) -> Tensor:
         """Undoes :meth:`split_phases`."""
@@ -111,12 +166,12 @@ class PhasedPixels(nn.Module):
 
     def walk_phases(self, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(parameters (B,P,C,r,c), integers (B,C,r,c)) of every phase of items ``x``."""
-        parts = self.split_phases(x)
-        for index, part in enumerate(parts):
-            h, parameters = self.phase(index, h, x)
-            yield parameters, part
-            if index + 1 < len(parts):
-                h = self.absorb_phase(index, h, part)
+        streams = self.begin_phases(h)
+        for index, phase in enumerate(self.phases):
+            streams, parameters = self.phase(index, streams, x)
+            yield parameters, phase.of(x)
+            if index + 1 < len(self.phases):
+                streams = self.absorb_phase(index, streams, x)
 
     def log_likelihood(self, x: Tensor, h: Tensor) -> Tensor:
         """log p(x|z) in nats (B,), given the stream after the last latent."""
@@ -129,9 +184,10 @@ class PhasedPixels(nn.Module):
     def fill_phases(self, h: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Items (B,C,H,W) uint8 whose values ``choose(phase, parameters)`` gives, each seeing those before."""
         image = torch.zeros(h.shape[0], *self.config.item_shape, dtype=torch.uint8, device=h.device)
-        for index, view in enumerate(self.split_phases(image)):
-            h, parameters = self.phase(index, h, image)
-            view.copy_(choose(index, parameters))
-            if index + 1 < len(PHASES):
-                h = self.absorb_phase(index, h, view)
+        streams = self.begin_phases(h)
+        for index, phase in enumerate(self.phases):
+            streams, parameters = self.phase(index, streams, image)
+            phase.of(image).copy_(choose(index, parameters))
+            if index + 1 < len(self.phases):
+                streams = self.absorb_phase(index, streams, image)
         return image

@@ -13,6 +13,7 @@ from vaedensity import items
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.coding import classical
 from vaedensity.coding.archive import Tally, write_archive
+from vaedensity.coding.coupled import MOST_PARTICLES
 from vaedensity.coding.lowering import CodingModel, coded_bits, coding_model
 from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
@@ -24,6 +25,7 @@ from vaedensity.model.released import released, resolve
 Progress = Callable[[int], None]
 SAMPLE_ITEMS = 48
 SAMPLE_BYTES = 1 << 20
+LEAST_GAIN = 0.0005  # share of the rate that particles must save to be used
 
 
 def open_model(name: str) -> CodingModel:
@@ -38,19 +40,14 @@ def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
     if not images:
         return None
     array = max(images, key=lambda a: a.size)
-    sample = array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
     head = np.ascontiguousarray(array[: max(1, SAMPLE_BYTES // array[:1].nbytes)])
     best, best_rate = None, 8 * len(classical.encode(head.tobytes())[1]) / head.size
     for path in released().values():
         model = coding_model(load_model(path), path.stem)
-        if not model.fits(array):
+        levels = _sample_levels(model, array) if model.fits(array) else None
+        if levels is None:
             continue
-        layout = items.layout_of(array)
-        assert layout is not None
-        levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
-        if not known.all():
-            continue
-        rate = coded_bits(model.integers, torch.from_numpy(np.ascontiguousarray(levels))) / levels[0].size
+        rate = coded_bits(model.integers, levels) / levels[0].numel()
         if rate < best_rate:
             best, best_rate = model, rate
     return best
@@ -63,11 +60,19 @@ def compress(
     *,
     overwrite: bool = False,
     verify: bool = True,
+    particles: int = 1,
     threads: int | None = None,
     progress: Progress = lambda n: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write ``collections`` to the archive ``out``; returns the record of `compress --json`."""
+    """Write ``collections`` to the archive ``out``; returns the record of `compress --json`.
+
+    More than one of ``particles`` (at most 256) costs that many times the time and gains what
+    :func:`particle_gain` finds; where that is nothing, ``say`` hears so and one is used.
+    """
     refuse_existing(out, overwrite)
+    if not 1 <= particles <= MOST_PARTICLES:
+        raise UsageError(f"--particles {particles}: expected 1 to {MOST_PARTICLES}")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
     arrays, notes = gather(collections)
@@ -78,13 +83,56 @@ def compress(
             f"the model {model.name} codes items {list(shape)} (C,H,W); found {found}; leave -m out or fit one"
         )
     started = time.monotonic()
+    if particles > 1:
+        particles = _worthwhile(particles, model, arrays, say)
     with atomic_file(out, overwrite) as f:
         tally = write_archive(
-            f, arrays, {"collections": notes}, model, verify=verify, threads=threads, progress=progress
+            f,
+            arrays,
+            {"collections": notes},
+            model,
+            verify=verify,
+            particles=particles,
+            threads=threads,
+            progress=progress,
         )
         bytes_out = f.tell()
         _require_readable(f)
-    return compress_record(tally, bytes_out, model, time.monotonic() - started)
+    return compress_record(tally, bytes_out, model, time.monotonic() - started) | {"particles": particles}
+
+
+def _worthwhile(
+    particles: int, model: CodingModel | None, arrays: dict[str, NDArray[Any]], say: Callable[[str], None]
+) -> int:
+    """``particles``, or 1 where they gain nothing."""
+    if model is None:
+        say(f"--particles {particles} gains nothing without a model: one is used")
+        return 1
+    array = max((a for a in arrays.values() if model.fits(a)), key=len)
+    one, many = particle_gain(model, array, particles)
+    if many > one * (1 - LEAST_GAIN):
+        say(f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used")
+        return 1
+    return particles
+
+
+def particle_gain(model: CodingModel, array: NDArray[Any], particles: int) -> tuple[float, float]:
+    """Bits per dimension that a sample of ``array`` takes with one particle and with so many; both 0 where the
+    model does not know the sample's values."""
+    levels = _sample_levels(model, array)
+    if levels is None:
+        return 0.0, 0.0
+    one, many = (coded_bits(model.integers, levels, particles=k) / levels[0].numel() for k in (1, particles))
+    return one, many
+
+
+def _sample_levels(model: CodingModel, array: NDArray[Any]) -> torch.Tensor | None:
+    """A few items of ``array`` as the model's levels; None where it does not know their values."""
+    layout = items.layout_of(array)
+    assert layout is not None
+    sample = array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
+    levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
+    return torch.from_numpy(np.ascontiguousarray(levels)) if known.all() else None
 
 
 def _require_readable(f: BinaryIO) -> None:

@@ -22,7 +22,7 @@ from vaedensity.training.groups import param_groups, set_rate
 from vaedensity.training.interrupt import deferred_interrupt
 from vaedensity.training.muon import Muon, split_matrices
 from vaedensity.training.objective import negative_elbo
-from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
+from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 from vaedensity.training.state import load_state, restore, save_state, tensors_of
 
 Observer = Callable[[dict[str, Any]], None]
@@ -47,6 +47,7 @@ class FitSettings:
     batch_size: int = 64
     schedule: WarmupCosine = field(default_factory=WarmupCosine)
     kl_warmup: KLWarmup = field(default_factory=KLWarmup)
+    free_bits: FreeBits = field(default_factory=FreeBits)
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
     scales: Mapping[str, float] = field(default_factory=dict)
     average_decay: float = 0.999
@@ -172,7 +173,9 @@ def fit(
                 noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
                 half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    loss = negative_elbo(model, x, noise, settings.kl_warmup.weight(progress))
+                    loss = negative_elbo(
+                        model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
+                    )
                 optimizer.zero_grad(set_to_none=True)
                 loss.value.backward()
                 norm = float(global_norm(parameters))

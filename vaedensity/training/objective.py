@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from vaedensity.units import LN2
@@ -21,11 +22,21 @@ class TrainableModel(Protocol):
     def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]: ...
 
 
-def negative_elbo(model: TrainableModel, x: Tensor, noise: Tensor, kl_weight: float) -> Loss:
-    """-(E_q log p(x|z) - kl_weight * KL(q || p)) per dimension (Kingma & Welling 2014, eq. 3)."""
+def negative_elbo(
+    model: TrainableModel, x: Tensor, noise: Tensor, kl_weight: float, free_bits_per_dim: float = 0.0
+) -> Loss:
+    """-(E_q log p(x|z) - kl_weight * KL(q || p)) per dimension (Kingma & Welling 2014, eq. 3).
+
+    With ``free_bits_per_dim`` a level whose mean KL is below it is pushed up to it: the second of Kingma et al. 2016's
+    free bits (appendix C.8), but as a push and not a pardon, so that latents are used although pixels could do without.
+    """
     log_likelihood, divergences = model.elbo_terms(x, noise)
-    dims = x[0].numel()
-    distortion = -log_likelihood.mean() / (dims * LN2)
-    rate = sum(d.mean() for d in divergences) / (dims * LN2)
+    unit = x[0].numel() * LN2
+    distortion = -log_likelihood.mean() / unit
+    rates = [d.mean() / unit for d in divergences]
+    rate = sum(rates)
     assert isinstance(rate, Tensor)
-    return Loss(distortion + kl_weight * rate, rate, distortion)
+    value = distortion + kl_weight * rate
+    if free_bits_per_dim > 0:
+        value = value + sum(torch.relu(free_bits_per_dim - r) for r in rates)
+    return Loss(value, rate, distortion)

@@ -44,3 +44,18 @@ class KLWarmup:
 
     def weight(self, progress: float) -> float:
         return 1.0 if self.fraction <= 0 else min(1.0, self.start + (1 - self.start) * progress / self.fraction)
+
+
+@dataclass(frozen=True)
+class FreeBits:
+    """Least KL of every level, in bits per dimension: from ``bits_per_dim`` linearly to 0 at ``fraction`` of the run.
+
+    A likelihood that sees most of an item before each pixel learns faster than latents do and leaves them unused
+    (Bowman et al. 2016); once in use, they stay so without help where they are worth their bits.
+    """
+
+    bits_per_dim: float = 0.03
+    fraction: float = 0.7
+
+    def floor(self, progress: float) -> float:
+        return self.bits_per_dim * max(0.0, 1 - progress / self.fraction) if self.fraction > 0 else 0.0
