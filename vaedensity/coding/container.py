@@ -129,6 +129,8 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
         blocks = unpack_index(data, at + text_length)
         if not isinstance(record, dict) or sum(b.length for b in blocks) != length:
             raise ValueError("blocks and index do not add up")
+        if version == VERSION and any(b.coder == COUPLED_CODER for b in blocks):
+            raise ValueError(f"a block with coupled particles in format version {VERSION}")
     except (ValueError, zlib.error, RecursionError) as error:
         raise DamagedArchive(f"{name}: the directory cannot be read ({error})") from error
     return Directory(record, blocks)

@@ -110,6 +110,9 @@ def _worthwhile(
         return 1
     array = max((a for a in arrays.values() if model.fits(a)), key=len)
     one, many = particle_gain(model, array, particles)
+    if not one:
+        say(f"--particles {particles} gains nothing: {model.name} does not know all values of a sample; one is used")
+        return 1
     if many > one * (1 - LEAST_GAIN):
         say(f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used")
         return 1

@@ -83,17 +83,19 @@ def compress(
     out: str | Path,
     *,
     model: str | Path | None = None,
+    particles: int = 1,
     overwrite: bool = False,
     verify: bool = True,
 ) -> dict[str, Any]:
     """Write named arrays to an archive that ``vaedensity decompress`` restores as ``NAME.npy`` files.
 
-    ``model``: file or released name; None for the classical coder. Returns the record of
+    ``model``: file or released name; None for the classical coder. ``particles``, at most 256, make the file smaller
+    and the work so many times longer. Returns the record of
     ``vaedensity compress --json``.
     """
     collections = [Collection(name, {name: a}, {"kind": "npy", "name": f"{name}.npy"}) for name, a in arrays.items()]
     coder = open_model(str(model)) if model is not None else None
-    return compress_collections(collections, Path(out), coder, overwrite=overwrite, verify=verify)
+    return compress_collections(collections, Path(out), coder, particles=particles, overwrite=overwrite, verify=verify)
 
 
 def decompress(path: str | Path, *, model: str | Path | None = None) -> dict[str, NDArray[Any]]:
