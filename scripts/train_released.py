@@ -3,8 +3,9 @@
     python scripts/train_released.py mnist --data data        # needs data/mnist.npz from get_data.py
     python scripts/train_released.py digits
 
-Interrupt and run again with --resume to train in several sittings. Budgets are wall time on the
-machine at hand: a faster one takes more steps and ends lower.
+Interrupt and run again with --resume to train in several sittings; with --steps N or another --preset behind the name
+to train longer or larger, which a GPU is for. Data come from get_data.py. The models called NAME-1 were made by an earlier
+version (their cards say how) and cannot be made again by this one.
 """
 
 import argparse
@@ -14,8 +15,11 @@ from pathlib import Path
 
 RECIPES = {
     "digits": ["digits:train", "--preset", "tiny", "--steps", "1500"],
-    "fashion-mnist": ["{data}/fashion-mnist.npz:x_train", "--preset", "small", "--budget", "50m"],
-    "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--budget", "6400s", "--valid-fraction", "0.02"],
+    "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--steps", "6000", "--valid-fraction", "0.02"],
+    "mnist-fast": ["{data}/mnist.npz:x_train", "--preset", "fast", "--steps", "3000", "--valid-fraction", "0.02"],
+    "mnist-binary": ["{data}/mnist-binary.npz:x_train", "--preset", "small", "--steps", "3000", "--valid-fraction", "0.02"],
+    "fashion-mnist": ["{data}/fashion-mnist.npz:x_train", "--preset", "small", "--steps", "5000", "--valid-fraction", "0.02"],
+    "cifar10": ["{data}/cifar10.npz:x_train", "--preset", "small", "--steps", "3500", "--valid-fraction", "0.02"],
 }
 
 

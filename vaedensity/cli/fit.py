@@ -41,12 +41,12 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--preset",
-    type=click.Choice(["tiny", "small", "base"]),
+    type=click.Choice(["fast", "tiny", "small", "base"]),
     default="small",
     show_default=True,
     help="Size of the network.",
 )
-@click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 30m, 2h.")
+@click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 30m, 2h.")
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -74,6 +74,7 @@ class Duration(click.ParamType):
     "skip_on_spike.",
 )
 @click.option("--valid-fraction", type=float, default=0.05, show_default=True, help="Share of items to validate on.")
+@click.option("--init", metavar="MODEL", help="Begin with the weights of MODEL (file or released name) of this preset.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @data_options
 @force_option
@@ -94,6 +95,7 @@ def fit_command(
     scales: tuple[str, ...],
     transforms: tuple[str, ...],
     valid_fraction: float,
+    init: str | None,
     resume: bool,
     data_root: str,
     download: bool,
@@ -125,6 +127,7 @@ def fit_command(
         optimizer=optimizer,
         gradient=gradient,
         scales=factors,
+        init=init,
         resume=resume,
         overwrite=force,
     )

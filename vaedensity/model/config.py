@@ -84,6 +84,7 @@ class VAEConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"latents": ((2, 1),), "widths": (16,), "blocks": 0, "phase_blocks": 1, "components": 3, "neighbours": 4},
     "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "phase_blocks": 1, "components": 4},
     "small": {
         "latents": ((4, 8), (2, 1)),

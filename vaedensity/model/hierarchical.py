@@ -202,6 +202,11 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
     def lattice_convs(self) -> dict[str, LatticeConv]:
         return {name: module for name, module in self.named_modules() if isinstance(module, LatticeConv)}
 
+    def rehearse(self, rehearsing: bool) -> None:
+        """Whether the real network rounds as its lowered form does."""
+        for layer in self.lattice_convs().values():
+            layer.rehearsing = rehearsing
+
     def to_exact(self, kernels: dict[str, IntegerKernel], start: Tensor) -> "HierarchicalVAE":
         """Turn this instance into the integer network given by ``kernels`` and the integer ``start`` map."""
         layers = self.lattice_convs()

@@ -110,11 +110,17 @@ def direct_convolutions_are_exact() -> bool:
     return True
 
 
+def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
+    """``values`` rounded to multiples of ``step``, with the gradient of ``values``."""
+    return values + (torch.round(values / step) * step - values).detach()
+
+
 class LatticeConv(nn.Module):
     """2-D convolution, odd ``size``, zero padding, whose lowered form maps integers to integers.
 
     ``grid`` describes the inputs, ``out_unit`` the outputs: the integer k stands for k / out_unit.
-    Real mode computes ordinary float values and ignores both.
+    Real mode computes ordinary float values and ignores both, unless it is ``rehearsing``: then weights and outputs are
+    rounded nearly as the lowered layer rounds them, and gradients pass straight through (Bengio et al. 2013).
     """
 
     def __init__(
@@ -125,13 +131,29 @@ class LatticeConv(nn.Module):
         std = gain * (2.0 / (inputs * size * size)) ** 0.5
         self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size) * std)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.exact = False
+        self.exact = self.rehearsing = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.rehearsing:
+            weight = straight_through(self.weight, self.weight_step())
+            y = F.conv2d(x, weight, self.bias, self.stride, self.weight.shape[-1] // 2)
+            return straight_through(y, 1 / self.out_unit)
         if self.exact and not direct_convolutions_are_exact():
             return patch_conv2d(x, self.weight, self.bias, self.stride).round_()
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
         return y.round_() if self.exact else y
+
+    @torch.no_grad()
+    def weight_step(self) -> Tensor:
+        """Distance (O,1,1,1) of neighbouring weights in the lowered layer, from the bound on unrounded weights."""
+        ratio = self.out_unit / self.grid.unit
+        w = self.weight.flatten(1) * ratio
+        positive, negative = w.clamp(min=0).sum(1), w.clamp(max=0).sum(1)
+        top = positive * self.grid.high + negative * self.grid.low
+        bottom = positive * self.grid.low + negative * self.grid.high
+        worst = torch.maximum(top, -bottom) + self.bias.abs() * self.out_unit
+        shift = torch.floor(torch.log2(EXACT_LIMIT * 0.995 / worst.clamp(min=1e-9))).clamp(-4, LARGEST_SHIFT)
+        return (torch.exp2(-shift) / ratio)[:, None, None, None]
 
     def lower(self) -> IntegerKernel:
         """The integer kernel nearest to the trained weights that is provably exact."""

@@ -4,6 +4,7 @@ A likelihood names its parameters per pixel and channel and their fixed-point un
 reads the same parameters as integers (``coding/pixel_tables.py`` holds the integer twin).
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -15,6 +16,7 @@ from vaedensity.units import LN2
 
 COLOR_UNIT = 64.0
 COLOR_LIMIT = 4096.0
+MEAN_REACH = 2040  # steps of 2^-11 of the range by which a mean may be off the middle
 NUMBERS_A_VALUE = 2  # uniform numbers from which one value is drawn
 
 
@@ -49,15 +51,18 @@ class PixelLikelihood(ABC):
 class LogisticMixture(PixelLikelihood):
     """Mixture of ``components`` logistics integrated over unit bins, open at both ends
     (Salimans et al. 2017, eq. 2). Parameters: logits in octaves, means, log2 scales; with three
-    channels also the weights of red and green in the means of later channels (ibid., eq. 3)."""
+    channels also the weights of red and green in the means of later channels (ibid., eq. 3).
 
-    def __init__(self, levels: int, components: int, channels: int):
+    ``bounded``: means stay where the coder's tables reach, which costs nothing if training knows it."""
+
+    def __init__(self, levels: int, components: int, channels: int, bounded: bool = False):
         self.levels, self.components, self.channels = levels, components, channels
         bits = (levels - 1).bit_length()
         self.exponent = pixel_exponent(levels)
         self.center = levels // 2
         self.low_log2_scale, self.start_log2_scale, self.high_log2_scale = bits - 11.0, bits - 4.0, bits - 2.0
         self.steps_per_level = 2 ** (11 - bits)  # means and scales count in 2^-11 of the range
+        self.reach = MEAN_REACH / (self.steps_per_level * 2**self.exponent) if bounded else math.inf
 
     def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
         k, all_k = self.components, self.components + neighbours
@@ -104,6 +109,7 @@ class LogisticMixture(PixelLikelihood):
             means = means.clone()
             means[:, :, 1] += color[0][:, :, 1] * red
             means[:, :, 2] += color[0][:, :, 2] * red + color[1][:, :, 2] * green
+        means = means.clamp(-self.reach, self.reach)
         middle = (x - self.center - means * 2.0**self.exponent) * inverse
         # F(x + 1/2) - F(x - 1/2) = s(u) s(-l) (1 - e^{l-u}), with u, l the scaled bin edges.
         below = F.logsigmoid(middle + 0.5 * inverse)
@@ -133,6 +139,7 @@ class LogisticMixture(PixelLikelihood):
             mean = means[:, :, c]
             for seen, weight in zip(values, color[:1] if c == 1 else color):
                 mean = mean + weight[:, :, c] * ((seen - self.center) * 2.0**-self.exponent).unsqueeze(1)
+            mean = mean.clamp(-self.reach, self.reach)
             level = self.center + (weights[:, :, c] * mean).sum(1) * 2.0**self.exponent + noise[:, c]
             values.append(level.round().clamp(0, self.levels - 1))
         return torch.stack(values, 1).to(torch.uint8)
@@ -157,9 +164,9 @@ class Bernoulli(PixelLikelihood):
         return (parameters[:, 0] > 0).to(torch.uint8)
 
 
-def likelihood_for(levels: int, components: int, channels: int) -> PixelLikelihood:
+def likelihood_for(levels: int, components: int, channels: int, bounded: bool = False) -> PixelLikelihood:
     """Bernoulli for two-valued data, a logistic mixture otherwise."""
-    return Bernoulli() if levels == 2 else LogisticMixture(levels, components, channels)
+    return Bernoulli() if levels == 2 else LogisticMixture(levels, components, channels, bounded)
 
 
 def exact_colour_term(weight: Tensor, seen: Tensor) -> Tensor:

@@ -65,7 +65,10 @@ class PhasedPixels(nn.Module):
         """Add this part's layers for a stream of the finest level's width."""
         width, coarse_width = config.widths[-1], config.widths[max(0, len(config.widths) - 2)]
         self.phase_activation = act
-        self.likelihood = likelihood_for(config.levels, config.components, config.channels)
+        # Models without neighbours are older than the bound and were trained without.
+        self.likelihood = likelihood_for(
+            config.levels, config.components, config.channels, bounded=config.neighbours > 0
+        )
         self.center = config.levels // 2
         self.pixel_scale = 1.0 / pixel.unit
         self.phases = PHASES[config.phases]

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vaedensity import __version__, items
 from vaedensity.atomic import refuse_existing
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
-from vaedensity.model.config import PRESETS, preset_config
+from vaedensity.model.config import PRESETS, VAEConfig, preset_config
+from vaedensity.model.released import resolve
 from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
-from vaedensity.training.schedule import Length, WarmupCosine
+from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 
-DEFAULT_SECONDS = {"tiny": 180.0, "small": 1800.0, "base": 7200.0}
+DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1800.0, "base": 7200.0}
 CALIBRATION_ITEMS = 256
 RATE_ITEMS = 1024
 
@@ -31,6 +33,7 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
+    ``init``: a model whose weights to begin with.
     """
 
     preset: str = "small"
@@ -45,8 +48,23 @@ class FitRequest:
     optimizer: str = "muon"
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
     scales: Mapping[str, float] = field(default_factory=dict)
+    init: str | None = None
     resume: bool = False
     overwrite: bool = False
+
+
+def initial_weights(name: str | None, config: VAEConfig, values: list[int] | None) -> dict[str, Tensor] | None:
+    """The weights of the model ``name`` (file or released). Raises UsageError where its network is another."""
+    if name is None:
+        return None
+    file = load_model(resolve(name))
+    if file.config != config or file.values != values:
+        raise UsageError(
+            f"--init {name}: its network is for items {list(file.config.item_shape)}, {file.config.levels} levels, streams "
+            f"{list(file.config.widths)}, {file.config.phases} phases; this fit has {list(config.item_shape)}, "
+            f"{config.levels}, {list(config.widths)}, {config.phases}; choose its preset and data"
+        )
+    return file.weights
 
 
 def pick_device(name: str) -> str:
@@ -110,6 +128,7 @@ def fit_model(
         config = preset_config(request.preset, data.shape[1:], levels)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
+    initial = initial_weights(request.init, config, values)
     batch_size = min(request.batch_size, len(train))
     length = run_length(request, len(train) // batch_size)
     settings = FitSettings(
@@ -121,6 +140,8 @@ def fit_model(
         scales=request.scales,
         seed=request.seed,
         device=device,
+        # What brings latents into use would throw a network that uses them back.
+        **({} if initial is None else {"kl_warmup": KLWarmup(fraction=0.0), "free_bits": FreeBits(0.0)}),
         validate_every=max(50, min(500, 2 * (len(train) // batch_size))),
     )
     say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
@@ -135,7 +156,16 @@ def fit_model(
             listening += (board,)
         except ImportError:
             pass  # an extra: vaedensity[tensorboard]
-        result = fit(train, valid, config, settings, state_path=state, resume=request.resume, observers=listening)
+        result = fit(
+            train,
+            valid,
+            config,
+            settings,
+            initial=initial,
+            state_path=state,
+            resume=request.resume,
+            observers=listening,
+        )
     try:
         return _finish(result, train, valid, values, source, out, device, request, say)
     except KeyboardInterrupt:
@@ -166,6 +196,7 @@ def _finish(
         "name": out.stem,
         "preset": request.preset,
         "optimizer": request.optimizer,
+        **({"init": request.init} if request.init else {}),
         "data": source,
         "train_items": len(train),
         "steps": result.steps,

@@ -39,7 +39,8 @@ class FitSettings:
     """How to train. Two runs of equal step count, settings, data and machine give equal weights.
 
     ``scales`` are factors of the learning rate by patterns of parameter names, 0 for parts to freeze. Where the
-    device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it.
+    device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it; in that tail, ``rehearse`` lets
+    the network round as the integers made of it will.
     """
 
     length: Length
@@ -54,6 +55,7 @@ class FitSettings:
     seed: int = 0
     device: str = "cpu"
     full_precision_tail: float = 0.1
+    rehearse: bool = True
     validate_every: int = 500
     save_every_seconds: float = 120.0
 
@@ -76,12 +78,14 @@ def fit(
     config: VAEConfig,
     settings: FitSettings,
     *,
+    initial: Mapping[str, Tensor] | None = None,
     state_path: Path | None = None,
     resume: bool = False,
     observers: tuple[Observer, ...] = (),
 ) -> FitResult:
     """Fit a hierarchical VAE to integers ``train`` (N,C,H,W) and report its rate on ``valid``.
 
+    ``initial``: weights by name to begin with, of a network of the same ``config``; else random ones.
     With ``state_path`` the run is saved every ``save_every_seconds``, on interruption and at its
     end; ``resume`` continues it exactly where it stopped. A non-finite loss or gradient steps back
     to the last good state at half the learning rate, unless ``settings.gradient`` skips such a gradient.
@@ -91,6 +95,8 @@ def fit(
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
     model = HierarchicalVAE(config).to(device, memory_format=torch.channels_last)
+    if initial is not None:
+        model.load_state_dict({name: t.to(device) for name, t in initial.items()})
     average = WeightAverage(model, settings.average_decay)
     groups = param_groups(model, settings.scales, lr=settings.schedule.peak)
     optimizer = OPTIMIZERS[settings.optimizer](groups, settings.schedule.peak)
@@ -171,7 +177,9 @@ def fit(
                 torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
                 noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
-                half = fast_bf16 and progress < 1.0 - settings.full_precision_tail
+                in_tail = progress >= 1.0 - settings.full_precision_tail
+                half = fast_bf16 and not in_tail
+                model.rehearse(settings.rehearse and in_tail)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     loss = negative_elbo(
                         model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
@@ -220,6 +228,7 @@ def fit(
                 raise KeyboardInterrupt
         judge()
         save()
+        model.rehearse(False)
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(best[name])
