@@ -113,7 +113,9 @@ def read_cifar10(path: Path) -> Arrays:
         return {"x_train": train, "x_test": images("test_batch.png"), **y}
 
 
-BINARY_SHA256 = "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"  # of all bits, packed: train, valid, test
+BINARY_SHA256 = (
+    "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"  # of all bits, packed: train, valid, test
+)
 
 
 def read_mnist_binary(path: Path) -> Arrays:

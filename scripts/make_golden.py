@@ -55,7 +55,10 @@ def variations() -> dict[str, Golden]:
         "two-valued-v1": Golden((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255)),
         "seven-phases-v1": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "phases": 7}),
         "coupled-v2": Golden(
-            (DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1700] > 7) * np.uint8(255), {"n": np.arange(5)}, particles=6
+            (DIGITS[:1500] > 7) * np.uint8(255),
+            (DIGITS[1500:1700] > 7) * np.uint8(255),
+            {"n": np.arange(5)},
+            particles=6,
         ),
         "coupled-seven-v2": Golden(
             DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "phases": 7}, particles=3

@@ -17,8 +17,24 @@ RECIPES = {
     "digits": ["digits:train", "--preset", "tiny", "--steps", "1500"],
     "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--steps", "6000", "--valid-fraction", "0.02"],
     "mnist-fast": ["{data}/mnist.npz:x_train", "--preset", "fast", "--steps", "3000", "--valid-fraction", "0.02"],
-    "mnist-binary": ["{data}/mnist-binary.npz:x_train", "--preset", "small", "--steps", "3000", "--valid-fraction", "0.02"],
-    "fashion-mnist": ["{data}/fashion-mnist.npz:x_train", "--preset", "small", "--steps", "5000", "--valid-fraction", "0.02"],
+    "mnist-binary": [
+        "{data}/mnist-binary.npz:x_train",
+        "--preset",
+        "small",
+        "--steps",
+        "3000",
+        "--valid-fraction",
+        "0.02",
+    ],
+    "fashion-mnist": [
+        "{data}/fashion-mnist.npz:x_train",
+        "--preset",
+        "small",
+        "--steps",
+        "5000",
+        "--valid-fraction",
+        "0.02",
+    ],
     "cifar10": ["{data}/cifar10.npz:x_train", "--preset", "small", "--steps", "3500", "--valid-fraction", "0.02"],
 }
 

@@ -106,3 +106,27 @@ def test_refused_options(options: tuple[str, ...], says: str, few: Path, tmp_pat
 def test_help_says_that_grad_replaces_the_default() -> None:
     words = " ".join(CliRunner().invoke(main, ["fit", "--help"]).stdout.split())
     assert "--lr-scale PATTERN=SCALE" in words and "replaces the default clip_global_norm(1.0)" in words
+
+
+def test_init_begins_with_a_models_weights(few: Path, tmp_path: Path, done: Done) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    done("fit", few, "-o", first, *OPTIONS)
+    done("fit", few, "-o", second, "--preset", "tiny", "--steps", 1, "--rate", "1e-12", "--init", first)
+    a, b = (load_model(path).weights for path in (first, second))
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    assert load_model(second).card["init"] == str(first)
+
+
+def test_init_with_another_network_is_refused(few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
+    first = tmp_path / "a.safetensors"
+    done("fit", few, "-o", first, *OPTIONS)
+    out = tmp_path / "b.safetensors"
+    assert "--init" in refused(2, "fit", few, "-o", out, "--preset", "small", "--steps", 1, "--init", first)
+    assert "no such file" in refused(4, "fit", few, "-o", out, "--preset", "tiny", "--init", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_the_optimiser_is_in_the_card(optimizer: str, few: Path, tmp_path: Path, done: Done) -> None:
+    out = tmp_path / "a.safetensors"
+    done("fit", few, "-o", out, *OPTIONS, "--optimizer", optimizer)
+    assert load_model(out).card["optimizer"] == optimizer

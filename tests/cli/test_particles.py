@@ -24,7 +24,7 @@ def test_particles_gain_and_are_stored(tmp_path: Path, digits: np.ndarray, done:
     assert (one["particles"], many["particles"]) == (1, 8)
     assert many["bytes_out"] < one["bytes_out"] and many["expected_bits_per_dim"] < one["expected_bits_per_dim"]
     assert done("list", tmp_path / "many.vdz")["particles"] == 8
-    assert done("test", tmp_path / "many.vdz", "-m", RELEASED)["ok"]
+    assert done("test", tmp_path / "many.vdz", "-m", RELEASED)["archives"][0]["ok"]
     done("decompress", tmp_path / "many.vdz", "-m", RELEASED, "-o", tmp_path / "out")
     assert np.array_equal(np.load(tmp_path / "out" / "d.npy"), digits[1500:])
     text = CliRunner().invoke(main, ["list", str(tmp_path / "many.vdz")]).output

@@ -10,7 +10,6 @@ from test_laws import BATCH, check_laws
 
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
-from vaedensity.coding.codec import TableCodec
 from vaedensity.coding.coupled import (
     UNIFORM,
     ByWeight,
@@ -73,7 +72,9 @@ def test_information_is_what_leaves_and_enters_the_stacks() -> None:
     stacks = Stacks.random(BATCH, 4000, 5)
     before = stacks.depth_bits()
     network.bits_back(8).push(stacks, random_items(network.config, BATCH, seed=4))
-    assert np.abs(stacks.depth_bits() - before - stacks.information).max() < 40  # a word, and what depth_bits leaves out
+    assert (
+        np.abs(stacks.depth_bits() - before - stacks.information).max() < 40
+    )  # a word, and what depth_bits leaves out
 
 
 def test_initial_bits_do_not_grow_with_particles() -> None:
@@ -100,7 +101,7 @@ def test_bits_are_never_invented() -> None:
 @pytest.mark.parametrize("particles", [0, 1, 257])
 def test_senseless_numbers_of_particles(particles: int) -> None:
     with pytest.raises(ValueError, match="expected 2 to 256"):
-        CoupledBitsBack(particles, 10, lambda rows: None)  # type: ignore[arg-type, return-value]
+        CoupledBitsBack(particles, 10, lambda items, copies: None)  # type: ignore[arg-type, return-value]
 
 
 def test_places_in_intervals() -> None:
@@ -162,11 +163,12 @@ def test_weights_become_probabilities() -> None:
 
 
 def test_whole_logarithms() -> None:
-    values = np.unique(np.concatenate([np.arange(1, 5000), np.random.default_rng(0).integers(1, 2**24 + 1, 5000), [2**24]]))
+    values = np.unique(
+        np.concatenate([np.arange(1, 5000), np.random.default_rng(0).integers(1, 2**24 + 1, 5000), [2**24]])
+    )
     assert np.abs(fixed_log2(values) / 2**LOG_BITS - np.log2(values)).max() < 2**-17
     deficits = np.random.default_rng(0).integers(0, 30 << LOG_BITS, 5000)
     truth = 2.0 ** (30 - deficits / 2**LOG_BITS)
     assert np.abs(fixed_power(deficits) - truth).max() <= 2**30 * 2e-4
     assert (np.abs(fixed_power(deficits) / truth - 1)[truth > 1e4] < 5e-4).all()
     assert fixed_power(np.array([0, 1 << LOG_BITS, 31 << LOG_BITS, 1 << 40])).tolist() == [2**30, 2**29, 0, 0]
-

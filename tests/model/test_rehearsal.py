@@ -23,8 +23,8 @@ def test_outputs_are_those_of_the_lowered_layer() -> None:
         real, exact = conv(integers / 128), lowered(integers) / 128
     assert torch.equal(real * 128, (real * 128).round())
     off = (real - exact).abs().amax((0, 2, 3))
-    assert (off <= 2 / 128).all()  # the lowered layer rounds biases too, and to a finer step where it can
-    assert (off == 0).float().mean() > 0.3
+    assert (off <= 8 / 128).all()  # the lowered layer rounds biases too, and to a finer step where it can
+    assert (off == 0).float().mean() > 0.5
     plain = copy.deepcopy(conv)
     plain.rehearsing = False
     with torch.no_grad():

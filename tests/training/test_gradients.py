@@ -390,8 +390,8 @@ def test_a_state_older_than_the_settings_goes_on_with_the_defaults(tmp_path: Pat
 def test_a_non_finite_gradient_is_skipped_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = fit_module.negative_elbo, []
 
-    def sometimes(model: Any, x: Any, noise: Any, weight: float) -> Any:
-        loss = real(model, x, noise, weight)
+    def sometimes(model: Any, *rest: Any) -> Any:
+        loss = real(model, *rest)
         calls.append(torch.is_grad_enabled())
         if sum(calls) == 10 and calls[-1]:
             bad = model.start.sum() * 0  # d sqrt(u) / du is infinite at u = 0

@@ -40,7 +40,9 @@ class Recorder:
 
     def log2_mass(self) -> Ints:
         """log2 of the product of all frequencies (B,), in units of 2^-20 of a bit."""
-        return sum((fixed_log2(upper - lower).sum(1) for lower, upper in self.intervals), np.zeros(self.count, np.int64))
+        return sum(
+            (fixed_log2(upper - lower).sum(1) for lower, upper in self.intervals), np.zeros(self.count, np.int64)
+        )
 
     def replay(self, stacks: Stacks, rows: Ints) -> None:
         """Push what was recorded of ``rows``, one for each stack."""
@@ -177,19 +179,18 @@ def rotations(particles: int, latents: int) -> NDArray[np.int64]:
     return turns
 
 
+Parts = tuple[Codec, Callable[[Any], Codec], Callable[[Any], Codec]]
+"""Prior, posterior given x, likelihood given z, as BitsBack takes them."""
+
+
 class CoupledBitsBack(Codec):
     """Codes x for -log2 (1/K) sum_k w_k bits, w_k = p(x|z_k) p(z_k) / q(z_k|x), with K coupled particles.
 
-    ``parts(batch)`` gives (prior, posterior, likelihood) for ``batch`` rows, as BitsBack takes them, but for
-    ``posterior(x)``, which reads latents from :class:`Quantiles`. ``latents``: how many an item has.
+    ``parts(items, copies)`` gives the triple for so many consecutive copies of every item; its ``posterior(x)`` takes
+    the items themselves and reads latents from :class:`Quantiles`. ``latents``: how many an item has.
     """
 
-    def __init__(
-        self,
-        particles: int,
-        latents: int,
-        parts: Callable[[int], tuple[Codec, Callable[[Any], Codec], Callable[[Any], Codec]]],
-    ):
+    def __init__(self, particles: int, latents: int, parts: Callable[[int, int], Parts]):
         if not 2 <= particles <= MOST_PARTICLES:
             raise ValueError(f"{particles} particles: expected 2 to {MOST_PARTICLES}")
         self.particles, self.latents, self.parts = particles, latents, parts
@@ -208,7 +209,7 @@ class CoupledBitsBack(Codec):
         recorder.replay(stacks, rows)
 
     def pop(self, stacks: Stacks) -> Tensor:
-        prior, posterior, likelihood = self.parts(len(stacks))
+        prior, posterior, likelihood = self.parts(len(stacks), 1)
         z = prior.pop(stacks)
         symbol = likelihood(z).pop(stacks)
         assert isinstance(symbol, Tensor)
@@ -227,11 +228,10 @@ class CoupledBitsBack(Codec):
         """All particles: what pushing each takes, log2 weights (B,K), and their posterior intervals (B K, latents)."""
         count = len(number) * self.particles
         turned = ((number[:, None] + self.turns) % UNIFORM).reshape(count, -1)
-        prior, posterior, likelihood = self.parts(count)
-        x = symbol.repeat_interleave(self.particles, 0)
+        prior, posterior, likelihood = self.parts(len(number), self.particles)
         quantiles, recorder = Quantiles(count, turned), Recorder(count)
-        z = posterior(x).pop(quantiles)  # type: ignore[arg-type]
-        likelihood(z).push(recorder, x)  # type: ignore[arg-type]
+        z = posterior(symbol).pop(quantiles)  # type: ignore[arg-type]
+        likelihood(z).push(recorder, symbol.repeat_interleave(self.particles, 0))  # type: ignore[arg-type]
         prior.push(recorder, z)  # type: ignore[arg-type]
         lower, width = quantiles.intervals()
         weights = recorder.log2_mass() - fixed_log2(width).sum(1)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
-from vaedensity.coding.coupled import CoupledBitsBack, QuantileCodec
 from vaedensity.coding.codec import Autoregressive, Codec, TableCodec
+from vaedensity.coding.coupled import CoupledBitsBack, Parts, QuantileCodec
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import pixel_table
 
@@ -83,21 +83,25 @@ class ItemCodec(Codec):
 
     def _codec(self, batch: int) -> Codec:
         if self.particles > 1:
-            return CoupledBitsBack(self.particles, self.latents, lambda rows: self._parts(Descent(self.network, rows), QuantileCodec))
+            return CoupledBitsBack(self.particles, self.latents, self._coupled_parts)
         descent = Descent(self.network, batch)
         prior, posterior, likelihood = self._parts(descent, TableCodec)
         if self.direct is None:
             return BitsBack(prior, posterior, likelihood)
         return Direct(prior, lambda x: self._point(descent, x), likelihood)
 
-    def _parts(
-        self, descent: Descent, under_posterior: Callable[[LatticeGaussian], Codec]
-    ) -> tuple[Codec, Callable[[Tensor], Codec], Callable[[list[Ints]], Codec]]:
-        """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z."""
+    def _coupled_parts(self, items: int, particles: int) -> Parts:
+        return self._parts(Descent(self.network, items * particles), QuantileCodec, particles)
+
+    def _parts(self, descent: Descent, under_posterior: Callable[[LatticeGaussian], Codec], copies: int = 1) -> Parts:
+        """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z.
+        The posterior is of so many consecutive ``copies`` of every item."""
         prior = self._latents(descent, lambda level: TableCodec(self._prior_table(descent, level)))
 
         def posterior(x: Tensor) -> Codec:
             features = self.network.encode(x)
+            if copies > 1:
+                features = [f.repeat_interleave(copies, 0) for f in features]
             return self._latents(descent, lambda level: under_posterior(gaussian(descent.posterior(level, features))))
 
         def likelihood(z: list[Ints]) -> Codec:
@@ -137,7 +141,9 @@ class PixelCodec(Codec):
         self.channels, self.levels = config.channels, config.levels
 
         def begin() -> _PhaseState:
-            return _PhaseState(network.begin_phases(stream), torch.zeros(len(stream), *config.item_shape, dtype=torch.uint8))
+            return _PhaseState(
+                network.begin_phases(stream), torch.zeros(len(stream), *config.item_shape, dtype=torch.uint8)
+            )
 
         self.phases = len(network.split_phases(torch.zeros(1, *config.item_shape)))
         self.codec = Autoregressive(self.phases * self.channels, begin, self._table, self._advance)

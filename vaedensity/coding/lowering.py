@@ -149,7 +149,7 @@ def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, s
 
 def words_enough(codec: ItemCodec) -> int:
     """32-bit words from which the latents of an item can be popped, with or without particles."""
-    return 64 + codec.latents
+    return 64 + (codec.latents if codec.particles > 1 else codec.latents // 2)
 
 
 @torch.no_grad()

@@ -227,4 +227,3 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
         self.start.requires_grad_(False)
         self.exact = True
         return self.eval()
-

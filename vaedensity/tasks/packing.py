@@ -114,7 +114,9 @@ def _worthwhile(
         say(f"--particles {particles} gains nothing: {model.name} does not know all values of a sample; one is used")
         return 1
     if many > one * (1 - LEAST_GAIN):
-        say(f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used")
+        say(
+            f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used"
+        )
         return 1
     return particles
 

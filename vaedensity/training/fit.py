@@ -103,7 +103,11 @@ def fit(
     parameters = list(model.named_parameters())
     gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
     gradient.check([name for name, _ in parameters])
-    asked = {"optimizer": settings.optimizer, "gradient": repr(gradient), "scales": [[p, float(scale)] for p, scale in settings.scales.items()]}
+    asked = {
+        "optimizer": settings.optimizer,
+        "gradient": repr(gradient),
+        "scales": [[p, float(scale)] for p, scale in settings.scales.items()],
+    }
     generator = torch.Generator(device).manual_seed(settings.seed)
     data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
     steps, seconds, setbacks = 0, 0.0, 0

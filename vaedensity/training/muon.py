@@ -68,7 +68,9 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
     ):
         if not (lr >= 0 and 0 <= momentum < 1 and all(0 <= b < 1 for b in betas) and eps > 0):
-            raise ValueError(f"Muon: expected lr >= 0, momentum and betas in [0, 1), eps > 0; found {lr}, {momentum}, {betas}, {eps}")
+            raise ValueError(
+                f"Muon: expected lr >= 0, momentum and betas in [0, 1), eps > 0; found {lr}, {momentum}, {betas}, {eps}"
+            )
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "orthogonal": False})
 
     @torch.no_grad()
