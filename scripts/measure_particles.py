@@ -47,10 +47,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("-k", "--particles", type=int, default=16)
-    parser.add_argument("--items", type=int, help="only so many, from the beginning")
+    parser.add_argument("--items", type=int, help="only so many, evenly spaced")
     options = parser.parse_args()
     _, array = load_array(options.data, LoadOptions("data", False))
-    array = np.ascontiguousarray(array[: options.items])
+    if options.items is not None:
+        array = array[np.linspace(0, len(array) - 1, options.items).round().astype(int)]
+    array = np.ascontiguousarray(array)
     model, dims = open_model(options.model), array[0].size
     bits = independent_bits(model, array, options.particles)
     least = bits.min(0)

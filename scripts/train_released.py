@@ -13,29 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-RECIPES = {
-    "digits": ["digits:train", "--preset", "tiny", "--steps", "1500"],
-    "mnist": ["{data}/mnist.npz:x_train", "--preset", "small", "--steps", "6000", "--valid-fraction", "0.02"],
-    "mnist-fast": ["{data}/mnist.npz:x_train", "--preset", "fast", "--steps", "3000", "--valid-fraction", "0.02"],
-    "mnist-binary": [
-        "{data}/mnist-binary.npz:x_train",
-        "--preset",
-        "small",
-        "--steps",
-        "3000",
-        "--valid-fraction",
-        "0.02",
-    ],
-    "fashion-mnist": [
-        "{data}/fashion-mnist.npz:x_train",
-        "--preset",
-        "small",
-        "--steps",
-        "5000",
-        "--valid-fraction",
-        "0.02",
-    ],
-    "cifar10": ["{data}/cifar10.npz:x_train", "--preset", "small", "--steps", "3500", "--valid-fraction", "0.02"],
+# name -> (data, preset, steps, further options)
+RECIPES: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
+    "digits": ("digits:train", "tiny", 1500, ()),
+    "mnist": ("{data}/mnist.npz:x_train", "small", 6000, ("--valid-fraction", "0.02")),
+    "mnist-fast": ("{data}/mnist.npz:x_train", "fast", 3000, ("--valid-fraction", "0.02")),
+    "mnist-binary": ("{data}/mnist-binary.npz:x_train", "small", 2500, ("--valid-fraction", "0.02")),
+    "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "small", 4500, ("--valid-fraction", "0.02")),
+    "cifar10": ("{data}/cifar10.npz:x_train", "small", 3000, ("--valid-fraction", "0.02")),
 }
 
 
@@ -45,7 +30,8 @@ def main() -> None:
     parser.add_argument("--data", default="data")
     parser.add_argument("--to", type=Path, default=Path("checkpoints"))
     options, rest = parser.parse_known_args()
-    recipe = [part.format(data=options.data) for part in RECIPES[options.name]]
+    data, preset, steps, further = RECIPES[options.name]
+    recipe = [data.format(data=options.data), "--preset", preset, "--steps", str(steps), *further]
     command = ["vaedensity", "fit", *recipe, "-o", str(options.to / f"{options.name}.safetensors"), *rest]
     print("+", " ".join(command), flush=True)
     sys.exit(subprocess.run(command).returncode)

@@ -23,7 +23,7 @@ def muon_for(module: nn.Module, lr: float = 1e-2) -> Muon:
 def test_singular_values_become_about_one(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
-    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     found = orthogonalised(matrix)
     values = torch.linalg.svdvals(found)
     assert values.min() > 0.6 and values.max() < 1.3
