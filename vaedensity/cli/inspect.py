@@ -42,7 +42,7 @@ def describe_archive(path: Path) -> dict[str, Any]:
             "sha256": record["sha256"],
             "written_by": record["by"],
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
 
 

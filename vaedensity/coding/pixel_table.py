@@ -37,7 +37,7 @@ class MixtureTable:
 
     ``parameters`` (B,P,n) whole numbers for one channel: logits in sixteenths of an octave, means in
     steps of 2^-11 of the range, log2 scales in eighths of an octave. ``mean_offset`` (B,K,n) is added
-    to the means. The weighted sum divided by the sum of weights is exact: numerators stay below 2^45,
+    to the means. The weighted sum divided by the sum of weights is exact: numerators stay below 2^46,
     and a quotient is whole or at least 2^-19 away from a whole number.
     """
 

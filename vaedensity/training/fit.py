@@ -299,6 +299,7 @@ def chunks(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
     averaged = copy.deepcopy(model)
+    averaged.rehearse(False)  # one measure for all judgements, before the tail and in it
     average.load_into(averaged)
     return elbo_bits_per_dim(averaged.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed)
 

@@ -27,8 +27,8 @@ def negative_elbo(
 ) -> Loss:
     """-(E_q log p(x|z) - kl_weight * KL(q || p)) per dimension (Kingma & Welling 2014, eq. 3).
 
-    With ``free_bits_per_dim`` a level whose mean KL is below it is pushed up to it: the second of Kingma et al. 2016's
-    free bits (appendix C.8), but as a push and not a pardon, so that latents are used although pixels could do without.
+    With ``free_bits_per_dim`` a level whose mean KL is below it is pushed up to it: free bits after
+    Kingma et al. 2016, appendix C.8. While ``kl_weight`` is below 1 that is a push, at 1 it pardons the level's KL.
     """
     log_likelihood, divergences = model.elbo_terms(x, noise)
     unit = x[0].numel() * LN2
