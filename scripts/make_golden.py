@@ -29,18 +29,23 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Golden:
-    """Images to fit and to store, other arrays to store, changes of the network, particles."""
+    """Images to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles)."""
 
     train: np.ndarray
     stored: np.ndarray
     others: dict[str, np.ndarray] = field(default_factory=dict)
     network: dict[str, int] = field(default_factory=dict)
     particles: int = 1
+    coder: int = 16
 
 
 def variations() -> dict[str, Golden]:
     a, b, c = DIGITS[:590], DIGITS[590:1180], DIGITS[1180:1770]
     colour = np.stack([9 * a + 6 * b, 7 * a + 5 * b + 3 * c, 3 * a + 11 * b + c], -1)[:, :7, :5]
+    stretched = (np.minimum(DIGITS, 15) * 17).astype(np.uint8) + (DIGITS % 16 > 0) * (
+        np.arange(64, dtype=np.uint8).reshape(8, 8) % 3
+    )
+    stretched[DIGITS >= 15] = 255
     mixed = {
         "noise": RNG.integers(0, 256, (30, 8, 8), np.uint8),
         "labels": np.arange(-3, 20, dtype=">i2"),
@@ -63,6 +68,9 @@ def variations() -> dict[str, Golden]:
         "coupled-seven-v2": Golden(
             DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "phases": 7}, particles=3
         ),
+        "centre-first-v3": Golden(colour[:500], colour[500:540], coder=18),
+        "ends-first-v3": Golden(stretched[:1500], stretched[1500:1560], {"n": np.arange(5)}, coder=20),
+        "coupled-ends-first-v3": Golden(stretched[:1500], stretched[1500:1580], particles=3, coder=20),
     }
 
 
@@ -99,7 +107,7 @@ def make(name: str, golden: Golden) -> None:
     arrays = {"images": golden.stored, **golden.others}
     with open(FOLDER / f"{name}.vdz", "xb") as f:
         model = coding_model(load_model(path), name)
-        tally = write_archive(f, arrays, {"collections": []}, model, particles=golden.particles)
+        tally = write_archive(f, arrays, {"collections": []}, model, particles=golden.particles, coder=golden.coder)
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
     print(

@@ -155,7 +155,7 @@ def hostile(tmp_path: Path) -> Callable[..., Path]:
         } | changes
         path = tmp_path / "hostile.vdz"
         with open(path, "wb") as f:
-            writer = Writer(f)
+            writer = Writer(f, 1)
             for coder, items, payload in [(classical.RAW, 4, data)] if blocks is None else blocks:
                 writer.add(coder, items, payload)
             writer.finish(record)

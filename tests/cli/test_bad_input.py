@@ -22,7 +22,6 @@ from PIL import Image
 
 from vaedensity.cli.main import main
 from vaedensity.coding import classical
-from vaedensity.coding.container import COUPLED_CODER, MODEL_CODER
 
 pytestmark = pytest.mark.usefixtures("no_released")
 Done = Callable[..., dict[str, Any]]
@@ -850,8 +849,10 @@ BLOCKS: dict[str, list[tuple[int, int, bytes]]] = {
     "no-lzma": [(classical.LZMA2, 4, DATA)],
     "bomb": [(classical.encode(bytes(1 << 20))[0], 4, bomb())],
     "unknown-coder": [(200, 4, DATA)],
-    "model-coder-without-model": [(MODEL_CODER, 4, DATA)],
-    "particles-in-the-first-version": [(COUPLED_CODER, 4, DATA)],
+    "model-coder-without-model": [(16, 4, DATA)],
+    "particles-in-the-first-version": [(17, 4, DATA)],
+    "parts-in-the-first-version": [(18, 4, DATA)],
+    "parts-and-particles-in-the-first-version": [(21, 4, DATA)],
 }
 
 
@@ -889,7 +890,7 @@ def test_model_blocks_of_nonsense(payload: bytes, refused: Refused, model: Path,
 
     path = hostile(
         entry={"shape": [2, 8, 8], "layout": "NHW"},
-        blocks=[(MODEL_CODER, 2, payload)],
+        blocks=[(16, 2, payload)],
         model={"sha256": load_model(model).network_sha256, "name": "m"},
     )
     refuse_archive(refused, path, "-m", model)

@@ -1,19 +1,57 @@
-"""Threads keep order, stop together, and take no more than their share."""
+"""Workers keep order, stop together, tell of failures, and take no more than their share."""
 
+import os
+import signal
 import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from vaedensity.coding.workers import Cancelled, Ticker, in_threads, usable_cores
+from vaedensity.coding import workers
+from vaedensity.coding.workers import Cancelled, Ticker, can_fork, in_processes, in_threads, side_by_side, usable_cores
+from vaedensity.errors import DamagedArchive, VaedensityError
+
+Ways = Callable[..., Iterator[Any]]
+needs_fork = pytest.mark.skipif(not can_fork(), reason="this system does not fork")
+WAYS = [in_threads, pytest.param(in_processes, marks=needs_fork)]
 
 
-def test_results_keep_the_order_of_jobs() -> None:
-    ticker = Ticker(lambda n: None)
-    assert list(in_threads(lambda n: n * n, range(50), ticker, threads=4)) == [n * n for n in range(50)]
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_results_keep_the_order_of_jobs(way: Ways, count: int) -> None:
+    def work(n: int) -> int:
+        time.sleep(0.002 * (n % 3))
+        return n * n
+
+    assert list(way(work, list(range(50)), Ticker(lambda n: None), count)) == [n * n for n in range(50)]
 
 
-def test_a_failure_stops_the_others() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_ticks_arrive(way: Ways) -> None:
+    heard: list[int] = []
+    ticker = Ticker(heard.append)
+
+    def work(n: int) -> None:
+        for _ in range(n):
+            ticker.tick(2)
+
+    list(way(work, [1, 2, 3, 4], ticker, 2))
+    assert sum(heard) == 20
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_failures_keep_their_kind(way: Ways) -> None:
+    def work(n: int) -> None:
+        raise DamagedArchive(f"block {n}")
+
+    with pytest.raises(DamagedArchive, match=r"^block 0$"):
+        list(way(work, [0], Ticker(lambda n: None), 2))
+
+
+def test_a_failure_stops_the_other_threads() -> None:
     started, stopped = threading.Event(), []
     ticker = Ticker(lambda n: None)
 
@@ -30,14 +68,66 @@ def test_a_failure_stops_the_others() -> None:
             raise
 
     with pytest.raises(ValueError, match="first"):
-        list(in_threads(work, range(2), ticker, threads=2))
+        list(in_threads(work, [0, 1], ticker, 2))
     assert stopped == [1]
+
+
+@needs_fork
+def test_no_process_is_left_behind() -> None:
+    pids: list[int] = []
+
+    def work(n: int) -> int:
+        if n == 1:
+            raise ValueError("second")
+        time.sleep(0.1)
+        return os.getpid()
+
+    with pytest.raises(ValueError, match="second"):
+        for pid in in_processes(work, [0, 0, 0, 1, 0, 0], Ticker(lambda n: None), 2):
+            pids.append(pid)
+    results = in_processes(work, [0] * 9, Ticker(lambda n: None), 2)
+    pids.append(next(results))
+    results.close()  # as when the consumer fails or is interrupted
+    assert len(pids) > 1 and os.getpid() not in pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@needs_fork
+def test_a_killed_worker_is_reported() -> None:
+    def work(n: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(VaedensityError, match="status -9"):
+        list(in_processes(work, [0, 1], Ticker(lambda n: None), 2))
+
+
+@needs_fork
+def test_failures_that_cannot_travel_are_told() -> None:
+    class Local(Exception):
+        pass
+
+    def work(n: int) -> None:
+        raise Local("here")
+
+    with pytest.raises(VaedensityError, match="Local: here"):
+        list(in_processes(work, [0], Ticker(lambda n: None), 1))
+
+
+def test_one_worker_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> Iterator[Any]:
+        raise AssertionError
+
+    monkeypatch.setattr(workers, "in_processes", refuse)
+    assert list(side_by_side(lambda n: n, [1, 2], Ticker(lambda n: None), 1)) == [1, 2]
 
 
 def test_the_number_of_threads_is_put_back() -> None:
     before = torch.get_num_threads()
-    list(in_threads(lambda n: n, range(3), Ticker(lambda n: None), threads=2))
-    assert torch.get_num_threads() == before
+    for way in (in_threads, in_processes) if can_fork() else (in_threads,):
+        list(way(lambda n: n, [0, 1, 2], Ticker(lambda n: None), 2))
+        assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("wish", "most"), [("1", 1), ("1,4", 1), ("", 10**6), ("abc", 10**6), ("0", 10**6)])

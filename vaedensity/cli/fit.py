@@ -41,12 +41,12 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--preset",
-    type=click.Choice(["fast", "tiny", "small", "base"]),
+    type=click.Choice(["fast", "tiny", "small", "medium", "base"]),
     default="small",
     show_default=True,
     help="Size of the network.",
 )
-@click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 30m, 2h.")
+@click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 20m, 40m, 2h.")
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

@@ -6,6 +6,9 @@ as integers and are handed over as floats that hold them exactly; with ``perfect
 scales by (2^24 - n) / sum, which is 1 here, and adds 1 to each: no rounding takes place.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import constriction
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +65,10 @@ class Stacks:
         """Bits that can still be popped from each stack (B,)."""
         return np.array([coder.num_valid_bits() for coder in self.coders], dtype=np.int64)
 
-    def push_intervals(self, lower: Ints, upper: Ints) -> None:
+    def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
         """Push symbols given as intervals [lower, upper) of 2^24, both (B,n), each at least 2 wide
-        and leaving at least 2 outside, so that popping returns them in array order."""
+        and leaving at least 2 outside, so that popping returns them in array order. With ``owners`` (m,), sorted
+        numbers of stacks, they are (m,), each on its owner."""
         width = upper - lower
         first, last = lower == 0, upper == TOTAL
         rows = np.empty((*lower.shape, 3), np.float32)  # frequencies minus one of: below, the symbol, above
@@ -72,16 +76,32 @@ class Stacks:
         rows[..., 1] = np.where(first | last, 1, width) - 1
         rows[..., 2] = np.where(last, width, TOTAL - upper) - 1 - first
         symbols = (1 - first + last).astype(np.int32)
-        for coder, symbol, row in zip(self.coders, symbols, rows):
-            coder.encode_reverse(symbol, _Rows, row)
-        self.information += (24 - np.log2(width)).sum(axis=1)
+        for coder, symbol, row in zip(self.coders, self._split(symbols, owners), self._split(rows, owners)):
+            if len(symbol):
+                coder.encode_reverse(symbol, _Rows, row)
+        self.information += self._by_stack(24 - np.log2(width), owners)
 
-    def pop_rows(self, cumulative: NDArray[np.float64] | Ints) -> Ints:
+    def pop_rows(self, cumulative: NDArray[np.float64] | Ints, owners: Ints | None = None) -> Ints:
         """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1),
-        whole numbers of any dtype that holds them."""
+        whole numbers of any dtype that holds them. With ``owners`` (m,), sorted numbers of stacks: symbols (m,) from
+        rows (m,k+1), each from its owner."""
         frequencies = cumulative[..., 1:] - cumulative[..., :-1]
         rows = (frequencies - 1).astype(np.float32)
-        symbols = np.stack([coder.decode(_Rows, row) for coder, row in zip(self.coders, rows)]).astype(np.int64)
+        parts = [
+            coder.decode(_Rows, row) if len(row) else np.empty(0, np.int32)
+            for coder, row in zip(self.coders, self._split(rows, owners))
+        ]
+        symbols = (np.stack(parts) if owners is None else np.concatenate(parts)).astype(np.int64)
         popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
-        self.information -= (24 - np.log2(popped)).sum(axis=1)
+        self.information -= self._by_stack(24 - np.log2(popped), owners)
         return symbols
+
+    def _split(self, values: NDArray[Any], owners: Ints | None) -> Iterable[NDArray[Any]]:
+        """``values`` stack by stack."""
+        if owners is None:
+            return values
+        ends = np.searchsorted(owners, np.arange(1, len(self) + 1)).tolist()
+        return [values[begin:end] for begin, end in zip([0, *ends], ends)]
+
+    def _by_stack(self, bits: NDArray[np.float64], owners: Ints | None) -> NDArray[np.float64]:
+        return bits.sum(axis=1) if owners is None else np.bincount(owners, bits, len(self))

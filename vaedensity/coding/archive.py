@@ -5,7 +5,7 @@ each block is coded by the model or, where that is smaller, by a classical coder
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__, items
 from vaedensity.coding import classical
-from vaedensity.coding.container import COUPLED_VERSION, MODEL_CODERS, VERSION, Writer
+from vaedensity.coding.container import MODEL_CODERS, Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group
-from vaedensity.coding.workers import Ticker, in_threads
+from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly
+from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.errors import UsageError
 
 CLASSICAL_BLOCK_BYTES = 4 << 20
@@ -65,12 +65,20 @@ def write_archive(
     *,
     verify: bool = True,
     particles: int = 1,
+    coder: int | None = None,
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> Tally:
     """Write ``arrays`` and the JSON ``note`` about them to ``f``; every block is decoded and compared
-    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower."""
-    writer = Writer(f, COUPLED_VERSION if particles > 1 else VERSION)
+    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``coder``: see
+    :class:`BlockCoder`."""
+    layouts = {name: items.layout_of(array) for name, array in arrays.items()}
+    coders = {
+        name: BlockCoder(model, layouts[name], array, verify, particles, coder)
+        for name, array in arrays.items()
+        if model is not None and model.fits(array)
+    }
+    writer = Writer(f, max((MODEL_CODERS[c.coder] for c in coders.values()), default=1))
     tally, digest, described = Tally(), hashlib.sha256(), []
     for name, array in arrays.items():
         if array.dtype.hasobject:
@@ -78,13 +86,11 @@ def write_archive(
                 f"array {name}: dtype {array.dtype} holds Python objects, which are never stored; convert it"
             )
         first = len(writer.blocks)
-        layout = items.layout_of(array)
+        layout, used = layouts[name], name in coders
         feed(digest, array)
         tally.bytes_in += array.nbytes
-        used = model is not None and model.fits(array)
         if used:
-            assert model is not None and layout is not None
-            _write_with_model(writer, tally, array, BlockCoder(model, layout, verify, particles), threads, progress)
+            _write_with_model(writer, tally, array, coders[name], threads, progress)
         else:
             _write_classical(writer, tally, array, verify, progress)
         tally.arrays.append((len(array) if array.ndim else 1, array.size, layout is not None))
@@ -112,13 +118,12 @@ def _write_with_model(
     progress: Progress,
 ) -> None:
     cuts, ticker = coder.spans(array), Ticker(progress)
-    side_by_side = chains_per_group(coder.model.integers.config.dims, coder.particles)
-    groups = [cuts[i : i + side_by_side] for i in range(0, len(cuts), side_by_side)]
+    groups = evenly(cuts, chains_per_group(coder.model.integers.config.dims, coder.particles))
 
-    def code(group: list[tuple[int, int]]) -> list[CodedBlock]:
+    def code(group: Sequence[tuple[int, int]]) -> list[CodedBlock]:
         return coder.code([array[begin:end] for begin, end in group], ticker.tick)
 
-    for group in in_threads(code, groups, ticker, threads):
+    for group in side_by_side(code, groups, ticker, threads):
         for block in group:
             writer.add(block.coder, block.items, block.payload)
             tally.count(block, coder.model.integers.config.dims)

@@ -14,13 +14,19 @@ from vaedensity.errors import DamagedArchive
 
 MAGIC = b"\x89VDZ\r\n\x1a\n"  # as PNG's: shows transfers that touch line ends or the high bit
 END_MAGIC = b"VDZ\x1aend\n"
-VERSION, COUPLED_VERSION = 1, 2  # the second where blocks have coupled particles: older readers cannot know them
+NEWEST = 3
 HEAD = struct.Struct("<8sHH")  # magic, version, zero
 TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the directory, CRC-32 of head and directory, end
 MAX_DIRECTORY = 1 << 30
-MODEL_CODER = 16  # coders below this are classical
-COUPLED_CODER = 17  # the model's chains with coupled particles
-MODEL_CODERS = {MODEL_CODER: 1, COUPLED_CODER: 2}  # and how many lists of items stand at a block's head
+MODEL_CODERS = {
+    16: 1,
+    17: 2,
+    18: 3,
+    19: 3,
+    20: 3,
+    21: 3,
+}  # and the format version that brought each; others are classical
+COUPLED_CODERS = frozenset({17, 19, 21})
 DEFLATE_BEST = 1032  # no deflate stream is longer than this many times its input
 
 
@@ -45,7 +51,7 @@ class Directory:
 class Writer:
     """Writes blocks as they come, then the directory."""
 
-    def __init__(self, f: BinaryIO, version: int = VERSION):
+    def __init__(self, f: BinaryIO, version: int):
         self.f, self.blocks, self.length = f, [], 0  # type: BinaryIO, list[Block], int
         self.head = HEAD.pack(MAGIC, version, 0)
         f.write(self.head)
@@ -104,9 +110,9 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
     magic, version, zero = HEAD.unpack(head)
     if magic != MAGIC:
         raise DamagedArchive(f"{name}: not a .vdz archive (it begins with {head[:8].hex()}, expected {MAGIC.hex()})")
-    if version not in (VERSION, COUPLED_VERSION) or zero != 0:
+    if not 1 <= version <= NEWEST or zero != 0:
         raise DamagedArchive(
-            f"{name}: format version {version}.{zero} is not known, expected {VERSION}.0 or {COUPLED_VERSION}.0; update vaedensity"
+            f"{name}: format version {version}.{zero} is not known, expected 1.0 to {NEWEST}.0; update vaedensity"
         )
     f.seek(size - TAIL.size)
     length, directory_length, checksum, end = TAIL.unpack(f.read(TAIL.size))
@@ -129,8 +135,9 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
         blocks = unpack_index(data, at + text_length)
         if not isinstance(record, dict) or sum(b.length for b in blocks) != length:
             raise ValueError("blocks and index do not add up")
-        if version == VERSION and any(b.coder == COUPLED_CODER for b in blocks):
-            raise ValueError(f"a block with coupled particles in format version {VERSION}")
+        for block in blocks:
+            if MODEL_CODERS.get(block.coder, 1) > version:
+                raise ValueError(f"a block of coder {block.coder} in format version {version}")
     except (ValueError, zlib.error, RecursionError) as error:
         raise DamagedArchive(f"{name}: the directory cannot be read ({error})") from error
     return Directory(record, blocks)

@@ -30,24 +30,34 @@ class Recorder:
     """Takes the place of B stacks and keeps the intervals that are pushed."""
 
     def __init__(self, count: int):
-        self.count, self.intervals = count, []  # type: int, list[tuple[Ints, Ints]]
+        self.count, self.intervals = count, []  # type: int, list[tuple[Ints, Ints, Ints | None]]
 
     def __len__(self) -> int:
         return self.count
 
-    def push_intervals(self, lower: Ints, upper: Ints) -> None:
-        self.intervals.append((lower, upper))
+    def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
+        self.intervals.append((lower, upper, owners))
 
     def log2_mass(self) -> Ints:
         """log2 of the product of all frequencies (B,), in units of 2^-20 of a bit."""
-        return sum(
-            (fixed_log2(upper - lower).sum(1) for lower, upper in self.intervals), np.zeros(self.count, np.int64)
-        )
+        total = np.zeros(self.count, np.int64)
+        for lower, upper, owners in self.intervals:
+            if owners is None:
+                total += fixed_log2(upper - lower).sum(1)
+            else:
+                np.add.at(total, owners, fixed_log2(upper - lower))
+        return total
 
     def replay(self, stacks: Stacks, rows: Ints) -> None:
-        """Push what was recorded of ``rows``, one for each stack."""
-        for lower, upper in self.intervals:
-            stacks.push_intervals(lower[rows], upper[rows])
+        """Push what was recorded of ``rows``, ascending, one for each stack."""
+        stack_of = np.full(self.count, -1)
+        stack_of[rows] = np.arange(len(rows))
+        for lower, upper, owners in self.intervals:
+            if owners is None:
+                stacks.push_intervals(lower[rows], upper[rows])
+            else:
+                mine = stack_of[owners] >= 0
+                stacks.push_intervals(lower[mine], upper[mine], stack_of[owners[mine]])
 
 
 class Quantiles:

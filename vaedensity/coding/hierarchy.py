@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
-from vaedensity.coding.codec import Autoregressive, Codec, TableCodec
+from vaedensity.coding.codec import Autoregressive, Codec
 from vaedensity.coding.coupled import CoupledBitsBack, Parts, QuantileCodec
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
+from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.pixel_table import pixel_table
 
 
@@ -68,8 +69,8 @@ class ItemCodec(Codec):
     (per level int64 (1,n)), with latents on a coarse lattice that need no bits to begin with, or with
     several coupled ``particles``."""
 
-    def __init__(self, network: Network, direct: list[Tensor] | None = None, particles: int = 1):
-        self.network, self.direct, self.particles = network, direct, particles
+    def __init__(self, network: Network, direct: list[Tensor] | None = None, particles: int = 1, order: Order = DIGITS):
+        self.network, self.direct, self.particles, self.order = network, direct, particles, order
         self.levels = len(network.latent_shapes)
         self.latents = sum(c * h * w for c, h, w in network.latent_shapes)
 
@@ -85,7 +86,7 @@ class ItemCodec(Codec):
         if self.particles > 1:
             return CoupledBitsBack(self.particles, self.latents, self._coupled_parts)
         descent = Descent(self.network, batch)
-        prior, posterior, likelihood = self._parts(descent, TableCodec)
+        prior, posterior, likelihood = self._parts(descent, self.order.latents)
         if self.direct is None:
             return BitsBack(prior, posterior, likelihood)
         return Direct(prior, lambda x: self._point(descent, x), likelihood)
@@ -96,7 +97,7 @@ class ItemCodec(Codec):
     def _parts(self, descent: Descent, under_posterior: Callable[[LatticeGaussian], Codec], copies: int = 1) -> Parts:
         """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z.
         The posterior is of so many consecutive ``copies`` of every item."""
-        prior = self._latents(descent, lambda level: TableCodec(self._prior_table(descent, level)))
+        prior = self._latents(descent, lambda level: self.order.latents(self._prior_table(descent, level)))
 
         def posterior(x: Tensor) -> Codec:
             features = self.network.encode(x)
@@ -107,7 +108,7 @@ class ItemCodec(Codec):
         def likelihood(z: list[Ints]) -> Codec:
             for level in range(self.levels):
                 descent.absorb(level, z[level])
-            return PixelCodec(self.network, descent.streams[-1])
+            return PixelCodec(self.network, descent.streams[-1], self.order)
 
         return prior, posterior, likelihood
 
@@ -135,8 +136,8 @@ class ItemCodec(Codec):
 class PixelCodec(Codec):
     """p(x|z): phases in order, channels within a phase in order, given the stream of the latents."""
 
-    def __init__(self, network: Network, stream: Tensor):
-        self.network = network
+    def __init__(self, network: Network, stream: Tensor, order: Order = DIGITS):
+        self.network, self.order = network, order
         config = network.config
         self.channels, self.levels = config.channels, config.levels
 
@@ -165,7 +166,7 @@ class PixelCodec(Codec):
             state.streams, state.parameters = self.network.phase(phase, state.streams, state.image)
             state.known = []
         assert state.parameters is not None
-        return TableCodec(pixel_table(state.parameters, channel, state.known, self.levels))
+        return self.order.pixels(pixel_table(state.parameters, channel, state.known, self.levels))
 
     def _advance(self, index: int, state: "_PhaseState", symbol: Ints) -> "_PhaseState":
         phase, channel = divmod(index, self.channels)

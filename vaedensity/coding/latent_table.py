@@ -1,5 +1,8 @@
 """Probability tables of latents: Gaussians on the lattice k / 4, k = -128..127."""
 
+import copy
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
@@ -11,6 +14,11 @@ HALF = 128
 STEPS = 4  # steps of the table per lattice point
 LOWEST_SCALE = -16  # the network counts log2 sigma in eighths of an octave, from 2^-2
 MEAN_LIMIT = STEPS * HALF - 1
+
+
+@lru_cache(maxsize=1)
+def _flat_table() -> Tensor:
+    return torch.from_numpy(gaussian_table().ravel().copy())
 
 
 class LatticeGaussian:
@@ -26,7 +34,14 @@ class LatticeGaussian:
         self.count = mean.shape[1]
         row = (scale.long() - LOWEST_SCALE).clamp(0, GAUSSIAN_SCALES - 1)
         self.base = row * (2 * GAUSSIAN_REACH + 1) + GAUSSIAN_REACH
-        self.table = torch.from_numpy(gaussian_table().ravel().copy())
+        self.table = _flat_table()
+
+    def select(self, places: Tensor) -> "LatticeGaussian":
+        """The rows at flat ``places`` (m,) as a (1,m) table."""
+        part = copy.copy(self)
+        part.count = len(places)
+        part.mean, part.base = self.mean.flatten()[places][None], self.base.flatten()[places][None]
+        return part
 
     def nearest(self) -> Tensor:
         """Symbol (B,n) nearest to the mean."""

@@ -18,6 +18,7 @@ from vaedensity.coding.ans import Stacks
 from vaedensity.coding.chains import ChainCodecs
 from vaedensity.coding.hierarchy import Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
+from vaedensity.coding.order import DIGITS, Order
 from vaedensity.errors import ModelError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import VAEConfig, with_unit
@@ -45,16 +46,16 @@ class IntegerNetwork:
     def config(self) -> VAEConfig:
         return self.network.config
 
-    def bits_back(self, particles: int = 1) -> ItemCodec:
+    def bits_back(self, particles: int = 1, order: Order = DIGITS) -> ItemCodec:
         """The codec of items on stacks with bits to get back."""
-        return ItemCodec(self.network, particles=particles)
+        return ItemCodec(self.network, particles=particles, order=order)
 
-    def direct(self) -> ItemCodec:
+    def direct(self, order: Order = DIGITS) -> ItemCodec:
         """The codec of items on stacks without."""
         steps = []
         for (c, h, w), per_channel in zip(self.network.latent_shapes, self.direct_steps):
             steps.append(torch.tensor(per_channel).view(c, 1).expand(c, h * w).reshape(1, -1))
-        return ItemCodec(self.network, steps)
+        return ItemCodec(self.network, steps, order=order)
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class CodingModel:
     bits_per_dim: float
     file_bytes: int = 0
 
-    def codecs(self, particles: int = 1) -> ChainCodecs:
-        coupled = self.integers.bits_back(particles) if particles > 1 else None
-        return ChainCodecs(self.integers.bits_back(), self.integers.direct(), coupled)
+    def codecs(self, particles: int = 1, order: Order = DIGITS) -> ChainCodecs:
+        coupled = self.integers.bits_back(particles, order) if particles > 1 else None
+        return ChainCodecs(self.integers.bits_back(1, order), self.integers.direct(order), coupled)
 
     def fits(self, array: NDArray[np.generic]) -> bool:
         """Whether the items of ``array`` have this model's shape."""

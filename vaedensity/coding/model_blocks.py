@@ -1,6 +1,9 @@
 """Blocks of items by the model, a group of chains at a time: coded, verified, or given to a classical coder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,9 +12,9 @@ from numpy.typing import NDArray
 from vaedensity import items
 from vaedensity.coding import chains, classical
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.container import COUPLED_CODER, MODEL_CODER, MODEL_CODERS
 from vaedensity.coding.hierarchy import ItemCodec
 from vaedensity.coding.lowering import CodingModel, words_enough
+from vaedensity.coding.order import order_of
 from vaedensity.errors import VaedensityError
 
 CHAINS_PER_GROUP = 48
@@ -19,8 +22,12 @@ GROUP_VALUES = 1 << 19  # values of items that a group has in the network at onc
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
 COUPLED_BLOCK_BYTES = 96 << 10  # with particles, whose gain begins once a stack is deep
 OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
-PROBE_ITEMS = 16
+PROBE_ITEMS, SAMPLE_ITEMS = 16, 256
+ENDS_SHARE = 0.25  # of values, from which on ends are coded first
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,40 @@ def chains_per_group(dims: int, particles: int = 1) -> int:
     return max(1, min(CHAINS_PER_GROUP, GROUP_VALUES // dims) // particles)
 
 
-class BlockCoder:
-    """Codes groups of parts of one array, each (n,...) as stored, with items in ``layout``."""
+def evenly(values: Sequence[Value], most: int, multiple: int = 2) -> list[Sequence[Value]]:
+    """``values`` in runs of at most ``most``, nearly alike, whose number is a ``multiple`` where there is more than one."""
+    count = -(-len(values) // most)
+    if count > 1:
+        count = min(len(values), -(-count // multiple) * multiple)
+    ends = [len(values) * i // count for i in range(count + 1)] if count else [0]
+    return [values[begin:end] for begin, end in pairwise(ends)]
 
-    def __init__(self, model: CodingModel, layout: str, verify: bool, particles: int = 1):
-        self.model, self.layout, self.verify, self.codecs = model, layout, verify, model.codecs(particles)
+
+class BlockCoder:
+    """Codes groups of parts of one array, each (n,...) as stored, with items in ``layout``; ``coder`` by its number in
+    an archive, or the one that suits ``array``."""
+
+    def __init__(
+        self,
+        model: CodingModel,
+        layout: str,
+        array: NDArray[np.generic],
+        verify: bool,
+        particles: int = 1,
+        coder: int | None = None,
+    ):
+        self.model, self.layout, self.verify = model, layout, verify
         self.shape, self.particles = model.integers.config.item_shape, particles
-        self.coder = COUPLED_CODER if particles > 1 else MODEL_CODER
+        self.coder = (coder or self._choose_coder(array)) + (particles > 1)
+        self.codecs = model.codecs(particles, order_of(self.coder))
+
+    def _choose_coder(self, array: NDArray[np.generic]) -> int:
+        """The coder without particles that decodes ``array`` fastest."""
+        levels = self.model.integers.config.levels
+        sample = items.to_items(array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS], self.layout)
+        values, _ = items.apply_map(sample, levels, self.model.values)
+        at_ends = np.count_nonzero((values == 0) | (values == levels - 1))
+        return 20 if at_ends >= ENDS_SHARE * values.size else 18
 
     def spans(self, array: NDArray[np.generic]) -> list[tuple[int, int]]:
         """Where ``array`` is cut into chains."""
@@ -111,7 +145,8 @@ class BlockCoder:
         ]
 
     def _verify(self, blocks: list[bytes], good: list[NDArray[np.uint8]], tick: chains.Tick) -> None:
-        parsed = [chains.parse_plan(block, len(x), MODEL_CODERS[self.coder]) for block, x in zip(blocks, good)]
+        lists = len(self.codecs.lesser)
+        parsed = [chains.parse_plan(block, len(x), lists) for block, x in zip(blocks, good)]
         for alike in chains.in_lockstep([plan for plan, _ in parsed], [len(x) for x in good]):
             words, lengths = [parsed[i][1] for i in alike], [len(good[i]) for i in alike]
             try:

@@ -1,5 +1,6 @@
 """Probability tables of pixels: the integer twins of ``model/likelihood.py``."""
 
+import copy
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -32,6 +33,11 @@ def _constant(table: Callable[[], NDArray[np.int32]]) -> Tensor:
     return torch.from_numpy(table().ravel().copy())
 
 
+def steps_per_level(levels: int) -> int:
+    """How many steps of 2^-11 of the range make one level."""
+    return 2 ** (11 - (levels - 1).bit_length())
+
+
 class MixtureTable:
     """Mixtures of logistics over 0..levels-1, open at both ends: sum_k w_k s((x - 1/2 - mu_k) / s_k).
 
@@ -43,8 +49,7 @@ class MixtureTable:
 
     def __init__(self, parameters: Tensor, levels: int, components: int, mean_offset: Tensor | None = None):
         self.size, self.count = levels, parameters.shape[2]
-        bits = (levels - 1).bit_length()
-        self.steps = 2 ** (11 - bits)
+        self.steps = steps_per_level(levels)
         logits, means, scales = (p.transpose(1, 2) for p in parameters.long().split(components, 1)[:3])  # (B,n,K)
         rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
         self.weights = _constant(weight_table).take(rank).double()
@@ -55,6 +60,15 @@ class MixtureTable:
         row = (scales + START_SCALE).clamp(0, LOGISTIC_SCALES - 1)
         origin = (levels // 2) * self.steps + self.steps // 2
         self.bases = row * (2 * LOGISTIC_REACH + 1) + LOGISTIC_REACH - origin - means
+
+    def select(self, places: Tensor) -> "MixtureTable":
+        """The rows at flat ``places`` (m,) as a (1,m) table."""
+        part = copy.copy(self)
+        part.count = len(places)
+        part.weights, part.total, part.bases = (
+            t.flatten(0, 1).index_select(0, places)[None] for t in (self.weights, self.total, self.bases)
+        )
+        return part
 
     def cumulative(self, boundary: Tensor) -> Tensor:
         places, table = boundary * self.steps, _constant(logistic_table)
@@ -101,7 +115,7 @@ def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: i
     components, offset = here.shape[1] // (5 if parameters.shape[2] == 3 else 3), None
     if parameters.shape[2] == 3 and channel > 0:
         coefficients = here.long().split(components, 1)[3:]
-        steps = 2 ** (11 - (levels - 1).bit_length())
+        steps = steps_per_level(levels)
         for coefficient, values in zip(coefficients, known):
             moved = coefficient.clamp(-COLOR_LIMIT, COLOR_LIMIT) * ((values - levels // 2) * steps)[:, None]
             term = torch.div(moved + (1 << COLOR_SHIFT - 1), 1 << COLOR_SHIFT, rounding_mode="floor")

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.coding import chains, classical
-from vaedensity.coding.container import COUPLED_CODER, HEAD, MODEL_CODERS, Block, read_directory
+from vaedensity.coding.container import COUPLED_CODERS, HEAD, MODEL_CODERS, Block, read_directory
 from vaedensity.coding.coupled import MOST_PARTICLES
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import chains_per_group
-from vaedensity.coding.workers import Ticker, in_threads
+from vaedensity.coding.model_blocks import chains_per_group, evenly
+from vaedensity.coding.order import order_of, prepare_tables
+from vaedensity.coding.workers import Ticker, side_by_side, usable_cores
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 
 MAX_DIMS = 8
 MAX_BYTES = 1 << 48
 KINDS = "biufc"
 Progress = Callable[[int], None]
+_Chain = tuple[int, int, int, chains.Plan, bytes]
+"""Block, first item, items, plan, words."""
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], NDArray[Any]]
 
 
@@ -113,7 +116,7 @@ class Archive:
                     not array.item_shape
                     or self.model is None
                     or not 0 < block.items <= chains.LONGEST_CHAIN
-                    or (block.coder == COUPLED_CODER) != (self.particles > 1)
+                    or (block.coder in COUPLED_CODERS) != (self.particles > 1)
                 ):
                     raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")
         if count != len(self.blocks):
@@ -214,40 +217,42 @@ class Archive:
         assert model is not None and array.layout is not None
         if array.item_shape != model.integers.config.item_shape:
             raise DamagedArchive(f"{self.path}: array {array.name} has another item shape than its model")
-        codecs, layout = model.codecs(self.particles), array.layout
+        used, layout = {self.blocks[index].coder for index, _ in waiting}, array.layout
+        prepare_tables(model.integers.config.levels)
+        codecs = {coder: model.codecs(self.particles, order_of(coder)) for coder in used}
         if lockstep is None:
             lockstep = chains_per_group(model.integers.config.dims, self.particles)
-        jobs, ticker = self._lockstep_jobs(waiting, lockstep), Ticker(progress)
+        jobs, ticker = self._lockstep_jobs(waiting, lockstep, threads or usable_cores()), Ticker(progress)
 
-        def decode(job: list[tuple[int, int, int, chains.Plan, bytes]]) -> list[tuple[int, NDArray[np.uint8]]]:
+        def decode(job: Sequence[_Chain]) -> list[tuple[int, NDArray[np.uint8]]]:
             words, lengths = [words for *_, words in job], [n for _, _, n, _, _ in job]
+            ways = codecs[self.blocks[job[0][0]].coder]
             try:
-                decoded = chains.decode_chains(codecs, words, lengths, job[0][3], array.item_shape, ticker.tick)
+                decoded = chains.decode_chains(ways, words, lengths, job[0][3], array.item_shape, ticker.tick)
             except (ValueError, RuntimeError, IndexError) as error:
                 raise DamagedArchive(f"{self.path}: blocks near {job[0][0]} do not decode ({error})") from error
             return [
                 (at, items.from_items(items.undo_map(x, model.values), layout)) for (_, at, *_), x in zip(job, decoded)
             ]
 
-        for results in in_threads(decode, jobs, ticker, threads):
+        for results in side_by_side(decode, jobs, ticker, threads):
             for at, part in results:
                 target[at : at + len(part)] = part.view(array.dtype) if array.dtype == np.bool_ else part
 
-    def _lockstep_jobs(
-        self, waiting: list[tuple[int, int]], lockstep: int
-    ) -> list[list[tuple[int, int, int, chains.Plan, bytes]]]:
-        """Chains of (block, first item, items, plan, words), grouped as they can be decoded together."""
-        jobs = []
-        parsed = []
+    def _lockstep_jobs(self, waiting: list[tuple[int, int]], lockstep: int, workers: int) -> list[Sequence[_Chain]]:
+        """Chains, grouped as they can be decoded together and by so many ``workers``."""
+        by_coder: dict[int, list[_Chain]] = {}
         for index, at in waiting:
-            n = self.blocks[index].items
+            block = self.blocks[index]
             try:
-                runs, words = chains.parse_plan(self._payload(index), n, MODEL_CODERS[self.blocks[index].coder])
+                plan, words = chains.parse_plan(self._payload(index), block.items, 1 + (block.coder in COUPLED_CODERS))
             except ValueError as error:
                 raise DamagedArchive(f"{self.path}: block {index} makes no sense ({error})") from error
-            parsed.append((index, at, n, runs, words))
-        for alike in chains.in_lockstep([p[3] for p in parsed], [p[2] for p in parsed]):
-            jobs += [[parsed[i] for i in alike[k : k + lockstep]] for k in range(0, len(alike), lockstep)]
+            by_coder.setdefault(block.coder, []).append((index, at, block.items, plan, words))
+        jobs: list[Sequence[_Chain]] = []
+        for parsed in by_coder.values():
+            for alike in chains.in_lockstep([p[3] for p in parsed], [p[2] for p in parsed]):
+                jobs += evenly([parsed[i] for i in alike], lockstep, workers)
         return jobs
 
     def _classical(self, index: int, block: Block, size: int) -> bytes:

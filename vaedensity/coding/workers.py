@@ -1,13 +1,26 @@
-"""Groups of chains side by side: threads, since network kernels release the interpreter's lock."""
+"""Groups of chains side by side: in processes where the system can fork them, else in threads.
 
+A forked process begins with everything its parent holds, at no cost, and has an interpreter of its own. What is computed
+does not depend on which it is, nor on how many.
+"""
+
+import multiprocessing
 import os
+import pickle
+import signal
+import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 import torch
+
+from vaedensity.errors import VaedensityError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -36,18 +49,30 @@ def usable_cores() -> int:
     return min(cores, int(wish)) if wish.isdecimal() and int(wish) > 0 else cores
 
 
-def in_threads(
-    work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, threads: int | None = None
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, workers: int | None = None
 ) -> Iterator[Result]:
-    """Results of ``work`` in the order of ``jobs``, at most two jobs a thread in memory.
+    """Results of ``work`` in the order of ``jobs``, by so many ``workers``: all usable cores, unless given.
 
-    ``work`` should call ``ticker.tick`` often: that is how it learns that it should stop.
-
-    Each thread gets its share of the processor's cores; the results do not depend on how many.
+    ``work`` should call ``ticker.tick`` often: that is how progress is heard of and how a thread learns that it should stop.
     """
-    jobs, cores = list(jobs), usable_cores()
-    count = max(1, min(threads or cores, len(jobs)))
-    before = torch.get_num_threads()
+    jobs = list(jobs)
+    count = max(1, min(workers or usable_cores(), len(jobs)))
+    run = in_processes if count > 1 and can_fork() else in_threads
+    return run(work, jobs, ticker, count)
+
+
+def can_fork() -> bool:
+    """Whether processes can be forked safely: elsewhere than on Linux, system libraries may hold threads and locks."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
+    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory.
+
+    Each thread gets its share of the processor's cores.
+    """
+    before, cores = torch.get_num_threads(), usable_cores()
 
     def start() -> None:
         torch.set_num_threads(max(1, cores // count))
@@ -65,3 +90,89 @@ def in_threads(
         ticker.stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
+    """:func:`side_by_side` in ``count`` forked processes, at most two jobs a process not yet handed over."""
+    crew: dict[Connection, BaseProcess] = {}
+    next_job, handed_over, done = 0, 0, {}  # type: int, int, dict[int, Result]
+    try:
+        for _ in range(count):
+            ours, theirs = multiprocessing.Pipe()
+            process = multiprocessing.get_context("fork").Process(
+                target=_serve, args=(work, jobs, ticker, theirs, [*crew, ours]), daemon=True
+            )
+            crew[ours] = process
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: ours hold no locks
+                process.start()
+            theirs.close()
+        idle = list(crew)
+        while handed_over < len(jobs):
+            while idle and next_job < min(len(jobs), handed_over + 2 * count):
+                idle.pop().send(next_job)
+                next_job += 1
+            for line in wait([c for c in crew if c not in idle]):
+                assert isinstance(line, Connection)
+                kind, number, value = _receive(line, crew[line])
+                if kind == "tick":
+                    ticker.progress(number)
+                elif kind == "failed":
+                    raise value
+                else:
+                    done[number] = value
+                    idle.append(line)
+            while handed_over in done:
+                yield done.pop(handed_over)
+                handed_over += 1
+    finally:
+        ticker.stopped.set()
+        for line, process in crew.items():
+            line.close()
+            process.kill()
+        for process in crew.values():
+            process.join()
+
+
+def _receive(line: Connection, process: BaseProcess) -> tuple[str, int, Any]:
+    try:
+        return line.recv()  # type: ignore[no-any-return]
+    except (EOFError, OSError) as error:
+        process.join()
+        raise VaedensityError(
+            f"a worker process ended with status {process.exitcode} (out of memory?); "
+            "try again with fewer, as in OMP_NUM_THREADS=1"
+        ) from error
+
+
+def _serve(
+    work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, line: Connection, others: list[Connection]
+) -> None:
+    """A worker's life: jobs by number until the line closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for other in others:  # else this process keeps its siblings' lines open
+        other.close()
+    torch.set_num_threads(1)
+    ticker.progress = lambda count: line.send(("tick", count, None))
+    while True:
+        try:
+            number = line.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ("done", number, work(jobs[number]))
+        except Exception as error:
+            answer = ("failed", number, _portable(error))
+        try:
+            line.send(answer)
+        except OSError:
+            return  # the parent is gone
+
+
+def _portable(error: Exception) -> Exception:
+    """``error``, or its text where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return VaedensityError(f"{type(error).__name__}: {error}")

@@ -84,9 +84,18 @@ class VAEConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"latents": ((2, 1),), "widths": (16,), "blocks": 0, "phase_blocks": 1, "components": 3, "neighbours": 4},
+    "fast": {"latents": ((2, 1),), "widths": (16,), "blocks": 0, "phase_blocks": 1, "components": 2, "neighbours": 2},
     "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "phase_blocks": 1, "components": 4},
     "small": {
+        "latents": ((4, 8), (2, 1)),
+        "widths": (48, 32),
+        "blocks": 1,
+        "phase_blocks": 1,
+        "components": 4,
+        "neighbours": 4,
+        "phases": 7,
+    },
+    "medium": {
         "latents": ((4, 8), (2, 1)),
         "widths": (64, 48),
         "blocks": 1,

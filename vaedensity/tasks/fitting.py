@@ -23,7 +23,7 @@ from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 
-DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1800.0, "base": 7200.0}
+DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}
 CALIBRATION_ITEMS = 256
 RATE_ITEMS = 1024
 

@@ -1,0 +1,46 @@
+"""What of a latent and of a pixel is coded first: digits, or parts."""
+
+from dataclasses import dataclass
+
+from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, TableCodec
+from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussian
+from vaedensity.coding.parts import CentreFirst, EndsFirst
+from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
+from vaedensity.coding.windows import windows
+
+
+@dataclass(frozen=True)
+class Order:
+    """``centre_first``: of latents, the sixteen symbols around their mean. ``ends_first``: of pixels, the lowest and the highest
+    value; worth while where these are many."""
+
+    centre_first: bool = False
+    ends_first: bool = False
+
+    def latents(self, table: LatticeGaussian | CoarseGaussian) -> Codec:
+        """The codec of latents with ``table``."""
+        return CentreFirst(table) if self.centre_first and isinstance(table, LatticeGaussian) else TableCodec(table)
+
+    def pixels(self, table: Table) -> Codec:
+        """The codec of pixels with ``table``."""
+        apart = self.ends_first and isinstance(table, MixtureTable) and table.size > ONE_DIGIT
+        return EndsFirst(table) if apart else TableCodec(table)  # type: ignore[arg-type]
+
+
+DIGITS = Order()
+ORDERS = {16: DIGITS, 18: Order(centre_first=True), 20: Order(centre_first=True, ends_first=True)}
+"""By the number of the coder in an archive; with coupled particles it is one more."""
+
+
+def order_of(coder: int) -> Order:
+    """The order in which the model's ``coder`` works."""
+    return ORDERS[coder - coder % 2]
+
+
+def prepare_tables(levels: int) -> None:
+    """Build what decoding looks up, so that forked processes share it."""
+    windows("gaussian", STEPS)
+    windows("gaussian", RADIX * STEPS)
+    if levels > ONE_DIGIT:
+        windows("logistic", steps_per_level(levels))
+        windows("logistic", RADIX * steps_per_level(levels))
