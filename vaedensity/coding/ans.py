@@ -23,11 +23,11 @@ Ints = NDArray[np.int64]
 
 class Stacks:
     """B stacks. ``push`` and ``pop`` undo each other to the bit; ``information`` (B,) counts the bits
-    -log2(f / 2^24) of what was pushed minus what was popped."""
+    -log2(f / 2^24) of what was pushed minus what was popped, while ``counting``."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, counting: bool = True):
         self.coders = [constriction.stream.stack.AnsCoder() for _ in range(count)]
-        self.information = np.zeros(count)
+        self.information, self.counting = np.zeros(count), counting
 
     def __len__(self) -> int:
         return len(self.coders)
@@ -56,7 +56,7 @@ class Stacks:
         return [coder.get_compressed().astype("<u4").tobytes() for coder in self.coders]
 
     def copy(self) -> "Stacks":
-        twin = Stacks(0)
+        twin = Stacks(0, self.counting)
         twin.coders = [coder.clone() for coder in self.coders]
         twin.information = self.information.copy()
         return twin
@@ -79,7 +79,8 @@ class Stacks:
         for coder, symbol, row in zip(self.coders, self._split(symbols, owners), self._split(rows, owners)):
             if len(symbol):
                 coder.encode_reverse(symbol, _Rows, row)
-        self.information += self._by_stack(24 - np.log2(width), owners)
+        if self.counting:
+            self.information += self._by_stack(24 - np.log2(width), owners)
 
     def pop_rows(self, cumulative: NDArray[np.float64] | Ints, owners: Ints | None = None) -> Ints:
         """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1),
@@ -92,8 +93,9 @@ class Stacks:
             for coder, row in zip(self.coders, self._split(rows, owners))
         ]
         symbols = (np.stack(parts) if owners is None else np.concatenate(parts)).astype(np.int64)
-        popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
-        self.information -= self._by_stack(24 - np.log2(popped), owners)
+        if self.counting:
+            popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
+            self.information -= self._by_stack(24 - np.log2(popped), owners)
         return symbols
 
     def _split(self, values: NDArray[Any], owners: Ints | None) -> Iterable[NDArray[Any]]:

@@ -170,13 +170,11 @@ def decode_chains(
     everything = Stacks.from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
     ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}
-    stacks = Stacks(0)
+    stacks = Stacks(0, counting=False)
     for t in reversed(range(lengths[0])):
         active = sum(n > t for n in lengths)
         if active > len(stacks):
-            joining = slice(len(stacks), active)
-            stacks.coders = stacks.coders + everything.coders[joining]
-            stacks.information = np.zeros(active)
+            stacks.coders = stacks.coders + everything.coders[len(stacks) : active]
         x = ways.get(t, codecs.best).pop(stacks).numpy()
         for i in range(active):
             out[i][t] = x[i]

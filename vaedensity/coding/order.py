@@ -1,11 +1,11 @@
-"""What of a latent and of a pixel is coded first: digits, or parts."""
+"""What of a latent and of a pixel is coded first: digits, or a run of symbols."""
 
 from dataclasses import dataclass
 
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, TableCodec
 from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussian
-from vaedensity.coding.parts import CentreFirst, EndsFirst
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
+from vaedensity.coding.run_first import CentreFirst, EndsFirst
 from vaedensity.coding.windows import windows
 
 
@@ -44,3 +44,4 @@ def prepare_tables(levels: int) -> None:
     if levels > ONE_DIGIT:
         windows("logistic", steps_per_level(levels))
         windows("logistic", RADIX * steps_per_level(levels))
+        windows("logistic", (levels - 2) * steps_per_level(levels), 2)

@@ -78,11 +78,12 @@ class MixtureTable:
         assert isinstance(mass, Tensor)
         return self._normalized(mass, boundary)
 
-    def grid(self, first: Tensor, stride: int) -> Tensor:
-        rows = windows("logistic", stride * self.steps)
+    def grid(self, first: Tensor, stride: int, count: int = COUNT) -> Tensor:
+        rows = windows("logistic", stride * self.steps, count)
         places = (self.bases + first[..., None] * self.steps).clamp(min=0).flatten(0, 1)
         mass = embedding_bag(places, rows, per_sample_weights=self.weights.flatten(0, 1), mode="sum")
-        return self._normalized(mass.view(*first.shape, COUNT), first[..., None] + stride * torch.arange(COUNT))
+        boundary = first[..., None] + stride * torch.arange(count)
+        return self._normalized(mass.view(*self.bases.shape[:2], count), boundary)
 
     def _normalized(self, mass: Tensor, boundary: Tensor) -> Tensor:
         mass = mass.div_(self.total).floor_().masked_fill_(boundary <= 0, 0.0)

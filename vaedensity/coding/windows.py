@@ -1,7 +1,7 @@
-"""Seventeen equally spaced entries of a cumulative table in one lookup, for decoding.
+"""Equally spaced entries of a cumulative table, seventeen or fewer, in one lookup, for decoding.
 
-A decoder needs a symbol's whole row of boundaries. ``windows(kind, stride)`` lists, for every place i
-of the flattened table, the entries i, i + stride, ..., i + 16 stride, so that a row is one contiguous
+A decoder needs a symbol's whole row of boundaries. ``windows(kind, stride, count)`` lists, for every place i
+of the flattened table, the entries i, i + stride, ..., i + (count - 1) stride, so that a row is one contiguous
 read and a mixture one weighted sum of rows. float64 holds all of it exactly.
 """
 
@@ -17,8 +17,8 @@ _TABLES = {"gaussian": gaussian_table, "logistic": logistic_table}
 
 
 @lru_cache(maxsize=8)
-def windows(kind: str, stride: int) -> Tensor:
-    """(entries, 17) float64; places past the end repeat the last entry."""
+def windows(kind: str, stride: int, count: int = COUNT) -> Tensor:
+    """(entries, count) float64; places past the end repeat the last entry."""
     flat = torch.from_numpy(_TABLES[kind]().ravel().copy()).double()
-    padded = torch.cat([flat, flat[-1:].expand(stride * (COUNT - 1))])
-    return torch.stack([padded[j * stride : j * stride + len(flat)] for j in range(COUNT)], 1)
+    padded = torch.cat([flat, flat[-1:].expand(stride * (count - 1))])
+    return torch.stack([padded[j * stride : j * stride + len(flat)] for j in range(count)], 1)
