@@ -43,3 +43,9 @@ class Interrupted(VaedensityError):
     """Ctrl-C; what was finished is saved."""
 
     exit_status = INTERRUPTED
+
+
+def refuse_if_out_of_memory(error: Exception) -> None:
+    """Raise VaedensityError where torch gave up for lack of memory, which it reports as a RuntimeError of many words."""
+    if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error)):
+        raise VaedensityError("not enough memory; close other programs or use a machine with more") from error

@@ -64,8 +64,10 @@ def test_an_interrupted_run_with_transforms_goes_on_exactly(
 
         patch.setattr(fit_cli.FitBar, "__call__", stop)
         assert CliRunner().invoke(main, [*line, *SCALES, *GRAD]).exit_code == 130
-    assert "other gradient transforms" in refused(2, *line, *SCALES, "--resume")
-    assert "learning-rate scales" in refused(2, *line, *GRAD, "--resume")
+    assert "another --grad;" in refused(2, *line, *SCALES, "--resume")
+    assert "another --lr-scale;" in refused(2, *line, *GRAD, "--resume")
+    said = refused(2, *line, *SCALES, *GRAD, "--resume", "--init", whole)
+    assert "another warm-up of the KL weight, free bits, --init;" in said
     done(*line, *SCALES, *GRAD, "--resume")
     assert all(equal(float_weights(whole), float_weights(halted)).values())
 
@@ -121,7 +123,8 @@ def test_init_with_another_network_is_refused(few: Path, tmp_path: Path, done: D
     first = tmp_path / "a.safetensors"
     done("fit", few, "-o", first, *OPTIONS)
     out = tmp_path / "b.safetensors"
-    assert "--init" in refused(2, "fit", few, "-o", out, "--preset", "small", "--steps", 1, "--init", first)
+    said = refused(2, "fit", few, "-o", out, "--preset", "small", "--steps", 1, "--init", first)
+    assert "widths (32, 24)" in said and "widths (48, 32)" in said and "height" not in said
     assert "no such file" in refused(4, "fit", few, "-o", out, "--preset", "tiny", "--init", tmp_path / "nowhere")
 
 

@@ -13,7 +13,7 @@ from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import BlockCoder, evenly, spans
 from vaedensity.coding.reader import Archive
 from vaedensity.data.named import load_digits
-from vaedensity.errors import DamagedArchive, ModelError, UsageError
+from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.tasks.packing import open_model
 
@@ -212,3 +212,15 @@ def test_goldens_decode_for_ever(path: Path) -> None:
 
 def test_there_are_goldens() -> None:
     assert len(list(GOLDEN.glob("*.vdz"))) >= 1
+
+
+def test_lack_of_memory_is_not_damage(tmp_path: Path, model: CodingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS[:4]}, model)
+
+    def starve(*args: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("vaedensity.coding.chains.decode_chains", starve)
+    with pytest.raises(VaedensityError, match="not enough memory") as caught:
+        unpack(path, model)
+    assert not isinstance(caught.value, DamagedArchive)

@@ -172,3 +172,20 @@ def test_whole_logarithms() -> None:
     assert np.abs(fixed_power(deficits) - truth).max() <= 2**30 * 2e-4
     assert (np.abs(fixed_power(deficits) / truth - 1)[truth > 1e4] < 5e-4).all()
     assert fixed_power(np.array([0, 1 << LOG_BITS, 31 << LOG_BITS, 1 << 40])).tolist() == [2**30, 2**29, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["rgb", "seven odd"])
+def test_how_many_particles_go_through_at_once_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network(kind)
+    items, coded, passes = random_items(network.config, BATCH, seed=4), [], []
+    encode = type(network.network).begin_phases
+    monkeypatch.setattr(
+        type(network.network), "begin_phases", lambda self, h: (passes.append(len(h)), encode(self, h))[1]
+    )
+    for values in (1, 4 * BATCH * network.config.dims, 1 << 30):
+        monkeypatch.setattr("vaedensity.coding.hierarchy.PASS_VALUES", values)
+        stacks = Stacks.random(BATCH, 4000, 5)
+        network.bits_back(10).push(stacks, items)
+        coded.append(stacks.to_bytes())
+    assert coded[0] == coded[1] == coded[2]
+    assert passes == [BATCH] * 11 + [4 * BATCH, 4 * BATCH, 2 * BATCH, BATCH] + [10 * BATCH, BATCH]

@@ -124,6 +124,12 @@ def test_log_weight_averages_to_the_elbo() -> None:
         {"unit": 100},
         {"height": 0},
         {"blocks": 99},
+        {"phases": 7.0},
+        {"neighbours": 3.5},
+        {"neighbours": True},
+        {"widths": (32.0, 24)},
+        {"latents": ((4, 4.0), (2, 1))},
+        {"height": "8"},
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:

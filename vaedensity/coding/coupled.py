@@ -7,6 +7,7 @@ back, and with them all particles. Whole numbers throughout: weights decide a co
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,38 +27,22 @@ DIGITS = 6
 MOST_PARTICLES = 256
 
 
-class Recorder:
-    """Takes the place of B stacks and keeps the intervals that are pushed."""
+class Weigher:
+    """Takes the place of B stacks and adds up what would be pushed: ``log2_mass`` (B,), the logarithm of the product of all
+    frequencies in units of 2^-20 of a bit."""
 
     def __init__(self, count: int):
-        self.count, self.intervals = count, []  # type: int, list[tuple[Ints, Ints, Ints | None]]
+        self.count, self.log2_mass = count, np.zeros(count, np.int64)
 
     def __len__(self) -> int:
         return self.count
 
     def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
-        self.intervals.append((lower, upper, owners))
-
-    def log2_mass(self) -> Ints:
-        """log2 of the product of all frequencies (B,), in units of 2^-20 of a bit."""
-        total = np.zeros(self.count, np.int64)
-        for lower, upper, owners in self.intervals:
-            if owners is None:
-                total += fixed_log2(upper - lower).sum(1)
-            else:
-                np.add.at(total, owners, fixed_log2(upper - lower))
-        return total
-
-    def replay(self, stacks: Stacks, rows: Ints) -> None:
-        """Push what was recorded of ``rows``, ascending, one for each stack."""
-        stack_of = np.full(self.count, -1)
-        stack_of[rows] = np.arange(len(rows))
-        for lower, upper, owners in self.intervals:
-            if owners is None:
-                stacks.push_intervals(lower[rows], upper[rows])
-            else:
-                mine = stack_of[owners] >= 0
-                stacks.push_intervals(lower[mine], upper[mine], stack_of[owners[mine]])
+        mass = fixed_log2(upper - lower)
+        if owners is None:
+            self.log2_mass += mass.sum(1)
+        else:
+            np.add.at(self.log2_mass, owners, mass)
 
 
 class Quantiles:
@@ -175,6 +160,7 @@ class ByWeight:
         return self.cumulative((first[..., None] + stride * torch.arange(RADIX + 1)).clamp(max=self.size))
 
 
+@lru_cache(maxsize=2)
 def rotations(particles: int, latents: int) -> NDArray[np.int64]:
     """What particle k adds to the uniform number of latent i, modulo 2^24: (particles, latents), 0 for the first.
 
@@ -186,6 +172,7 @@ def rotations(particles: int, latents: int) -> NDArray[np.int64]:
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     turns = ((h ^ (h >> np.uint64(31))) >> np.uint64(64 - UNIFORM_BITS)).astype(np.int64)
     turns[0] = 0
+    turns.setflags(write=False)
     return turns
 
 
@@ -197,26 +184,30 @@ class CoupledBitsBack(Codec):
     """Codes x for -log2 (1/K) sum_k w_k bits, w_k = p(x|z_k) p(z_k) / q(z_k|x), with K coupled particles.
 
     ``parts(items, copies)`` gives the triple for so many consecutive copies of every item; its ``posterior(x)`` takes
-    the items themselves and reads latents from :class:`Quantiles`. ``latents``: how many an item has.
+    the items themselves and reads latents from :class:`Quantiles`. ``latents``: how many an item has; ``at_once``: most
+    particles of all items that go through the network together.
     """
 
-    def __init__(self, particles: int, latents: int, parts: Callable[[int, int], Parts]):
+    def __init__(self, particles: int, latents: int, parts: Callable[[int, int], Parts], at_once: int = 1 << 30):
         if not 2 <= particles <= MOST_PARTICLES:
             raise ValueError(f"{particles} particles: expected 2 to {MOST_PARTICLES}")
-        self.particles, self.latents, self.parts = particles, latents, parts
+        self.particles, self.latents, self.parts, self.at_once = particles, latents, parts, at_once
         self.turns = rotations(particles, latents)
 
     def push(self, stacks: Stacks, symbol: Tensor) -> None:
         if (stacks.depth_bits() < UNIFORM_BITS * self.latents + 3 * SPARE_BITS).any():
             raise TooShallow
         number = self._numbers(len(stacks)).pop(stacks)
-        recorder, weights, lower, width = self._weigh(symbol, number)
-        chosen = TableCodec(ByWeight(weights)).pop(stacks)[:, 0]
-        rows = np.arange(len(stacks)) * self.particles + chosen
-        place = (number + self.turns[chosen]) % UNIFORM - lower[rows]
+        chosen = TableCodec(ByWeight(self._weights(symbol, number))).pop(stacks)[:, 0]
+        prior, posterior, likelihood = self.parts(len(stacks), 1)
+        own_number = (number + self.turns[chosen]) % UNIFORM
+        own = Quantiles(len(stacks), own_number)
+        z = posterior(symbol).pop(own)  # type: ignore[arg-type]
+        own_lower, own_width = own.intervals()
         self._index(len(stacks)).push(stacks, chosen[:, None])
-        UniformCodec(width[rows]).push(stacks, place)
-        recorder.replay(stacks, rows)
+        UniformCodec(own_width).push(stacks, own_number - own_lower)
+        likelihood(z).push(stacks, symbol)
+        prior.push(stacks, z)
 
     def pop(self, stacks: Stacks) -> Tensor:
         prior, posterior, likelihood = self.parts(len(stacks), 1)
@@ -229,23 +220,28 @@ class CoupledBitsBack(Codec):
         place = UniformCodec(own_width).pop(stacks)
         chosen = self._index(len(stacks)).pop(stacks)[:, 0]
         number = (own_lower + place - self.turns[chosen]) % UNIFORM
-        _, weights, _, _ = self._weigh(symbol, number)
-        TableCodec(ByWeight(weights)).push(stacks, chosen[:, None])
+        TableCodec(ByWeight(self._weights(symbol, number))).push(stacks, chosen[:, None])
         self._numbers(len(stacks)).push(stacks, number)
         return symbol
 
-    def _weigh(self, symbol: Tensor, number: Ints) -> tuple[Recorder, Ints, Ints, Ints]:
-        """All particles: what pushing each takes, log2 weights (B,K), and their posterior intervals (B K, latents)."""
-        count = len(number) * self.particles
-        turned = ((number[:, None] + self.turns) % UNIFORM).reshape(count, -1)
-        prior, posterior, likelihood = self.parts(len(number), self.particles)
-        quantiles, recorder = Quantiles(count, turned), Recorder(count)
+    def _weights(self, symbol: Tensor, number: Ints) -> Ints:
+        """log2 weights (B,K) of all particles, in units of 2^-20 of a bit."""
+        share = max(1, self.at_once // len(number))
+        return np.concatenate(
+            [self._some_weights(symbol, number, self.turns[k : k + share]) for k in range(0, self.particles, share)], 1
+        )
+
+    def _some_weights(self, symbol: Tensor, number: Ints, turns: Ints) -> Ints:
+        copies = len(turns)
+        count = len(number) * copies
+        prior, posterior, likelihood = self.parts(len(number), copies)
+        quantiles = Quantiles(count, ((number[:, None] + turns) % UNIFORM).reshape(count, -1))
+        weigher = Weigher(count)
         z = posterior(symbol).pop(quantiles)  # type: ignore[arg-type]
-        likelihood(z).push(recorder, symbol.repeat_interleave(self.particles, 0))  # type: ignore[arg-type]
-        prior.push(recorder, z)  # type: ignore[arg-type]
-        lower, width = quantiles.intervals()
-        weights = recorder.log2_mass() - fixed_log2(width).sum(1)
-        return recorder, weights.reshape(-1, self.particles), lower, width
+        likelihood(z).push(weigher, symbol.repeat_interleave(copies, 0))  # type: ignore[arg-type]
+        prior.push(weigher, z)  # type: ignore[arg-type]
+        _, width = quantiles.intervals()
+        return (weigher.log2_mass - fixed_log2(width).sum(1)).reshape(-1, copies)
 
     def _numbers(self, count: int) -> UniformCodec:
         return UniformCodec(np.full((count, self.latents), UNIFORM, np.int64))

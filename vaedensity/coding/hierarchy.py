@@ -15,6 +15,8 @@ from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.pixel_table import pixel_table
 
+PASS_VALUES = 1 << 19  # values of items or particles in the network at once
+
 
 class Network(Protocol):
     """What the codecs ask of an integer network: whole numbers in, whole numbers out."""
@@ -84,7 +86,8 @@ class ItemCodec(Codec):
 
     def _codec(self, batch: int) -> Codec:
         if self.particles > 1:
-            return CoupledBitsBack(self.particles, self.latents, self._coupled_parts)
+            at_once = max(1, PASS_VALUES // self.network.config.dims)
+            return CoupledBitsBack(self.particles, self.latents, self._coupled_parts, at_once)
         descent = Descent(self.network, batch)
         prior, posterior, likelihood = self._parts(descent, self.order.latents)
         if self.direct is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vaedensity import items
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.chains import ChainCodecs
-from vaedensity.coding.hierarchy import Descent, ItemCodec, gaussian
+from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
 from vaedensity.errors import ModelError
@@ -26,7 +26,6 @@ from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.lattice_conv import IntegerKernel
 
 UNITS = (128, 256)
-PASS_VALUES = 1 << 19  # values of items in the network at once
 COARSE_STEPS = tuple(2**i for i in range(9))
 
 

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from vaedensity import items
 from vaedensity.coding import chains, classical
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.hierarchy import ItemCodec
+from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
 from vaedensity.coding.lowering import CodingModel, words_enough
 from vaedensity.coding.order import order_of
-from vaedensity.errors import VaedensityError
+from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
 
 CHAINS_PER_GROUP = 48
-GROUP_VALUES = 1 << 19  # values of items that a group has in the network at once
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
 COUPLED_BLOCK_BYTES = 96 << 10  # with particles, whose gain begins once a stack is deep
 OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
@@ -57,7 +56,7 @@ def spans(model: CodingModel, count: int, chain_bytes: float, block_bytes: int =
 
 def chains_per_group(dims: int, particles: int = 1) -> int:
     """Chains that move in lockstep: fewer where items are large or particles many, so that memory does not grow."""
-    return max(1, min(CHAINS_PER_GROUP, GROUP_VALUES // dims) // particles)
+    return max(1, min(CHAINS_PER_GROUP, PASS_VALUES // dims) // particles)
 
 
 def evenly(values: Sequence[Value], most: int, multiple: int = 2) -> list[Sequence[Value]]:
@@ -153,7 +152,8 @@ class BlockCoder:
                 back = chains.decode_chains(
                     self.codecs, words, lengths, parsed[alike[0]][0], self.shape, lambda n: tick(0)
                 )
-            except (ValueError, RuntimeError, IndexError):
+            except (ValueError, RuntimeError, IndexError) as error:
+                refuse_if_out_of_memory(error)
                 back = []
             if len(back) != len(alike) or any((b != good[i]).any() for b, i in zip(back, alike)):
                 raise VaedensityError(

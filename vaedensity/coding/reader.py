@@ -20,7 +20,7 @@ from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import chains_per_group, evenly
 from vaedensity.coding.order import order_of, prepare_tables
 from vaedensity.coding.workers import Ticker, side_by_side, usable_cores
-from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
+from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError, refuse_if_out_of_memory
 
 MAX_DIMS = 8
 MAX_BYTES = 1 << 48
@@ -230,6 +230,7 @@ class Archive:
             try:
                 decoded = chains.decode_chains(ways, words, lengths, job[0][3], array.item_shape, ticker.tick)
             except (ValueError, RuntimeError, IndexError) as error:
+                refuse_if_out_of_memory(error)
                 raise DamagedArchive(f"{self.path}: blocks near {job[0][0]} do not decode ({error})") from error
             return [
                 (at, items.from_items(items.undo_map(x, model.values), layout)) for (_, at, *_), x in zip(job, decoded)

@@ -30,6 +30,10 @@ class VAEConfig:
     phases: int = 4
 
     def __post_init__(self) -> None:
+        sizes = [v for v in asdict(self).values() if not isinstance(v, tuple)]
+        sizes += [*self.widths, *(n for pair in self.latents for n in pair)]
+        if any(type(v) is not int for v in sizes):
+            raise ValueError(f"model configuration: expected whole numbers, found {asdict(self)}")
         factors = [f for f, _ in self.latents]
         checks = {
             "height and width between 1 and 512": 1 <= self.height <= 512 and 1 <= self.width <= 512,
@@ -78,8 +82,8 @@ class VAEConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":
         fields = dict(record)
-        fields["latents"] = tuple((int(f), int(c)) for f, c in fields["latents"])
-        fields["widths"] = tuple(int(w) for w in fields["widths"])
+        fields["latents"] = tuple((f, c) for f, c in fields["latents"])
+        fields["widths"] = tuple(fields["widths"])
         return VAEConfig(**fields)
 
 

@@ -89,6 +89,17 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
     return y.float().view(x.shape[0], -1, rows, columns)
 
 
+PROBES = (
+    (1, 16, 8, 3, 1),
+    (24, 48, 14, 3, 1),
+    (33, 64, 7, 3, 1),
+    (24, 48, 14, 1, 1),
+    (256, 32, 14, 3, 1),
+    (24, 48, 14, 3, 2),
+)
+"""Batch, channels, side, kernel, stride of convolutions at which libraries change their minds."""
+
+
 @lru_cache(maxsize=1)
 def direct_convolutions_are_exact() -> bool:
     """Whether this machine's conv2d adds plain products: Winograd or FFT kernels do not, and then round.
@@ -99,13 +110,13 @@ def direct_convolutions_are_exact() -> bool:
     torch.backends.nnpack.set_flags(False)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for batch, channels, side, size in ((1, 16, 8, 3), (24, 48, 14, 3), (33, 64, 7, 3), (24, 48, 14, 1)):
+        for batch, channels, side, size, stride in PROBES:
             x = torch.randint(0, 1024, (batch, channels, side, side), generator=generator).float()
             weight = torch.randint(-40, 41, (channels, channels, size, size), generator=generator) / 512
             bias = torch.randint(-9999, 9999, (channels,), generator=generator) / 512
             for layout in (torch.contiguous_format, torch.channels_last):
-                y = F.conv2d(x.contiguous(memory_format=layout), weight, bias, 1, size // 2)
-                if not torch.equal(y, patch_conv2d(x, weight, bias, 1)):
+                y = F.conv2d(x.contiguous(memory_format=layout), weight, bias, stride, size // 2)
+                if not torch.equal(y, patch_conv2d(x, weight, bias, stride)):
                     return False
     return True
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,13 @@ def initial_weights(name: str | None, config: VAEConfig, values: list[int] | Non
     if name is None:
         return None
     file = load_model(resolve(name))
-    if file.config != config or file.values != values:
+    found, wanted = asdict(file.config) | {"values": file.values}, asdict(config) | {"values": values}
+    if other := [key for key in wanted if found[key] != wanted[key] and key != "unit"]:
         raise UsageError(
-            f"--init {name}: its network is for items {list(file.config.item_shape)}, {file.config.levels} levels, streams "
-            f"{list(file.config.widths)}, {file.config.phases} phases; this fit has {list(config.item_shape)}, "
-            f"{config.levels}, {list(config.widths)}, {config.phases}; choose its preset and data"
+            f"--init {name}: its network has {', '.join(f'{key} {found[key]}' for key in other)}; this fit "
+            f"{', '.join(f'{key} {wanted[key]}' for key in other)}; choose its preset and data"
         )
-    return file.weights
+    return dict(file.float_model().state_dict())
 
 
 def pick_device(name: str) -> str:

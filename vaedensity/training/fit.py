@@ -30,6 +30,25 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimi
     "muon": lambda groups, lr: Muon(split_matrices(groups, HierarchicalVAE.OUTPUT_LAYERS), lr),
     "adam": lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
 }
+BEFORE_SETTINGS: dict[str, Any] = {
+    "optimizer": "adam",
+    "gradient": repr(ClipGlobalNorm()),
+    "scales": [],
+    "kl_warmup": repr(KLWarmup()),
+    "free_bits": repr(FreeBits(0.0)),
+    "rehearse": False,
+    "initial": None,
+}
+"""How states were made that are older than these settings and do not name them."""
+SETTING_NAMES = {
+    "optimizer": "--optimizer",
+    "gradient": "--grad",
+    "scales": "--lr-scale",
+    "kl_warmup": "warm-up of the KL weight",
+    "free_bits": "free bits",
+    "rehearse": "rehearsal of rounding",
+    "initial": "--init",
+}
 MAX_SETBACKS = 8
 JUDGED_ITEMS = 2048
 
@@ -107,6 +126,10 @@ def fit(
         "optimizer": settings.optimizer,
         "gradient": repr(gradient),
         "scales": [[p, float(scale)] for p, scale in settings.scales.items()],
+        "kl_warmup": repr(settings.kl_warmup),
+        "free_bits": repr(settings.free_bits),
+        "rehearse": settings.rehearse,
+        "initial": _digest(initial),
     }
     generator = torch.Generator(device).manual_seed(settings.seed)
     data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
@@ -124,11 +147,10 @@ def fit(
             raise UsageError(
                 f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
             )
-        # States without these entries are older than the settings, and were made with their defaults.
-        recorded = {"optimizer": "adam", "gradient": repr(ClipGlobalNorm()), "scales": []} | counters
-        if any(recorded[key] != value for key, value in asked.items()):
+        recorded = BEFORE_SETTINGS | counters
+        if other := [SETTING_NAMES[key] for key, value in asked.items() if recorded[key] != value]:
             raise UsageError(
-                f"{state_path}: was made with another optimiser, other gradient transforms or learning-rate scales; go on with those"
+                f"{state_path}: was made with another {', '.join(other)}; go on with the same, or fit anew with -f"
             )
         try:
             restore(tensors, model, average, optimizer, generator, gradient)
@@ -302,6 +324,16 @@ def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarra
     averaged.rehearse(False)  # one measure for all judgements, before the tail and in it
     average.load_into(averaged)
     return elbo_bits_per_dim(averaged.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed)
+
+
+def _digest(tensors: Mapping[str, Tensor] | None) -> str | None:
+    """SHA-256 of tensors by name."""
+    if tensors is None:
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _jsonable(record: dict[str, Any]) -> dict[str, Any]:
