@@ -18,6 +18,7 @@ from vaedensity import items
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.load import load_array
 from vaedensity.model.config import preset_config
+from vaedensity.model.cost import multiplications
 from vaedensity.report.tables import render
 from vaedensity.training.fit import FitSettings, elbo_bits_per_dim, fit
 from vaedensity.training.schedule import FreeBits, Length
@@ -29,10 +30,13 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "Adam instead of Muon": ({}, {"optimizer": "adam"}),
     "no free bits": ({}, {"free_bits": FreeBits(0.0)}),
     "no neighbours": ({"neighbours": 0}, {}),
-    "4 neighbours": ({"neighbours": 4}, {}),
+    "8 neighbours": ({"neighbours": 8}, {}),
     "4 phases": ({"phases": 4}, {}),
-    "4 phases, no neighbours": ({"phases": 4, "neighbours": 0}, {}),
     "4 phases, no neighbours, Adam": ({"phases": 4, "neighbours": 0}, {"optimizer": "adam"}),
+    "no residual blocks": ({"blocks": 0}, {}),
+    "2 blocks a phase": ({"phase_blocks": 2}, {}),
+    "one level of latents": ({"latents": ((2, 1),), "widths": (32,), "phases": 4}, {}),
+    "wider": ({"widths": (64, 48)}, {}),
 }
 
 
@@ -71,16 +75,25 @@ def main() -> None:
             "kl_bits_per_dim": float(np.mean(kl)),
             "ms_per_step": 1000 * seconds / (options.seeds * options.steps),
             "parameters": sum(p.numel() for p in model.parameters()),
+            "multiplications_per_dim": multiplications(model.config) / model.config.dims,
         }
         records.append(record)
         print(json.dumps(record), flush=True)
     if not options.json:
         rows = [
-            [r["variant"], f"{r['bits_per_dim']:.4f}", f"{r['kl_bits_per_dim']:.4f}", f"{r['ms_per_step']:.0f}"]
+            [
+                r["variant"],
+                f"{r['bits_per_dim']:.4f}",
+                "" if r["spread"] is None else f"{r['spread']:.4f}",
+                f"{r['kl_bits_per_dim']:.4f}",
+                f"{r['multiplications_per_dim'] / 1e3:.1f}",
+                str(r["parameters"]),
+                f"{r['ms_per_step']:.0f}",
+            ]
             for r in records
         ]
         title = f"{collection.source}, {options.preset}, {options.steps} steps, {options.seeds} seeds"
-        print(render(title, ["", "bits/dim", "of it KL", "ms a step"], rows))
+        print(render(title, ["", "bits/dim", "spread", "of it KL", "1000 mult./dim", "parameters", "ms a step"], rows))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from vaedensity import items
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.lowering import CodingModel, words_enough
+from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.load import load_array
 from vaedensity.tasks.packing import compress, open_model
@@ -25,21 +26,25 @@ from vaedensity.tasks.packing import compress, open_model
 BATCH = 64
 
 
-@torch.inference_mode()
 def independent_bits(model: CodingModel, array: np.ndarray, particles: int) -> np.ndarray:
     """Bits (particles, N) that bits-back takes for each item, from as many stacks of random bits."""
     layout = items.layout_of(array)
     assert layout is not None
     levels, known = items.apply_map(items.to_items(array, layout), model.integers.config.levels, model.values)
     assert known.all()
-    codec, out = model.integers.bits_back(), np.empty((particles, len(levels)))
-    for k in range(particles):
+    codec = model.integers.bits_back()
+
+    @torch.inference_mode()
+    def push_all(k: int) -> np.ndarray:
+        bits = np.empty(len(levels))
         for begin in range(0, len(levels), BATCH):
             part = torch.from_numpy(np.ascontiguousarray(levels[begin : begin + BATCH]))
             stacks = Stacks.random(len(part), words_enough(codec), seed=k * len(levels) + begin)
             codec.push(stacks, part)
-            out[k, begin : begin + len(part)] = stacks.information
-    return out
+            bits[begin : begin + len(part)] = stacks.information
+        return bits
+
+    return np.stack(list(side_by_side(push_all, range(particles), Ticker(lambda n: None))))
 
 
 def main() -> None:

@@ -65,6 +65,18 @@ def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
     return lines
 
 
+def count_multiplications(path: Path, config: dict[str, Any]) -> int:
+    """Needs the network, and so torch."""
+    from vaedensity.errors import ModelError
+    from vaedensity.model.config import VAEConfig
+    from vaedensity.model.cost import multiplications
+
+    try:
+        return multiplications(VAEConfig.from_json(config))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path}: its configuration is not usable ({error}); fit again") from error
+
+
 @click.command("list")
 @click.argument("archive", type=click.Path(path_type=Path))
 @json_option
@@ -77,9 +89,10 @@ def list_command(archive: Path, as_json: bool) -> None:
 
 @click.command("info")
 @click.argument("target")
+@click.option("--cost", "multiply", is_flag=True, help="Count a model's multiplications for one item, too.")
 @json_option
 @guarded
-def info_command(target: str, as_json: bool) -> None:
+def info_command(target: str, multiply: bool, as_json: bool) -> None:
     """Facts about a MODEL (file or released name) or an ARCHIVE."""
     path = Path(target)
     if path.is_file() and is_archive(path):
@@ -100,6 +113,9 @@ def info_command(target: str, as_json: bool) -> None:
         **{k: record.get(k) for k in ("config", "values", "card", "unit")},
     }
     lines = [f"{path}: {mib(r['bytes'])}"]
+    if multiply:
+        r["multiplications"] = count_multiplications(path, record["config"])
+        lines.append(f"  multiplications for an item: {r['multiplications']}")
     for part in ("card", "config"):
         lines += [f"  {key}: {value}" for key, value in record[part].items()]
     answer(r, as_json, lines)
