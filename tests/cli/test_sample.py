@@ -245,3 +245,16 @@ def test_an_interrupted_run_leaves_nothing(
 def test_json_is_one_object(model: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["sample", str(model), "-n", "1", "-o", str(tmp_path / "s.npy"), "--json"])
     assert json.loads(result.stdout)["schema_version"] == 1 and result.stderr == ""
+
+
+def test_entropy_sharpens_and_flattens(model: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
+    steps = []
+    for fraction in (0.0, 0.6, 1.0, 1.15):
+        record = done("sample", model, "-n", 32, "-o", tmp_path / "s.npy", "--entropy", fraction, "-f")
+        assert record["entropy"] == fraction
+        steps.append(float(np.abs(np.diff(np.load(tmp_path / "s.npy").astype(int), axis=2)).mean()))
+    assert steps == sorted(steps) and steps[0] < 0.95 * steps[2]  # noise makes neighbours differ
+    assert done("sample", model, "-n", 1, "-o", tmp_path / "s.npy", "-f")["entropy"] is None
+    for wrong in ("-0.5", "nan", "inf"):
+        refused(USAGE, "sample", model, "-o", tmp_path / "t.npy", "--entropy", wrong)
+    assert not (tmp_path / "t.npy").exists()

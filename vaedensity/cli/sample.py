@@ -28,11 +28,20 @@ from vaedensity.cli.common import (
     help="FILE.png, a mosaic, or FILE.npy, an array.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--entropy",
+    type=click.FloatRange(0),
+    metavar="FRACTION",
+    help="Draw every value from the power of its distribution that has this fraction of its entropy: below 1 sharper, "
+    "above 1 flatter.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @force_option
 @json_option
 @guarded
-def sample_command(model: str, n: int, out: Path, seed: int, device: str, force: bool, as_json: bool) -> None:
+def sample_command(
+    model: str, n: int, out: Path, seed: int, entropy: float | None, device: str, force: bool, as_json: bool
+) -> None:
     """Draw new items from MODEL (a file or a released name).
 
     FILE.npy holds them as uint8 (N,H,W), or (N,H,W,C) in colour, with the values of the data that MODEL was fitted
@@ -49,7 +58,7 @@ def sample_command(model: str, n: int, out: Path, seed: int, device: str, force:
     place = pick_device(device)
     file = load_model(resolve(model))
     with progress_bar("sample", n) as advance:
-        r = write_samples(file, out, n, seed=seed, device=place, overwrite=force, progress=advance)
+        r = write_samples(file, out, n, seed=seed, entropy=entropy, device=place, overwrite=force, progress=advance)
     answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {n} items of {'x'.join(map(str, r['shape']))}, seed {seed}"])
 
 

@@ -68,6 +68,23 @@ def normalise_entropy(log_p: Tensor, entropy: Tensor | float) -> Tensor:
     return powered
 
 
+def scale_entropy(log_p: Tensor, fraction: float) -> Tensor:
+    """Log-probabilities (...,n) of the power of p that has ``fraction`` of p's own entropy.
+
+    Below 1 the likely becomes likelier, at 0 only the likeliest is left; above 1 it goes towards the uniform
+    distribution over the entries that are not zero, which it is where no power has so much entropy.
+    ``log_p`` and errors as for :func:`normalise_entropy`; ``fraction`` is at least 0.
+
+    >>> p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    >>> float(torch.special.entr(scale_entropy(p.log(), 0.5).exp()).sum() / torch.special.entr(p).sum())
+    0.5
+    """
+    if not 0 <= fraction < float("inf"):
+        raise UsageError(f"found an entropy fraction of {fraction}; expected a number of at least 0")
+    own = torch.special.entr(torch.log_softmax(log_p.double(), -1).exp()).sum(-1)
+    return normalise_entropy(log_p, fraction * own)
+
+
 class _NormaliseEntropy(torch.autograd.Function):
     """With c = log q - E_q[log q] and V = E_q[c^2], a change of p and of the wanted entropy H gives
 

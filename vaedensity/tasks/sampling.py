@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.atomic import atomic_file, refuse_existing
+from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.reshaped import Reshaped
 from vaedensity.report.mosaic import GAP, MOST_PIXELS, mosaic_size, write_mosaic
 from vaedensity.tasks.scoring import model_levels, scoring_model
 
@@ -59,11 +61,14 @@ def write_samples(
     n: int,
     *,
     seed: int = 0,
+    entropy: float | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Any]:
     """Write ``n`` new items to ``out``; returns the record of ``sample --json``.
+
+    ``entropy``: draw every value from the power of its distribution that has this fraction of its entropy.
 
     .npy: uint8 (n,H,W) or (n,H,W,C) in the values of the training data. .png: one mosaic whose white is the
     model's highest level. An array is written as it is drawn; a mosaic has at most 2^28 pixels.
@@ -78,7 +83,12 @@ def write_samples(
         raise UsageError(
             f"{out}: a mosaic of {n} items has {across * down} pixels, the limit is {MOST_PIXELS}; write .npy"
         )
-    batches = _counted(sample_batches(file, scoring_model(file, device), n, seed), progress)
+    network = scoring_model(file, device)
+    if entropy is not None:
+        if not 0 <= entropy < float("inf"):
+            raise UsageError(f"--entropy {entropy}: expected a number of at least 0")
+        network.likelihood = Reshaped(network.likelihood, lambda log_p: scale_entropy(log_p, entropy))
+    batches = _counted(sample_batches(file, network, n, seed), progress)
     with atomic_file(out, overwrite) as f:
         if out.suffix.lower() == ".npy":
             header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
@@ -93,6 +103,7 @@ def write_samples(
         "output": str(out),
         "bytes": out.stat().st_size,
         "seed": seed,
+        "entropy": entropy,
         "model_sha256": file.sha256,
         "seconds": time.monotonic() - started,
     }
