@@ -1,11 +1,11 @@
-"""Train a released checkpoint again, exactly as its card says.
+"""Train a released checkpoint again, as its card says.
 
     python scripts/train_released.py mnist --data data        # needs data/mnist.npz from get_data.py
     python scripts/train_released.py digits
 
-Interrupt and run again with --resume to train in several sittings; with --steps N or another --preset behind the name
-to train longer or larger, which a GPU is for. Data come from get_data.py. The models called NAME-1 were made by an earlier
-version (their cards say how) and cannot be made again by this one.
+A recipe of several sittings goes on from the first one's weights. Interrupt and run again with --resume; with --steps N
+or another --preset behind the name the last sitting is longer or larger, which a GPU is for. Data come from get_data.py. The
+models called NAME-1 were made by an earlier version (their cards say how) and cannot be made again by this one.
 """
 
 import argparse
@@ -13,14 +13,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-# name -> (data, preset, steps, further options)
-RECIPES: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
-    "digits": ("digits:train", "tiny", 1500, ()),
-    "mnist": ("{data}/mnist.npz:x_train", "small", 6000, ("--valid-fraction", "0.02")),
-    "mnist-fast": ("{data}/mnist.npz:x_train", "fast", 3000, ("--valid-fraction", "0.02")),
-    "mnist-binary": ("{data}/mnist-binary.npz:x_train", "small", 2500, ("--valid-fraction", "0.02")),
-    "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "small", 4500, ("--valid-fraction", "0.02")),
-    "cifar10": ("{data}/cifar10.npz:x_train", "small", 3000, ("--valid-fraction", "0.02")),
+HELD_OUT = ("--valid-fraction", "0.02")
+# name -> (data, preset, steps of each sitting, further options)
+RECIPES: dict[str, tuple[str, str, tuple[int, ...], tuple[str, ...]]] = {
+    "digits": ("digits:train", "tiny", (1500,), ()),
+    "mnist": ("{data}/mnist.npz:x_train", "small", (7000,), HELD_OUT),
+    "mnist-large": ("{data}/mnist.npz:x_train", "medium", (6000,), HELD_OUT),
+    "mnist-fast": ("{data}/mnist.npz:x_train", "fast", (8000,), HELD_OUT),
+    "mnist-binary": ("{data}/mnist-binary.npz:x_train", "medium", (2500, 8000), HELD_OUT),
+    "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "medium", (4500,), HELD_OUT),
+    "cifar10": ("{data}/cifar10.npz:x_train", "medium", (3000, 12000), HELD_OUT),
 }
 
 
@@ -30,11 +32,21 @@ def main() -> None:
     parser.add_argument("--data", default="data")
     parser.add_argument("--to", type=Path, default=Path("checkpoints"))
     options, rest = parser.parse_known_args()
-    data, preset, steps, further = RECIPES[options.name]
-    recipe = [data.format(data=options.data), "--preset", preset, "--steps", str(steps), *further]
-    command = ["vaedensity", "fit", *recipe, "-o", str(options.to / f"{options.name}.safetensors"), *rest]
-    print("+", " ".join(command), flush=True)
-    sys.exit(subprocess.run(command).returncode)
+    data, preset, sittings, further = RECIPES[options.name]
+    goal, before = options.to / f"{options.name}.safetensors", None
+    for number, steps in enumerate(sittings, 1):
+        last = number == len(sittings)
+        out = goal if last else goal.with_name(f"{options.name}.sitting-{number}.safetensors")
+        if not last and out.exists():
+            before = out
+            continue
+        recipe = [data.format(data=options.data), "--preset", preset, "--steps", str(steps), *further]
+        recipe += ["--init", str(before)] if before else []
+        command = ["vaedensity", "fit", *recipe, "-o", str(out), *rest]
+        print("+", " ".join(command), flush=True)
+        if status := subprocess.run(command).returncode:
+            sys.exit(status)
+        before = out
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.archive import write_archive
 from vaedensity.coding.chains import LONGEST_CHAIN
 from vaedensity.coding.lowering import CodingModel, coding_model
@@ -224,3 +225,18 @@ def test_lack_of_memory_is_not_damage(tmp_path: Path, model: CodingModel, monkey
     with pytest.raises(VaedensityError, match="not enough memory") as caught:
         unpack(path, model)
     assert not isinstance(caught.value, DamagedArchive)
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("name", ["digits", "mnist-fast", "cifar10"])
+def test_engines_write_the_same_archive(
+    tmp_path: Path, name: str, particles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rng = open_model(name), np.random.default_rng(0)
+    x = DIGITS[:40] if name == "digits" else np.abs(rng.normal(0, 40, (9, *model.integers.config.item_shape)))
+    x = np.minimum(x, 255).astype(np.uint8)
+    whole = pack(tmp_path / "a.vdz", {"x": x}, model, particles).read_bytes()
+    for module in ("chains", "lowering", "model_blocks", "order"):
+        monkeypatch.setattr(f"vaedensity.coding.{module}.fastest_stacks", lambda: Stacks)
+    assert pack(tmp_path / "b.vdz", {"x": x}, model, particles).read_bytes() == whole
+    assert same(unpack(tmp_path / "a.vdz", model)["x"], x)

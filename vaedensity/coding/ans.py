@@ -21,6 +21,13 @@ WORD_BITS = 32
 Ints = NDArray[np.int64]
 
 
+def whole_words(part: bytes) -> NDArray[np.uint32]:
+    """The 32-bit words of a coder block. Raises ValueError."""
+    if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
+        raise ValueError(f"a coder block of {len(part)} bytes is not whole words with a non-zero end")
+    return np.frombuffer(part, "<u4").astype(np.uint32)
+
+
 class Stacks:
     """B stacks. ``push`` and ``pop`` undo each other to the bit; ``information`` (B,) counts the bits
     -log2(f / 2^24) of what was pushed minus what was popped, while ``counting``."""
@@ -32,34 +39,41 @@ class Stacks:
     def __len__(self) -> int:
         return len(self.coders)
 
-    @staticmethod
-    def from_bytes(parts: list[bytes]) -> "Stacks":
+    @classmethod
+    def from_bytes(cls, parts: list[bytes]) -> "Stacks":
         """Stacks that hold what ``to_bytes`` wrote: little-endian 32-bit words, the last not zero."""
-        stacks = Stacks(0)
-        for part in parts:
-            if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
-                raise ValueError(f"a coder block of {len(part)} bytes is not whole words with a non-zero end")
-            words = np.frombuffer(part, "<u4").astype(np.uint32)
-            stacks.coders.append(constriction.stream.stack.AnsCoder(words))
+        stacks = cls(0)
+        stacks.coders = [constriction.stream.stack.AnsCoder(whole_words(part)) for part in parts]
         stacks.information = np.zeros(len(parts))
         return stacks
 
-    @staticmethod
-    def random(count: int, words: int, seed: int) -> "Stacks":
+    @classmethod
+    def random(cls, count: int, words: int, seed: int) -> "Stacks":
         """Stacks of random bits: popping from them samples."""
         rng = np.random.default_rng(seed)
-        return Stacks.from_bytes(
-            [rng.integers(1, 2**32, words, np.uint32).astype("<u4").tobytes() for _ in range(count)]
-        )
+        return cls.from_bytes([rng.integers(1, 2**32, words, np.uint32).astype("<u4").tobytes() for _ in range(count)])
 
     def to_bytes(self) -> list[bytes]:
         return [coder.get_compressed().astype("<u4").tobytes() for coder in self.coders]
 
     def copy(self) -> "Stacks":
-        twin = Stacks(0, self.counting)
-        twin.coders = [coder.clone() for coder in self.coders]
-        twin.information = self.information.copy()
-        return twin
+        return self.take(slice(0, len(self)))
+
+    def take(self, stacks: slice) -> "Stacks":
+        """Copies of some of the stacks."""
+        part = Stacks(0, self.counting)
+        part.coders = [coder.clone() for coder in self.coders[stacks]]
+        part.information = self.information[stacks].copy()
+        return part
+
+    def join(self, others: "Stacks") -> None:
+        """Add ``others`` after these."""
+        self.coders = self.coders + others.coders
+        self.information = np.concatenate([self.information, others.information])
+
+    def is_empty(self) -> NDArray[np.bool_]:
+        """Which stacks hold nothing (B,)."""
+        return np.array([coder.is_empty() for coder in self.coders], bool)
 
     def depth_bits(self) -> NDArray[np.int64]:
         """Bits that can still be popped from each stack (B,)."""

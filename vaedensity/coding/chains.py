@@ -17,6 +17,7 @@ from vaedensity.coding import varint
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
+from vaedensity.coding.engine import fastest_stacks
 
 Items = NDArray[np.uint8]
 LONGEST_CHAIN = 4096
@@ -66,14 +67,15 @@ def silent(count: int) -> None:
 def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent) -> CodedChains:
     """Code ``chains`` of items (n_i,C,H,W), longest first; ``tick`` hears of every item."""
     assert [len(c) for c in chains] == sorted((len(c) for c in chains), reverse=True)
-    stacks = Stacks(len(chains))
+    stacks = fastest_stacks()(len(chains))
     finished: list[Stacks] = []
     plan: list[list[int]] = [[] for _ in codecs.lesser]
     best_bits, lesser_bits = np.zeros(len(chains)), np.zeros(len(chains))
     for t in range(len(chains[0])):
         active = sum(len(chain) > t for chain in chains)
         if active < len(stacks):
-            finished.insert(0, _split(stacks, active))
+            finished.insert(0, stacks.take(slice(active, len(stacks))))
+            stacks = stacks.take(slice(0, active))
         x = torch.from_numpy(np.stack([chain[t] for chain in chains[:active]]))
         before = stacks.copy()
         for way in (len(plan), *reversed(range(len(plan)))):
@@ -94,14 +96,6 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
         blocks += part.to_bytes()
     blocks = [plan_header([[t for t in steps if t < len(c)] for steps in plan]) + b for c, b in zip(chains, blocks)]
     return CodedChains(blocks, best_bits, lesser_bits, sorted(t for steps in plan for t in steps))
-
-
-def _split(stacks: Stacks, active: int) -> Stacks:
-    """Take the stacks after the first ``active`` away; their chains are complete."""
-    rest = Stacks(0)
-    rest.coders, rest.information = stacks.coders[active:], stacks.information[active:]
-    stacks.coders, stacks.information = stacks.coders[:active], stacks.information[:active]
-    return rest
 
 
 def _runs_header(steps: list[int]) -> bytes:
@@ -167,19 +161,19 @@ def decode_chains(
     Raises ValueError where a stack is not exactly empty after its first item.
     """
     assert lengths == sorted(lengths, reverse=True)
-    everything = Stacks.from_bytes(words)
+    everything = fastest_stacks().from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
     ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}
-    stacks = Stacks(0, counting=False)
+    stacks = fastest_stacks()(0, counting=False)
     for t in reversed(range(lengths[0])):
         active = sum(n > t for n in lengths)
         if active > len(stacks):
-            stacks.coders = stacks.coders + everything.coders[len(stacks) : active]
+            stacks.join(everything.take(slice(len(stacks), active)))
         x = ways.get(t, codecs.best).pop(stacks).numpy()
         for i in range(active):
             out[i][t] = x[i]
         tick(active)
-    if any(not coder.is_empty() for coder in stacks.coders):
+    if not stacks.is_empty().all():
         raise ValueError("bits are left over after the first item")
     return out
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.compiled import CompiledStacks, TableRows
 from vaedensity.coding.tables import TOTAL
 
 RADIX = 16
 ONE_DIGIT = 32  # alphabets up to this size are coded in one step
+NO_RUN = np.empty((0, 0), np.int64)
 FLOOR = 2  # least frequency of any symbol
 
 
@@ -36,6 +38,10 @@ class Table(Protocol):
     size: int
     count: int
 
+    def rows(self) -> TableRows | None:
+        """The same table for compiled loops, where it has that form."""
+        ...
+
     def cumulative(self, boundary: Tensor) -> Tensor:
         """Mass below integer ``boundary``, (k,) shared or (B,n,k) int64 in 0..size: float64 whole
         numbers (B,n,k), not decreasing, 0 at 0 and 2^24 at size."""
@@ -53,6 +59,8 @@ class TableCodec(Codec):
         self.size = table.size
 
     def push(self, stacks: Stacks, symbol: Ints) -> None:
+        if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
+            return stacks.push_symbols(rows, symbol, NO_RUN, 0)
         s = torch.from_numpy(symbol)
         if self.size <= ONE_DIGIT:
             inner = self._boundaries(torch.stack([s, s + 1], -1))
@@ -67,6 +75,8 @@ class TableCodec(Codec):
         stacks.push_intervals(as_ints(lower), as_ints(upper))
 
     def pop(self, stacks: Stacks) -> Ints:
+        if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
+            return stacks.pop_symbols(rows, NO_RUN, 0)
         if self.size <= ONE_DIGIT:
             return stacks.pop_rows(self._boundaries(torch.arange(self.size + 1)).numpy())
         digits, count = torch.arange(RADIX + 1), -(-self.size // RADIX) + 1

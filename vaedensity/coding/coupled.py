@@ -106,6 +106,9 @@ class EqualCells:
     def __init__(self, room: Ints, size: int, cell: int):
         self.room, self.size, self.cell, self.count = torch.from_numpy(room)[..., None], size, cell, room.shape[1]
 
+    def rows(self) -> None:
+        """Not a form that compiled loops know."""
+
     def cumulative(self, boundary: Tensor) -> Tensor:
         below = torch.minimum(self.room, boundary * self.cell)
         return torch.div(below * TOTAL, self.room, rounding_mode="floor").double()
@@ -150,6 +153,9 @@ class ByWeight:
         mass = fixed_power(log2_weights.max(1, keepdims=True) - log2_weights).cumsum(1)
         below = np.pad(mass, ((0, 0), (1, 0))) * TOTAL // mass[:, -1:]  # below 2^38 * 2^24
         self.below = torch.from_numpy(below)[:, None].double()
+
+    def rows(self) -> None:
+        """Not a form that compiled loops know."""
 
     def cumulative(self, boundary: Tensor) -> Tensor:
         if boundary.ndim == 1:

@@ -3,10 +3,12 @@
 import copy
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from vaedensity.coding.compiled import TableRows
 from vaedensity.coding.tables import GAUSSIAN_REACH, GAUSSIAN_SCALES, TOTAL, gaussian_table
 from vaedensity.coding.windows import COUNT, windows
 
@@ -35,6 +37,12 @@ class LatticeGaussian:
         row = (scale.long() - LOWEST_SCALE).clamp(0, GAUSSIAN_SCALES - 1)
         self.base = row * (2 * GAUSSIAN_REACH + 1) + GAUSSIAN_REACH
         self.table = _flat_table()
+
+    def rows(self) -> TableRows:
+        """The same table for compiled loops."""
+        ones = np.ones((*self.mean.shape, 1), np.int64)
+        bases = self.base - self.mean - HALF * STEPS - STEPS // 2
+        return TableRows(ones, bases.numpy()[..., None], ones[..., 0], STEPS, gaussian_table().ravel(), self.size)
 
     def select(self, places: Tensor) -> "LatticeGaussian":
         """The rows at flat ``places`` (m,) as a (1,m) table."""
@@ -87,6 +95,9 @@ class CoarseGaussian:
         snapped = origin - step // 2 + step * cell
         snapped = torch.where(boundary <= 0, 0, torch.where(boundary >= self.size, self.size, snapped))
         return self.fine.cumulative(snapped.clamp(0, self.size))
+
+    def rows(self) -> None:
+        """Direct items are few: they need no compiled loops."""
 
     def grid(self, first: Tensor, stride: int) -> Tensor:
         return self.cumulative(first[..., None] + stride * torch.arange(COUNT))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity import items
-from vaedensity.coding.ans import Stacks
 from vaedensity.coding.chains import ChainCodecs
+from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
@@ -141,7 +141,7 @@ def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, s
     batch = max(1, min(64, PASS_VALUES // (integers.config.dims * particles)))
     for begin in range(0, len(items), batch):
         part = items[begin : begin + batch]
-        stacks = Stacks.random(len(part), words_enough(codec), seed + begin)
+        stacks = fastest_stacks().random(len(part), words_enough(codec), seed + begin)
         codec.push(stacks, part)
         total += float(stacks.information.sum())
     return total / len(items)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.coding import chains, classical
-from vaedensity.coding.ans import Stacks
+from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
 from vaedensity.coding.lowering import CodingModel, words_enough
 from vaedensity.coding.order import order_of
@@ -168,7 +168,7 @@ class BlockCoder:
         assert isinstance(codec, ItemCodec)
         for t in lesser_items:
             active = sum(len(x) > t for x in good)
-            stacks = Stacks.random(active, words_enough(codec), t)
+            stacks = fastest_stacks().random(active, words_enough(codec), t)
             codec.push(stacks, torch.from_numpy(np.stack([x[t] for x in good[:active]])))
             bits[:active] += stacks.information
         return bits

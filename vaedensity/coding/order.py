@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, TableCodec
+from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
 from vaedensity.coding.run_first import CentreFirst, EndsFirst
@@ -39,6 +43,10 @@ def order_of(coder: int) -> Order:
 
 def prepare_tables(levels: int) -> None:
     """Build what decoding looks up, so that forked processes share it."""
+    if fastest_stacks() is not Stacks:
+        table = LatticeGaussian(torch.zeros(1, 1), torch.zeros(1, 1))
+        CentreFirst(table).pop(fastest_stacks()(1))  # loads the compiled loops
+        return
     windows("gaussian", STEPS)
     windows("gaussian", RADIX * STEPS)
     if levels > ONE_DIGIT:

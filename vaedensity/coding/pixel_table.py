@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from vaedensity.coding.codec import Table
+from vaedensity.coding.compiled import TableRows
 from vaedensity.coding.tables import (
     LOGISTIC_REACH,
     LOGISTIC_SCALES,
@@ -50,16 +51,46 @@ class MixtureTable:
     def __init__(self, parameters: Tensor, levels: int, components: int, mean_offset: Tensor | None = None):
         self.size, self.count = levels, parameters.shape[2]
         self.steps = steps_per_level(levels)
-        logits, means, scales = (p.transpose(1, 2) for p in parameters.long().split(components, 1)[:3])  # (B,n,K)
+        self.origin = LOGISTIC_REACH - (levels // 2) * self.steps - self.steps // 2
+        self.parameters, self.mean_offset = parameters.split(components, 1)[:3], mean_offset
+
+    def rows(self) -> TableRows:
+        """The same table for compiled loops."""
+        from vaedensity.coding import kernels
+
+        offset = np.empty((0, 0, 0), np.int64) if self.mean_offset is None else self.mean_offset.contiguous().numpy()
+        weights, bases, totals = kernels.mixture_rows(
+            *(p.float().contiguous().numpy() for p in self.parameters),
+            offset,
+            weight_table().ravel(),
+            START_SCALE,
+            LOGISTIC_SCALES - 1,
+            2 * LOGISTIC_REACH + 1,
+            self.origin,
+            MEAN_LIMIT,
+        )
+        return TableRows(weights, bases, totals, self.steps, logistic_table().ravel(), self.size)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(B,n,K) float64."""
+        logits = self.parameters[0].transpose(1, 2).long()
         rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
-        self.weights = _constant(weight_table).take(rank).double()
-        self.total = self.weights.sum(2, keepdim=True)
-        if mean_offset is not None:
-            means = means + mean_offset.transpose(1, 2)
-        means = means.clamp(-MEAN_LIMIT, MEAN_LIMIT)
+        return _constant(weight_table).take(rank).double()
+
+    @cached_property
+    def total(self) -> Tensor:
+        """Sum of the weights (B,n,1)."""
+        return self.weights.sum(2, keepdim=True)
+
+    @cached_property
+    def bases(self) -> Tensor:
+        """Where boundary 0 of each component lies in the flattened table, (B,n,K) int64."""
+        means, scales = (p.transpose(1, 2).long() for p in self.parameters[1:])
+        if self.mean_offset is not None:
+            means = means + self.mean_offset.transpose(1, 2)
         row = (scales + START_SCALE).clamp(0, LOGISTIC_SCALES - 1)
-        origin = (levels // 2) * self.steps + self.steps // 2
-        self.bases = row * (2 * LOGISTIC_REACH + 1) + LOGISTIC_REACH - origin - means
+        return row * (2 * LOGISTIC_REACH + 1) + self.origin - means.clamp(-MEAN_LIMIT, MEAN_LIMIT)
 
     def select(self, places: Tensor) -> "MixtureTable":
         """The rows at flat ``places`` (m,) as a (1,m) table."""
@@ -94,6 +125,9 @@ class BernoulliTable:
     """Two values; ``parameters`` (B,1,n): log2 odds of the second in sixteenths of an octave."""
 
     size = 2
+
+    def rows(self) -> None:
+        """One boundary a symbol: compiled loops gain nothing."""
 
     def __init__(self, parameters: Tensor):
         self.count = parameters.shape[2]

@@ -8,11 +8,13 @@ probabilities are the same.
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, floored, within
+from vaedensity.coding.compiled import CompiledStacks, TableRows
 from vaedensity.coding.tables import TOTAL
 
 
@@ -51,6 +53,8 @@ class RunFirst(Codec):
         self.table, self.size, self.first = table, table.size, first
 
     def push(self, stacks: Stacks, symbol: Ints) -> None:
+        if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
+            return stacks.push_symbols(rows, symbol, self._first_of_all(rows), self.length)
         s = torch.from_numpy(symbol)
         other = (s - self.first).remainder(self.size) >= self.length
         begin = torch.where(other, (self.first + self.length).remainder(self.size), s)
@@ -63,6 +67,8 @@ class RunFirst(Codec):
         stacks.push_intervals(lower.long().numpy(), upper.long().numpy())
 
     def pop(self, stacks: Stacks) -> Ints:
+        if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
+            return stacks.pop_symbols(rows, self._first_of_all(rows), self.length)
         run = self._run()
         rows = torch.nn.functional.pad(run, (0, 1), value=float(TOTAL))
         place = torch.from_numpy(stacks.pop_rows(rows.numpy()))
@@ -71,6 +77,10 @@ class RunFirst(Codec):
         if other.any():
             symbol[other] = self._others(other, TOTAL - run[..., -1]).pop(stacks)
         return symbol.numpy()
+
+    def _first_of_all(self, rows: TableRows) -> Ints:
+        """``first`` with an entry for every symbol."""
+        return np.ascontiguousarray(np.broadcast_to(self.first.numpy(), rows.totals.shape))
 
     def _run(self) -> Tensor:
         """Boundaries of the run's symbols counted from ``first``, (B,n,length+1), the first of them 0."""
