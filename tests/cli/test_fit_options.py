@@ -133,3 +133,15 @@ def test_the_optimiser_is_in_the_card(optimizer: str, few: Path, tmp_path: Path,
     out = tmp_path / "a.safetensors"
     done("fit", few, "-o", out, *OPTIONS, "--optimizer", optimizer)
     assert load_model(out).card["optimizer"] == optimizer
+
+
+def test_a_categorical_likelihood_from_fit_to_archive(few: Path, tmp_path: Path, done: Done) -> None:
+    model, archive = tmp_path / "m.safetensors", tmp_path / "a.vdz"
+    done("fit", few, "-o", model, "--preset", "tiny", "--steps", 30, "--likelihood", "categorical")
+    assert load_model(model).config.likelihood == "categorical"
+    assert done("compress", few, "-o", archive, "-m", model)["items"] == len(np.load(few))
+    done("decompress", archive, "-o", tmp_path / "back", "-m", model)
+    assert (np.load(tmp_path / "back" / few.name) == np.load(few)).all()
+    assert done("score", model, few, "-k", 2)["n"] == len(np.load(few))
+    done("sample", model, "-n", 2, "-o", tmp_path / "s.npy", "--entropy", 0.5)
+    done("reconstruct", model, few, "-o", tmp_path / "r.png")

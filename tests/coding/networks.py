@@ -17,6 +17,8 @@ SHAPES = {
     "copying": dict(height=8, width=8, channels=1, levels=256, neighbours=8),
     "seven": dict(height=8, width=12, channels=3, levels=256, neighbours=8, phases=7),
     "seven odd": dict(height=7, width=5, channels=1, levels=17, neighbours=3, phases=7),
+    "categories": dict(height=7, width=8, channels=1, levels=17, likelihood="categorical"),
+    "many categories": dict(height=4, width=6, channels=3, levels=40, phases=7, likelihood="categorical"),
     "seven two-valued": dict(height=9, width=1, channels=1, levels=2, neighbours=8, phases=7),
 }
 

@@ -12,7 +12,7 @@ from vaedensity.coding.bits_back import BitsBack, Direct, TooShallow
 from vaedensity.coding.codec import Autoregressive, Codec, Table, TableCodec
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.latent_table import CoarseGaussian, LatticeGaussian
-from vaedensity.coding.pixel_table import BernoulliTable, MixtureTable
+from vaedensity.coding.pixel_table import BernoulliTable, CategoricalTable, MixtureTable
 from vaedensity.coding.tables import TOTAL
 
 BATCH, COUNT = 3, 40
@@ -36,6 +36,10 @@ def mixture(levels: int, seed: int = 0) -> MixtureTable:
 TABLES: dict[str, Callable[[], Table]] = {
     "gaussian": gaussian,
     "coarse gaussian": lambda: CoarseGaussian(gaussian(), 2 ** integers(0, 9, 1, COUNT)),
+    **{
+        f"{n} categories": (lambda n=n: CategoricalTable(integers(-300, 300, BATCH, n, COUNT)))
+        for n in (3, 32, 40, 256)
+    },
     "bernoulli": lambda: BernoulliTable(integers(-400, 400, BATCH, 1, COUNT)),
     **{f"mixture of {n}": (lambda n=n: mixture(n)) for n in (3, 4, 17, 32, 33, 64, 100, 128, 255, 256)},
 }

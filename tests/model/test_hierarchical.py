@@ -130,6 +130,9 @@ def test_log_weight_averages_to_the_elbo() -> None:
         {"widths": (32.0, 24)},
         {"latents": ((4, 4.0), (2, 1))},
         {"height": "8"},
+        {"likelihood": "gaussian"},
+        {"likelihood": 3},
+        {"likelihood": "categorical", "neighbours": 4},
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:

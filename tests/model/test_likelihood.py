@@ -6,7 +6,7 @@ import torch
 
 from vaedensity.coding.pixel_table import pixel_table
 from vaedensity.coding.tables import TOTAL
-from vaedensity.model.likelihood import Bernoulli, LogisticMixture, PixelLikelihood, likelihood_for
+from vaedensity.model.likelihood import Bernoulli, Categorical, LogisticMixture, PixelLikelihood, likelihood_for
 
 LEVELS = [3, 5, 17, 100, 255, 256]
 
@@ -19,7 +19,7 @@ def count_outputs(likelihood: PixelLikelihood) -> int:
     return len(unit_of_outputs(likelihood))
 
 
-def every_level(likelihood: LogisticMixture, parameters: torch.Tensor) -> torch.Tensor:
+def every_level(likelihood: PixelLikelihood, parameters: torch.Tensor) -> torch.Tensor:
     """Probabilities (levels, B, C, h, w)."""
     shape = (parameters.shape[0], *parameters.shape[2:])
     return torch.stack(
@@ -55,19 +55,29 @@ def test_green_and_blue_follow_the_channels_before() -> None:
     assert torch.equal(moved[0, [0, 2]], plain[0, [0, 2]])
 
 
+@pytest.mark.parametrize("levels", [3, 17, 256])
+def test_categories_sum_to_one(levels: int) -> None:
+    likelihood = Categorical(levels)
+    parameters = torch.randn(20, levels, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 8
+    total = every_level(likelihood, parameters).sum(0)
+    assert torch.allclose(total, torch.ones_like(total), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "categorical"])
 @pytest.mark.parametrize(("levels", "channels"), [(256, 1), (256, 3), (17, 1), (100, 3), (2, 1)])
-def test_integer_twin_agrees(levels: int, channels: int) -> None:
+def test_integer_twin_agrees(levels: int, channels: int, kind: str) -> None:
     torch.manual_seed(0)
-    likelihood = likelihood_for(levels, 3, channels)
+    likelihood = likelihood_for(levels, 3, channels, kind=kind)
     units = torch.tensor(unit_of_outputs(likelihood)).view(1, -1, 1, 1, 1)
     real = torch.randn(200, count_outputs(likelihood), channels, 1, 1)
-    real[:, 9:] *= 0.2  # colour weights that keep means inside the table
+    if kind == "mixture":
+        real[:, 9:] *= 0.2  # colour weights that keep means inside the table
     integers = (real * units).round()
     x = torch.randint(0, levels, (200, channels, 1, 1))
     expected = likelihood.log_prob(integers / units, x.float()).exp()
     for channel in range(channels):
         known = [x[:, c].flatten(1) for c in range(channel)]
-        table = pixel_table(integers, channel, known, levels)
+        table = pixel_table(integers, channel, known, levels, kind)
         here = x[:, channel].flatten(1)
         mass = table.cumulative(torch.stack([here, here + 1], -1)).diff(dim=-1)[..., 0] / TOTAL
         np.testing.assert_allclose(

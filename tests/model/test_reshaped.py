@@ -7,12 +7,13 @@ from vaedensity.density.entropy import scale_entropy
 from vaedensity.model.likelihood import PixelLikelihood, likelihood_for
 from vaedensity.model.reshaped import Reshaped
 
-KINDS = [(2, 1), (17, 1), (17, 3), (256, 1)]
+KINDS = [(2, 1), (17, 1), (17, 3), (256, 1), (-17, 1)]  # below 0: categories
 
 
 def setting(levels: int, channels: int, pixels: int) -> tuple[PixelLikelihood, torch.Tensor]:
     """A likelihood and the same random parameters (1,P,C,1,pixels) at every pixel."""
-    likelihood, g = likelihood_for(levels, 3, channels), torch.Generator().manual_seed(1)
+    kind = "mixture" if levels > 0 else "categorical"
+    likelihood, g = likelihood_for(abs(levels), 3, channels, kind=kind), torch.Generator().manual_seed(1)
     count = sum(len(starts) for _, starts in likelihood.outputs())
     parameters = torch.randn(1, count, channels, 1, 1, generator=g).expand(-1, -1, -1, -1, pixels)
     return likelihood, parameters
@@ -21,6 +22,7 @@ def setting(levels: int, channels: int, pixels: int) -> tuple[PixelLikelihood, t
 @pytest.mark.parametrize(("levels", "channels"), KINDS)
 def test_masses_are_the_likelihoods(levels: int, channels: int) -> None:
     likelihood, parameters = setting(levels, channels, 4)
+    levels = abs(levels)
     x = torch.randint(0, levels, (1, channels, 1, 4), generator=torch.Generator().manual_seed(2))
     for c in range(channels):
         log_pmf = Reshaped(likelihood, lambda p: p).log_pmf(parameters, x.float(), c)
@@ -35,6 +37,7 @@ def test_masses_are_the_likelihoods(levels: int, channels: int) -> None:
 def test_draws_follow_the_reshaped_distribution(levels: int, channels: int, fraction: float) -> None:
     pixels = 20000
     likelihood, parameters = setting(levels, channels, pixels)
+    levels = abs(levels)
     reshaped = Reshaped(likelihood, lambda log_p: scale_entropy(log_p, fraction))
     uniform = torch.rand(1, 2 * channels, 1, pixels, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x = reshaped.sample(parameters, uniform)

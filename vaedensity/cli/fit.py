@@ -46,6 +46,14 @@ class Duration(click.ParamType):
     show_default=True,
     help="Size of the network.",
 )
+@click.option(
+    "--likelihood",
+    type=click.Choice(["mixture", "categorical"]),
+    default="mixture",
+    show_default=True,
+    help="Of data with more than two values: mixtures of logistics, or a probability for each value on its own, for "
+    "palettes, labels and others whose values have no order.",
+)
 @click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 20m, 40m, 2h.")
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
@@ -84,6 +92,7 @@ def fit_command(
     data: str,
     out: Path,
     preset: str,
+    likelihood: str,
     budget: float | None,
     epochs: float | None,
     steps: int | None,
@@ -116,6 +125,7 @@ def fit_command(
     collection, array = load_array(data, LoadOptions(data_root, download))
     request = FitRequest(
         preset=preset,
+        likelihood=likelihood,
         steps=steps,
         epochs=epochs,
         seconds=budget,

@@ -142,7 +142,7 @@ class PixelCodec(Codec):
     def __init__(self, network: Network, stream: Tensor, order: Order = DIGITS):
         self.network, self.order = network, order
         config = network.config
-        self.channels, self.levels = config.channels, config.levels
+        self.channels, self.levels, self.likelihood = config.channels, config.levels, config.likelihood
 
         def begin() -> _PhaseState:
             return _PhaseState(
@@ -169,7 +169,7 @@ class PixelCodec(Codec):
             state.streams, state.parameters = self.network.phase(phase, state.streams, state.image)
             state.known = []
         assert state.parameters is not None
-        return self.order.pixels(pixel_table(state.parameters, channel, state.known, self.levels))
+        return self.order.pixels(pixel_table(state.parameters, channel, state.known, self.levels, self.likelihood))
 
     def _advance(self, index: int, state: "_PhaseState", symbol: Ints) -> "_PhaseState":
         phase, channel = divmod(index, self.channels)

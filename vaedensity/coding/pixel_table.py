@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 from vaedensity.coding.codec import Table
 from vaedensity.coding.compiled import TableRows
@@ -142,11 +142,37 @@ class BernoulliTable:
         return self.cumulative(first[..., None] + stride * torch.arange(COUNT))
 
 
-def pixel_table(parameters: Tensor, channel: int, known: list[Tensor], levels: int) -> Table:
+class CategoricalTable:
+    """A weight for each of ``levels``: ``parameters`` (B,levels,n), log2 weights in sixteenths of an octave. The quotient
+    of two whole numbers, the first below 2^48, is exact: see :class:`MixtureTable`."""
+
+    def __init__(self, parameters: Tensor):
+        self.size, self.count = parameters.shape[1:]
+        logits = parameters.transpose(1, 2).long()
+        rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
+        below = pad(_constant(weight_table).take(rank).double().cumsum(2), (1, 0))
+        self.below = torch.div(below * TOTAL, below[..., -1:], rounding_mode="floor")  # (B,n,levels+1)
+
+    def rows(self) -> None:
+        """Not a form that compiled loops know."""
+
+    def cumulative(self, boundary: Tensor) -> Tensor:
+        boundary = boundary.clamp(0, self.size)
+        return self.below[..., boundary] if boundary.ndim == 1 else self.below.gather(2, boundary)
+
+    def grid(self, first: Tensor, stride: int) -> Tensor:
+        return self.cumulative(first[..., None] + stride * torch.arange(COUNT))
+
+
+def pixel_table(
+    parameters: Tensor, channel: int, known: list[Tensor], levels: int, likelihood: str = "mixture"
+) -> Table:
     """Table (B,n) of one channel from a phase's ``parameters`` (B,P,C,r,c); ``known``: earlier channels (B,n)."""
     here = parameters[:, :, channel].flatten(2)
     if levels == 2:
         return BernoulliTable(here)
+    if likelihood == "categorical":
+        return CategoricalTable(here)
     components, offset = here.shape[1] // (5 if parameters.shape[2] == 3 else 3), None
     if parameters.shape[2] == 3 and channel > 0:
         coefficients = here.long().split(components, 1)[3:]

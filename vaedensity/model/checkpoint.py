@@ -23,7 +23,8 @@ from vaedensity.model.config import VAEConfig, with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.lattice_conv import IntegerKernel
 
-FORMATS = (1, 2)  # the second where the configuration has fields that readers of the first do not know
+FIELDS_SINCE = {"neighbours": 2, "phases": 2, "likelihood": 3}  # formats that brought fields of the configuration
+FORMATS = (1, 2, 3)
 KEY = "vaedensity"
 MAX_FILE_BYTES = 1 << 32
 
@@ -118,7 +119,7 @@ def save_model(
     tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
     config = model.config.to_json()
     record = {
-        "format": FORMATS["neighbours" in config or "phases" in config],
+        "format": max([1, *(since for field, since in FIELDS_SINCE.items() if field in config)]),
         "config": config,
         "values": values,
         "card": card,
@@ -144,7 +145,7 @@ def load_model(path: Path) -> ModelFile:
             tensors = {key: f.get_tensor(key) for key in f.keys()}
         if record["format"] not in FORMATS:
             raise ModelError(
-                f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} or {FORMATS[1]}; "
+                f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} to {FORMATS[-1]}; "
                 "update vaedensity"
             )
         config = VAEConfig.from_json(record["config"])

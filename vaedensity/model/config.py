@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 LEVELS_MAX = 256
+LIKELIHOODS = ("mixture", "categorical")
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class VAEConfig:
     ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
     the channels of the residual streams at the same factors. ``unit``: the lowered network's
     activations are whole multiples of 1/unit in [0, 8). ``neighbours``: how many pixels nearby, already known,
-    each mixture may copy; ``phases``: passes in which pixels are predicted.
+    each mixture may copy; ``phases``: passes in which pixels are predicted; ``likelihood``: of data with more than two
+    levels, mixtures of logistics, or a probability for each level on its own.
     """
 
     height: int
@@ -28,9 +30,10 @@ class VAEConfig:
     unit: int = 128
     neighbours: int = 0
     phases: int = 4
+    likelihood: str = "mixture"
 
     def __post_init__(self) -> None:
-        sizes = [v for v in asdict(self).values() if not isinstance(v, tuple)]
+        sizes = [v for key, v in asdict(self).items() if key != "likelihood" and not isinstance(v, tuple)]
         sizes += [*self.widths, *(n for pair in self.latents for n in pair)]
         if any(type(v) is not int for v in sizes):
             raise ValueError(f"model configuration: expected whole numbers, found {asdict(self)}")
@@ -50,6 +53,9 @@ class VAEConfig:
             "4 phases, or 7 where the coarsest level is at a quarter or less": self.phases == 4
             or (self.phases == 7 and len(factors) > 1),
             "unit 64, 128 or 256": self.unit in (64, 128, 256),
+            f"a likelihood among {', '.join(LIKELIHOODS)}, categorical without neighbours": self.likelihood
+            in LIKELIHOODS
+            and not (self.likelihood == "categorical" and self.neighbours),
         }
         for requirement, met in checks.items():
             if not met:
@@ -74,7 +80,7 @@ class VAEConfig:
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
         # Models without these are older than the fields, and archives name them by hash.
-        for field, without in (("neighbours", 0), ("phases", 4)):
+        for field, without in (("neighbours", 0), ("phases", 4), ("likelihood", "mixture")):
             if record[field] == without:
                 del record[field]
         return record
@@ -120,10 +126,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int) -> VAEConfig:
+def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int, likelihood: str = "mixture") -> VAEConfig:
     """The configuration of ``preset`` for items of shape (C,H,W) with values 0..levels-1."""
     channels, height, width = item_shape
-    return VAEConfig(height=height, width=width, channels=channels, levels=levels, **PRESETS[preset])
+    sizes = dict(PRESETS[preset], likelihood=likelihood)
+    if likelihood == "categorical":
+        sizes["neighbours"] = 0
+    return VAEConfig(height=height, width=width, channels=channels, levels=levels, **sizes)
 
 
 def with_unit(config: VAEConfig, unit: int) -> VAEConfig:

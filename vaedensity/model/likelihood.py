@@ -45,7 +45,7 @@ class PixelLikelihood(ABC):
 
     @abstractmethod
     def expect(self, parameters: Tensor) -> Tensor:
-        """The mean of the components' locations as an integer, (B,C,h,w) uint8; of two values the likelier."""
+        """The mean of the components' locations as an integer, (B,C,h,w) uint8; of values without order the likeliest."""
 
 
 class LogisticMixture(PixelLikelihood):
@@ -164,9 +164,35 @@ class Bernoulli(PixelLikelihood):
         return (parameters[:, 0] > 0).to(torch.uint8)
 
 
-def likelihood_for(levels: int, components: int, channels: int, bounded: bool = False) -> PixelLikelihood:
-    """Bernoulli for two-valued data, a logistic mixture otherwise."""
-    return Bernoulli() if levels == 2 else LogisticMixture(levels, components, channels, bounded)
+class Categorical(PixelLikelihood):
+    """A probability for each of ``levels`` on its own: palettes, labels, digits, whatever has no order. Parameters: log2
+    weights of the levels (softmax; of argmax distributions the one with Gumbel noise). Channels are independent."""
+
+    def __init__(self, levels: int):
+        self.levels = levels
+
+    def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
+        return [(16.0, [0.0] * self.levels)]
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        log_p = torch.log_softmax(parameters.float() * LN2, dim=1)
+        return log_p.gather(1, x.unsqueeze(1).long())[:, 0]
+
+    def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        below = torch.softmax(parameters.double() * LN2, dim=1).cumsum(1)[:, :-1]
+        return (uniform[:, : uniform.shape[1] // 2].unsqueeze(1) >= below).sum(1).to(torch.uint8)
+
+    def expect(self, parameters: Tensor) -> Tensor:
+        return parameters.argmax(1).to(torch.uint8)
+
+
+def likelihood_for(
+    levels: int, components: int, channels: int, bounded: bool = False, kind: str = "mixture"
+) -> PixelLikelihood:
+    """Bernoulli for two-valued data; otherwise a logistic mixture, or, where ``kind`` says so, a categorical one."""
+    if levels == 2:
+        return Bernoulli()
+    return Categorical(levels) if kind == "categorical" else LogisticMixture(levels, components, channels, bounded)
 
 
 def exact_colour_term(weight: Tensor, seen: Tensor) -> Tensor:

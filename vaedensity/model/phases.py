@@ -67,7 +67,7 @@ class PhasedPixels(nn.Module):
         self.phase_activation = act
         # Models without neighbours are older than the bound and were trained without.
         self.likelihood = likelihood_for(
-            config.levels, config.components, config.channels, bounded=config.neighbours > 0
+            config.levels, config.components, config.channels, config.neighbours > 0, config.likelihood
         )
         self.center = config.levels // 2
         self.pixel_scale = 1.0 / pixel.unit

@@ -33,10 +33,12 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
-    ``init``: a model whose weights to begin with.
+    ``init``: a model whose weights to begin with. ``likelihood``: "mixture" or "categorical", of data with more than two
+    values.
     """
 
     preset: str = "small"
+    likelihood: str = "mixture"
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None
@@ -125,7 +127,7 @@ def fit_model(
     train_at, valid_at = split_validation(len(data), request.valid_fraction, request.seed)
     train, valid = np.ascontiguousarray(data[train_at]), np.ascontiguousarray(data[valid_at])
     try:
-        config = preset_config(request.preset, data.shape[1:], levels)
+        config = preset_config(request.preset, data.shape[1:], levels, "mixture" if levels == 2 else request.likelihood)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
     initial = initial_weights(request.init, config, values)
