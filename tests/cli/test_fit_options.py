@@ -1,5 +1,6 @@
 """fit --lr-scale and --grad: what they change, that runs with them resume exactly, and what they refuse."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_init_with_another_network_is_refused(few: Path, tmp_path: Path, done: D
     assert "no such file" in refused(4, "fit", few, "-o", out, "--preset", "tiny", "--init", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("optimizer", ["muon", "adam", "egdd", "two-rate"])
 def test_the_optimiser_is_in_the_card(optimizer: str, few: Path, tmp_path: Path, done: Done) -> None:
     out = tmp_path / "a.safetensors"
     done("fit", few, "-o", out, *OPTIONS, "--optimizer", optimizer)
@@ -145,3 +146,44 @@ def test_a_categorical_likelihood_from_fit_to_archive(few: Path, tmp_path: Path,
     assert done("score", model, few, "-k", 2)["n"] == len(np.load(few))
     done("sample", model, "-n", 2, "-o", tmp_path / "s.npy", "--entropy", 0.5)
     done("reconstruct", model, few, "-o", tmp_path / "r.png")
+
+
+TERMS = {"flood(9)": "another --term;", "penalise_gradient(0.01)": "another --term;"}
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("optimizer", ["muon", "egdd", "two-rate"])
+def test_terms_and_optimisers_resume_exactly(
+    term: str, optimizer: str, few: Path, tmp_path: Path, done: Done, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--term", term, "--optimizer", optimizer, "--rate", "1e-4"]
+    whole, halted, plain = (tmp_path / f"{name}.safetensors" for name in ("whole", "halted", "plain"))
+    done("fit", few, "-o", whole, *OPTIONS, *options)
+    done("fit", few, "-o", plain, *OPTIONS, *options[2:])
+    assert not all(equal(float_weights(whole), float_weights(plain)).values())
+    line = ["fit", str(few), "-o", str(halted), *OPTIONS]
+    with monkeypatch.context() as patch:
+
+        def stop(bar: fit_cli.FitBar, record: dict[str, Any]) -> None:
+            if record["step"] == 7:
+                raise KeyboardInterrupt
+
+        patch.setattr(fit_cli.FitBar, "__call__", stop)
+        assert CliRunner().invoke(main, [*line, *options]).exit_code == 130
+    assert TERMS[term] in refused(2, *line, *options[2:], "--resume")
+    done(*line, *options, "--resume")
+    assert all(equal(float_weights(whole), float_weights(halted)).values())
+
+
+@pytest.mark.parametrize("term", ["flood", "flood()", "flood(x)", "flood(1e999)", "sink(1)", "penalise_gradient(1, 2)"])
+def test_terms_that_are_none(term: str, few: Path, tmp_path: Path, refused: Refused) -> None:
+    assert "term of the loss" in refused(2, "fit", few, "-o", tmp_path / "m.safetensors", *OPTIONS, "--term", term)
+
+
+def test_the_implicit_penalty_is_logged(few: Path, tmp_path: Path, done: Done) -> None:
+    out = tmp_path / "m.safetensors"
+    done("fit", few, "-o", out, *OPTIONS)
+    lines = out.with_name(out.name + ".metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    for record in map(json.loads, lines):
+        expected = record["learning_rate"] / 4 * record["gradient_norm"] ** 2
+        assert record["implicit_penalty"] == pytest.approx(expected)

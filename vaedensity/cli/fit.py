@@ -60,7 +60,7 @@ class Duration(click.ParamType):
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1, 65536), default=64, show_default=True)
-@click.option("--optimizer", type=click.Choice(["muon", "adam"]), default="muon", show_default=True)
+@click.option("--optimizer", type=click.Choice(["muon", "adam", "egdd", "two-rate"]), default="muon", show_default=True)
 @click.option(
     "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Peak learning rate."
 )
@@ -80,6 +80,13 @@ class Duration(click.ParamType):
     help="What to do to gradients, e.g. 'clip_adaptive(0.01)' or 'decoder.*=clip_norm(1.0)'. May be repeated, in "
     "this order, and replaces the default clip_global_norm(1.0). Also clip_value, centralise, add_noise, sign, "
     "skip_on_spike.",
+)
+@click.option(
+    "--term",
+    "terms",
+    multiple=True,
+    metavar="SPEC",
+    help="What to do to the loss: 'flood(LEVEL)', in bits per dimension, or 'penalise_gradient(WEIGHT)'. May be repeated.",
 )
 @click.option("--valid-fraction", type=float, default=0.05, show_default=True, help="Share of items to validate on.")
 @click.option("--init", metavar="MODEL", help="Begin with the weights of MODEL (file or released name) of this preset.")
@@ -103,6 +110,7 @@ def fit_command(
     rate: float,
     scales: tuple[str, ...],
     transforms: tuple[str, ...],
+    terms: tuple[str, ...],
     valid_fraction: float,
     init: str | None,
     resume: bool,
@@ -117,7 +125,7 @@ def fit_command(
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.tasks.fitting import FitRequest, fit_model
-    from vaedensity.training.gradient_spec import parse_transforms
+    from vaedensity.training.gradient_spec import parse_terms, parse_transforms
     from vaedensity.training.groups import parse_scales
 
     factors = parse_scales(scales)
@@ -136,6 +144,7 @@ def fit_command(
         rate=rate,
         optimizer=optimizer,
         gradient=gradient,
+        terms=parse_terms(terms),
         scales=factors,
         init=init,
         resume=resume,

@@ -22,6 +22,7 @@ from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
+from vaedensity.training.terms import LossTerm
 
 DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}
 CALIBRATION_ITEMS = 256
@@ -32,7 +33,7 @@ RATE_ITEMS = 1024
 class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
-    ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
+    ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
     ``init``: a model whose weights to begin with. ``likelihood``: "mixture" or "categorical", of data with more than two
     values.
     """
@@ -48,6 +49,7 @@ class FitRequest:
     batch_size: int = 64
     rate: float = 2e-3
     optimizer: str = "muon"
+    terms: tuple[LossTerm, ...] = ()
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
     scales: Mapping[str, float] = field(default_factory=dict)
     init: str | None = None
@@ -138,6 +140,7 @@ def fit_model(
         optimizer=request.optimizer,
         batch_size=batch_size,
         schedule=replace(WarmupCosine(), peak=request.rate),
+        terms=request.terms,
         gradient=request.gradient,
         scales=request.scales,
         seed=request.seed,

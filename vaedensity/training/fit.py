@@ -16,23 +16,29 @@ from torch import Tensor
 from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.training.egdd import EGDD
 from vaedensity.training.ema import WeightAverage
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform, global_norm
 from vaedensity.training.groups import param_groups, set_rate
 from vaedensity.training.interrupt import deferred_interrupt
 from vaedensity.training.muon import Muon, split_matrices
 from vaedensity.training.objective import negative_elbo
+from vaedensity.training.penalties import TwoRateAlternation
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 from vaedensity.training.state import load_state, restore, save_state, tensors_of
+from vaedensity.training.terms import LossTerm
 
 Observer = Callable[[dict[str, Any]], None]
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
     "muon": lambda groups, lr: Muon(split_matrices(groups, HierarchicalVAE.OUTPUT_LAYERS), lr),
     "adam": lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
+    "egdd": lambda groups, lr: EGDD(groups, lr),
+    "two-rate": lambda groups, lr: TwoRateAlternation(groups, lr),
 }
 BEFORE_SETTINGS: dict[str, Any] = {
     "optimizer": "adam",
     "gradient": repr(ClipGlobalNorm()),
+    "terms": "()",
     "scales": [],
     "kl_warmup": repr(KLWarmup()),
     "free_bits": repr(FreeBits(0.0)),
@@ -43,6 +49,7 @@ BEFORE_SETTINGS: dict[str, Any] = {
 SETTING_NAMES = {
     "optimizer": "--optimizer",
     "gradient": "--grad",
+    "terms": "--term",
     "scales": "--lr-scale",
     "kl_warmup": "warm-up of the KL weight",
     "free_bits": "free bits",
@@ -57,7 +64,7 @@ JUDGED_ITEMS = 2048
 class FitSettings:
     """How to train. Two runs of equal step count, settings, data and machine give equal weights.
 
-    ``scales`` are factors of the learning rate by patterns of parameter names, 0 for parts to freeze. Where the
+    ``terms`` act on the loss, one after the other. ``scales`` are factors of the learning rate by patterns of parameter names, 0 for parts to freeze. Where the
     device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it; in that tail, ``rehearse`` lets
     the network round as the integers made of it will.
     """
@@ -68,6 +75,7 @@ class FitSettings:
     schedule: WarmupCosine = field(default_factory=WarmupCosine)
     kl_warmup: KLWarmup = field(default_factory=KLWarmup)
     free_bits: FreeBits = field(default_factory=FreeBits)
+    terms: tuple[LossTerm, ...] = ()
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
     scales: Mapping[str, float] = field(default_factory=dict)
     average_decay: float = 0.999
@@ -120,11 +128,13 @@ def fit(
     groups = param_groups(model, settings.scales, lr=settings.schedule.peak)
     optimizer = OPTIMIZERS[settings.optimizer](groups, settings.schedule.peak)
     parameters = list(model.named_parameters())
+    trained = [p for _, p in parameters if p.requires_grad]
     gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
     gradient.check([name for name, _ in parameters])
     asked = {
         "optimizer": settings.optimizer,
         "gradient": repr(gradient),
+        "terms": repr(settings.terms),
         "scales": [[p, float(scale)] for p, scale in settings.scales.items()],
         "kl_warmup": repr(settings.kl_warmup),
         "free_bits": repr(settings.free_bits),
@@ -210,8 +220,11 @@ def fit(
                     loss = negative_elbo(
                         model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
                     )
+                value = loss.value
+                for term in settings.terms:
+                    value = term(value, trained)
                 optimizer.zero_grad(set_to_none=True)
-                loss.value.backward()
+                value.backward()
                 norm = float(global_norm(parameters))
                 taken = gradient(parameters, steps) is not False
                 steps += 1
@@ -222,7 +235,7 @@ def fit(
                     "progress": progress,
                     "learning_rate": rate,
                 }
-                diverged = not math.isfinite(float(loss.value.detach())) or (taken and not math.isfinite(norm))
+                diverged = not math.isfinite(float(value.detach())) or (taken and not math.isfinite(norm))
                 if diverged:
                     setbacks += 1
                     if setbacks > MAX_SETBACKS:
@@ -238,7 +251,7 @@ def fit(
                     if taken:
                         optimizer.step()
                         average.update(model, steps)
-                        record |= {"gradient_norm": norm}
+                        record |= {"gradient_norm": norm, "implicit_penalty": rate / 4 * norm**2}
                     else:
                         record |= {"event": f"step {steps} skipped: gradient norm {norm:.3g}"}
                 torn = False

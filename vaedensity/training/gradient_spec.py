@@ -1,11 +1,12 @@
-"""Gradient transforms written as text, for a command line: ``encoder.*=clip_norm(1.0)``.
+"""Gradient transforms and terms of the loss written as text, for a command line: ``encoder.*=clip_norm(1.0)``.
 
 The text is parsed, never evaluated: one call with a known name and literal numbers.
 """
 
 import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from vaedensity.errors import UsageError
 from vaedensity.training.gradients import (
@@ -21,6 +22,9 @@ from vaedensity.training.gradients import (
     Sign,
     SkipOnSpike,
 )
+from vaedensity.training.terms import Flood, LossTerm, PenaliseGradient
+
+Part = TypeVar("Part")
 
 TRANSFORMS: dict[str, type[GradientTransform]] = {
     "clip_value": ClipValue,
@@ -32,6 +36,7 @@ TRANSFORMS: dict[str, type[GradientTransform]] = {
     "sign": Sign,
     "skip_on_spike": SkipOnSpike,
 }
+TERMS: dict[str, type[LossTerm]] = {"flood": Flood, "penalise_gradient": PenaliseGradient}
 
 
 def parse_transform(spec: str) -> GradientTransform:
@@ -47,7 +52,9 @@ def parse_transform(spec: str) -> GradientTransform:
     pattern, text = (before.strip(), after) if equals and "(" not in before else (None, spec)
     if pattern == "":
         raise UsageError(f"gradient transform {spec!r}: expected a pattern before '='")
-    transform = _call(text.strip(), spec)
+    transform = _call(
+        text.strip(), spec, "gradient transform", TRANSFORMS, "[PATTERN=]NAME(NUMBERS), for example clip_norm(1.0)"
+    )
     return transform if pattern is None else ForPattern(pattern, transform)
 
 
@@ -57,38 +64,48 @@ def parse_transforms(specs: Iterable[str]) -> GradientTransform:
     return transforms[0] if len(transforms) == 1 else Chain(transforms)
 
 
-def _call(text: str, spec: str) -> GradientTransform:
+def parse_terms(specs: Iterable[str]) -> tuple[LossTerm, ...]:
+    """Terms of the loss from ``NAME(NUMBERS)`` each. Raises UsageError for anything else.
+
+    >>> parse_terms(["flood(1.0)"])
+    (Flood(level=1.0),)
+    """
+    form = "NAME(NUMBERS), for example flood(1.0)"
+    return tuple(_call(spec.strip(), spec, "term of the loss", TERMS, form) for spec in specs)
+
+
+def _call(text: str, spec: str, what: str, known: Mapping[str, type[Part]], form: str) -> Part:
     try:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         node = None
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise UsageError(f"gradient transform {spec!r}: expected [PATTERN=]NAME(NUMBERS), for example clip_norm(1.0)")
-    if node.func.id not in TRANSFORMS:
-        raise UsageError(f"gradient transform {spec!r}: {node.func.id} is none of {', '.join(TRANSFORMS)}")
-    kind = TRANSFORMS[node.func.id]
+        raise UsageError(f"{what} {spec!r}: expected {form}")
+    if node.func.id not in known:
+        raise UsageError(f"{what} {spec!r}: {node.func.id} is none of {', '.join(known)}")
+    kind = known[node.func.id]
     signature = inspect.signature(kind)
     names = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values()]
-    values = [_number(argument, spec) for argument in node.args]
-    named = [(keyword.arg or "**", _number(keyword.value, spec)) for keyword in node.keywords]
+    values = [_number(argument, what, spec) for argument in node.args]
+    named = [(keyword.arg or "**", _number(keyword.value, what, spec)) for keyword in node.keywords]
     try:
         if len(dict(named)) < len(named):
             raise TypeError("an argument is given twice")
         bound = signature.bind(*values, **dict(named))
         return kind(*bound.args, **bound.kwargs)
     except TypeError as error:
-        raise UsageError(f"gradient transform {spec!r}: {error}; it is {node.func.id}({', '.join(names)})") from error
+        raise UsageError(f"{what} {spec!r}: {error}; it is {node.func.id}({', '.join(names)})") from error
     except UsageError as error:
-        raise UsageError(f"gradient transform {spec!r}: {error}") from error
+        raise UsageError(f"{what} {spec!r}: {error}") from error
 
 
-def _number(node: ast.expr, spec: str) -> float:
+def _number(node: ast.expr, what: str, spec: str) -> float:
     """The value of a literal number, with or without a minus."""
     sign, bare = (-1, node.operand) if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else (1, node)
     if not isinstance(bare, ast.Constant) or type(bare.value) not in (int, float):
-        raise UsageError(f"gradient transform {spec!r}: expected plain numbers as arguments")
+        raise UsageError(f"{what} {spec!r}: expected plain numbers as arguments")
     value = bare.value
     assert isinstance(value, int | float)
     if abs(value) >= 2**63:
-        raise UsageError(f"gradient transform {spec!r}: a number is too large")
+        raise UsageError(f"{what} {spec!r}: a number is too large")
     return sign * value
