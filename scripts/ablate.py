@@ -1,8 +1,9 @@
 """What each choice of the network and of its training is worth: short runs, one thing changed at a time.
 
     python scripts/ablate.py data/mnist.npz:x_train --steps 400 --seeds 1
+    python scripts/ablate.py digits --preset tiny --ledger toolkit --steps 400 --seeds 3 --held-out 400
 
-Each row is a fit of so many steps, batches of 64, whose rate (-ELBO) is measured on the last 2,000 items of the array, which
+Each row is a fit of so many steps, batches of 64, whose rate (-ELBO) is measured on the last items of the array, which
 no run is fitted to. Milliseconds a step are wall time and compare within one run of this script only.
 """
 
@@ -21,11 +22,13 @@ from vaedensity.model.config import preset_config
 from vaedensity.model.cost import multiplications
 from vaedensity.report.tables import render
 from vaedensity.training.fit import FitSettings, elbo_bits_per_dim, fit
-from vaedensity.training.schedule import FreeBits, Length
+from vaedensity.training.gradients import AddNoise, Centralise, Chain, ClipAdaptive, ClipGlobalNorm
+from vaedensity.training.schedule import FreeBits, Length, WarmupCosine
+from vaedensity.training.terms import Flood, PenaliseGradient
 
-HELD_OUT = 2000
+Variant = tuple[dict[str, Any], dict[str, Any]]
 # name -> (changes of the network, changes of the settings), both from the preset and its defaults
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+NETWORK: dict[str, Variant] = {
     "as it is": ({}, {}),
     "Adam instead of Muon": ({}, {"optimizer": "adam"}),
     "no free bits": ({}, {"free_bits": FreeBits(0.0)}),
@@ -38,6 +41,21 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one level of latents": ({"latents": ((2, 1),), "widths": (32,), "phases": 4}, {}),
     "wider": ({"widths": (64, 48)}, {}),
 }
+TOOLKIT: dict[str, Variant] = {
+    "as it is": ({}, {}),
+    "decoder at half the rate": ({}, {"scales": {"decoder.*": 0.5}}),
+    "no clipping": ({}, {"gradient": ClipGlobalNorm(1e9)}),
+    "adaptive clipping 0.02": ({}, {"gradient": ClipAdaptive(0.02)}),
+    "centralised gradients": ({}, {"gradient": Chain([Centralise(), ClipGlobalNorm(1.0)])}),
+    "gradient noise 0.001": ({}, {"gradient": Chain([ClipGlobalNorm(1.0), AddNoise(0.001)])}),
+    "gradient penalty 0.0005": ({}, {"terms": (PenaliseGradient(0.0005),)}),
+    "flooding at 1.0": ({}, {"terms": (Flood(1.0),)}),
+    "Adam": ({}, {"optimizer": "adam"}),
+    "EGDD, rate 0.02": ({}, {"optimizer": "egdd", "schedule": WarmupCosine(peak=0.02)}),
+    "two rates, 0.1": ({}, {"optimizer": "two-rate", "schedule": WarmupCosine(peak=0.1)}),
+    "categorical": ({"likelihood": "categorical", "neighbours": 0}, {}),
+}
+LEDGERS = {"network": NETWORK, "toolkit": TOOLKIT}
 
 
 def main() -> None:
@@ -46,7 +64,9 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--ledger", choices=LEDGERS, default="network")
+    parser.add_argument("--only", nargs="*", help="some of the ledger's rows")
+    parser.add_argument("--held-out", type=int, default=2000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     collection, array = load_array(options.data, LoadOptions("data", False))
@@ -54,11 +74,14 @@ def main() -> None:
     levels, values = items.value_map(data)
     if values is not None:
         data, _ = items.apply_map(data, levels, values)
-    train, held_out = np.ascontiguousarray(data[:-HELD_OUT]), np.ascontiguousarray(data[-HELD_OUT:])
+    train, held_out = np.ascontiguousarray(data[: -options.held_out]), np.ascontiguousarray(data[-options.held_out :])
     base = preset_config(options.preset, data.shape[1:], levels)
     records = []
-    for name in options.only:
-        network, settings = VARIANTS[name]
+    variants = LEDGERS[options.ledger]
+    if unknown := set(options.only or ()) - set(variants):
+        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(variants)}")
+    for name in options.only or variants:
+        network, settings = variants[name]
         rates, seconds, kl = [], 0.0, []
         for seed in range(options.seeds):
             started = time.monotonic()

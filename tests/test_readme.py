@@ -1,11 +1,14 @@
 """README.md: its Python example runs as printed, and its public names are there."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import vaedensity
+from vaedensity.cli.main import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -19,6 +22,23 @@ def test_python_example_runs(
     exec(compile("".join(blocks).replace("steps=300", "steps=30"), "README.md", "exec"), {})
     assert "lower bound" in capsys.readouterr().out
     assert (tmp_path / "digits.vdz").exists()
+
+
+def toolkit_lines() -> list[str]:
+    section = README.split("## Training toolkit", 1)[1].split("## Results", 1)[0]
+    return re.findall(r"^vaedensity (.+)$", section, re.M)
+
+
+def test_every_line_of_the_toolkit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = toolkit_lines()
+    assert len(lines) == 8
+    for line in lines:
+        result = CliRunner().invoke(
+            main, shlex.split(line.replace("--steps 200", "--steps 3").replace("-n 64", "-n 2"))
+        )
+        assert result.exit_code == 0, (line, result.output)
+    assert len(list(tmp_path.glob("?.safetensors"))) == 7 and (tmp_path / "sharp.png").exists()
 
 
 def test_public_names_resolve() -> None:
