@@ -35,7 +35,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     ``X`` is always uint8 or bool images (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, as for :func:`vaedensity.fit`.
 
-    Parameters, all by keyword: ``preset`` fast, tiny, small or base. At most one of ``steps``, ``epochs`` and ``budget``
+    Parameters, all by keyword: ``preset`` fast, tiny, small, medium or base. At most one of ``steps``, ``epochs`` and ``budget``
     (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
     ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
     learning ``rate`` of fitting. ``samples``: importance samples per score. ``contamination``: the share of the
