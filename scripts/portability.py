@@ -2,7 +2,7 @@
 
     python scripts/portability.py --model digits --data digits:test --items 120
 
-Every combination of ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and OMP_NUM_THREADS gets a process of its
+Every combination of ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, OMP_NUM_THREADS and VAEDENSITY_ENGINE gets a process of its
 own, which decodes a reference archive with batches of 1, 7 and 256 chains and encodes the data anew.
 All must agree with the reference to the bit. Prints the counts; exits 1 on any failure.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 ATEN = ("default", "avx2", "avx512")
 ONEDNN = ("SSE41", "AVX2", "AVX512_CORE")
 THREADS = ("1", "2")
+ENGINES = ("compiled", "constriction")
 LOCKSTEP = (1, 7, 256)
 
 WORKER = """
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--model", default="digits")
     parser.add_argument("--data", default="digits:test")
     parser.add_argument("--items", type=int, default=120)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--side-by-side", type=int, default=2)
     options = parser.parse_args()
 
@@ -79,9 +81,10 @@ def main() -> None:
         wanted = {"decoded": [hashlib.sha256(array.tobytes()).hexdigest()] * len(LOCKSTEP)}
         wanted["encoded"] = hashlib.sha256(reference.read_bytes()).hexdigest()  # type: ignore[assignment]
 
-        def check(job: tuple[int, tuple[str, str, str]]) -> tuple[int, int]:
-            number, (aten, onednn, threads) = job
+        def check(job: tuple[int, tuple[str, ...]]) -> tuple[int, int]:
+            number, (aten, onednn, threads, engine) = job
             environment = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "OMP_NUM_THREADS": threads}
+            environment["VAEDENSITY_ENGINE"] = engine
             out = str(Path(folder, f"{number}.vdz"))
             found = run(environment, [str(reference), str(data), options.model, out, *map(str, LOCKSTEP)])
             decoded = found.get("decoded", [])
@@ -89,12 +92,12 @@ def main() -> None:
             wrong = len(LOCKSTEP) - sum(a == b for a, b in zip(decoded, wanted["decoded"]))
             wrong += found.get("encoded") != wanted["encoded"]
             print(
-                f"aten {aten:<8} onednn {onednn:<12} threads {threads}: {found.get('error') or found['kernels']}, {wrong} failures",
+                f"aten {aten:<8} onednn {onednn:<12} threads {threads} {engine:<12}: {found.get('error') or found['kernels']}, {wrong} failures",
                 flush=True,
             )
             return len(LOCKSTEP) + 1, wrong
 
-        jobs = list(enumerate(itertools.product(ATEN, ONEDNN, THREADS)))
+        jobs = list(enumerate(itertools.product(ATEN, ONEDNN, THREADS, options.engines)))
         with ThreadPoolExecutor(options.side_by_side) as pool:
             counts = list(pool.map(check, jobs))
     total, failures = (sum(c) for c in zip(*counts))
