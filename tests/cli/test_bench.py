@@ -34,6 +34,21 @@ def test_record(model: Path, tmp_path: Path, digits: np.ndarray, done: Done) -> 
     assert by_name["PNG"]["layout"] == "mosaic"  # sixty files of an 8x8 image are mostly headers
 
 
+def test_particles_and_ratios(model: Path, tmp_path: Path, digits: np.ndarray, done: Done) -> None:
+    np.save(tmp_path / "d.npy", digits[:200])
+    line = ("bench", tmp_path / "d.npy", "-m", model, "--rivals", "zlib", "--particles", 3)
+    rows = {row["codec"]: row for row in done(*line)["codecs"]}
+    ours = sorted(name for name in rows if "vaedensity" in name)
+    assert len(ours) == 2 and ours[1] == f"{ours[0]}, 3 particles"
+    from vaedensity.cli.bench import table
+
+    slow = {"codec": "zpaq -m5", "layout": "whole array", "bytes": 9, "bits_per_dim": 1.0, "compress_seconds": 6.0}
+    slow |= {"decompress_seconds": 3.0, "compress_mb_per_second": 1.0, "decompress_mb_per_second": 2.0}
+    fast = slow | {"codec": "x", "compress_seconds": 2.0, "decompress_seconds": 1.5}
+    _, columns, cells = table({"data": "d", "items": 1, "dims": 2, "threads": 1, "codecs": [fast, slow]})
+    assert columns[-2:] == ["in / zpaq", "out / zpaq"] and cells[0][-2:] == ["3.00", "2.00"]
+
+
 def test_table_and_plot(model: Path, tmp_path: Path, digits: np.ndarray) -> None:
     pytest.importorskip("matplotlib")
     np.save(tmp_path / "d.npy", (digits[:30] > 8).astype(np.uint8))

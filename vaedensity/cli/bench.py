@@ -16,6 +16,12 @@ from vaedensity.cli.common import answer, data_options, force_option, guarded, j
     help="Comma-separated: png, webp, zlib, xz, zstd, brotli, jpegls, jxl-e7, jxl-e9, zpaq. Default: all there are.",
 )
 @click.option(
+    "--particles",
+    type=click.IntRange(2),
+    metavar="K",
+    help="Measure each model with K coupled particles, too (see compress).",
+)
+@click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also draw rate against speed: FILE.png (matplotlib).",
@@ -28,6 +34,7 @@ def bench_command(
     data: str,
     models: tuple[str, ...],
     rivals: str | None,
+    particles: int | None,
     plot: Path | None,
     data_root: str,
     download: bool,
@@ -55,7 +62,7 @@ def bench_command(
             raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
     collection, array = load_array(data, LoadOptions(data_root, download))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
-    record = bench(array, collection.source, list(models), names, say=say)
+    record = bench(array, collection.source, list(models), names, particles=particles, say=say)
     if plot is not None:
         from vaedensity.report.rate_speed import plot_rate_against_speed
 
@@ -66,6 +73,8 @@ def bench_command(
 
 def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     columns = ["codec", "layout", "bytes", "bits/dim", "MB/s in", "MB/s out"]
+    rival = next((row for row in record["codecs"] if row["codec"].startswith("zpaq")), None)
+    columns += ["in / zpaq", "out / zpaq"] if rival else []
     rows = [
         [
             row["codec"],
@@ -74,6 +83,7 @@ def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
             f"{row['bits_per_dim']:.4f}",
             f"{row['compress_mb_per_second']:.3g}",
             f"{row['decompress_mb_per_second']:.3g}",
+            *(f"{rival[key] / row[key]:.2f}" for key in ("compress_seconds", "decompress_seconds") if rival),
         ]
         for row in record["codecs"]
     ]

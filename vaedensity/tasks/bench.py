@@ -27,11 +27,12 @@ def bench(
     models: list[str],
     rivals: list[str] | None = None,
     *,
+    particles: int | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Sizes and times of ``models``' archives of ``array`` and of ``rivals`` (all that are there, unless named).
 
-    Each rival is tried in every layout that suits it and keeps the smallest. Seconds are wall time, archives
+    With ``particles`` each model is measured twice, with one and with so many. Each rival is tried in every layout that suits it and keeps the smallest. Seconds are wall time, archives
     without their own verification, as the rivals; what is decoded is compared outside of the clock.
     Raises UsageError, and VaedensityError where a codec does not give the data back.
     """
@@ -43,7 +44,7 @@ def bench(
     rows = []
     for model in models:
         say(f"vaedensity, model {model}")
-        rows.append(measure_archive(array, model))
+        rows += [measure_archive(array, model, k, say) for k in ((1,) if particles is None else (1, particles))]
     images = np.ascontiguousarray(items.from_items(data, "NHWC" if data.shape[1] == 3 else "NHW"))
     if values is not None:
         images = (images == max(values)).astype(np.uint8) * np.uint8(255)
@@ -86,18 +87,20 @@ def choose_rivals(names: list[str] | None, two_valued: bool) -> list[Rival]:
     return [known[name] for name in names]
 
 
-def measure_archive(array: NDArray[np.generic], model: str) -> dict[str, Any]:
+def measure_archive(
+    array: NDArray[np.generic], model: str, particles: int = 1, say: Say = lambda line: None
+) -> dict[str, Any]:
     coder = open_model(model)
     with tempfile.TemporaryDirectory(prefix="vaedensity-bench-") as folder:
         archive, back = Path(folder, "a.vdz"), Path(folder, "back")
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
-        record = compress([collection], archive, coder, verify=False)
+        record = compress([collection], archive, coder, verify=False, particles=particles, say=say)
         restored = decompress(archive, back, model)
         found = np.load(restored["restored"][0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
     return {
-        "codec": f"vaedensity, model {coder.name}",
+        "codec": f"vaedensity, model {coder.name}" + (f", {particles} particles" if particles > 1 else ""),
         "layout": "archive",
         "bytes": record["bytes_out"],
         "compress_seconds": record["seconds"],
