@@ -188,3 +188,10 @@ def misled() -> Known:
 
     model = LinearGaussian(widen=0.35, shift=1.5)
     return Known(model, *model.data(60))
+
+
+@pytest.fixture
+def few(tmp_path: Path, digits: np.ndarray) -> Path:
+    """Twelve digits in a file."""
+    np.save(tmp_path / "few.npy", digits[:12])
+    return tmp_path / "few.npy"
