@@ -3,8 +3,8 @@
     python scripts/train_released.py mnist --data data        # needs data/mnist.npz from get_data.py
     python scripts/train_released.py digits
 
-A recipe of several sittings goes on from the first one's weights. Interrupt and run again with --resume; with --steps N
-or another --preset behind the name the last sitting is longer or larger, which a GPU is for. Data come from get_data.py. The
+A recipe of several sittings goes on from the first one's weights. Interrupt it and run it again: it resumes. Options behind
+the name go to the last sitting, --steps N, say, which a GPU is for. Data come from get_data.py. The
 models called NAME-1 were made by an earlier version (their cards say how) and cannot be made again by this one.
 """
 
@@ -42,7 +42,9 @@ def main() -> None:
             continue
         recipe = [data.format(data=options.data), "--preset", preset, "--steps", str(steps), *further]
         recipe += ["--init", str(before)] if before else []
-        command = ["vaedensity", "fit", *recipe, "-o", str(out), *rest]
+        command = ["vaedensity", "fit", *recipe, "-o", str(out), *(rest if last else [])]
+        if out.with_name(out.name + ".state").exists() and "--resume" not in command:
+            command.append("--resume")
         print("+", " ".join(command), flush=True)
         if status := subprocess.run(command).returncode:
             sys.exit(status)

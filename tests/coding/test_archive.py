@@ -10,6 +10,7 @@ import pytest
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.archive import write_archive
 from vaedensity.coding.chains import LONGEST_CHAIN
+from vaedensity.coding.container import Writer
 from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import BlockCoder, evenly, spans
 from vaedensity.coding.reader import Archive
@@ -225,6 +226,21 @@ def test_lack_of_memory_is_not_damage(tmp_path: Path, model: CodingModel, monkey
     with pytest.raises(VaedensityError, match="not enough memory") as caught:
         unpack(path, model)
     assert not isinstance(caught.value, DamagedArchive)
+
+
+@pytest.mark.parametrize("particles", [1, 2])
+def test_a_block_longer_than_its_items_can_be(tmp_path: Path, model: CodingModel, particles: int) -> None:
+    """Memory for it would be many times its size."""
+    good = pack(tmp_path / "a.vdz", {"x": DIGITS[:2]}, model, particles)
+    with Archive(good) as archive:
+        block, payload, record = archive.blocks[0], archive._payload(0), archive.record
+    for extra, says in ((9, r"left over|alphabet|place|digit"), (9000, "longer than its items")):
+        with open(tmp_path / "b.vdz", "wb") as f:
+            writer = Writer(f, 3)
+            writer.add(block.coder, block.items, payload + b"\7\0\0\0" * extra)
+            writer.finish(record)
+        with pytest.raises(DamagedArchive, match=says):
+            unpack(tmp_path / "b.vdz", model)
 
 
 @pytest.mark.parametrize("particles", [1, 3])

@@ -174,6 +174,20 @@ def test_whole_logarithms() -> None:
     assert fixed_power(np.array([0, 1 << LOG_BITS, 31 << LOG_BITS, 1 << 40])).tolist() == [2**30, 2**29, 0, 0]
 
 
+def test_a_code_that_is_no_particles_makes_the_item_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 32 particles are coded in two digits, of which some belong to none."""
+    codec = random_network("grey").bits_back(40)
+
+    def illegal(self: object, stacks: object) -> None:
+        raise ValueError("a symbol lies outside its alphabet")
+
+    monkeypatch.setattr("vaedensity.coding.coupled.TableCodec.pop", illegal)
+    numbers = np.zeros((BATCH, codec.latents), np.int64)
+    monkeypatch.setattr("vaedensity.coding.coupled.UniformCodec.pop", lambda self, stacks: numbers)
+    with pytest.raises(TooShallow):
+        codec.push(Stacks.random(BATCH, 4000, 5), random_items(codec.network.config, BATCH, seed=4))
+
+
 @pytest.mark.parametrize("kind", ["rgb", "seven odd"])
 def test_how_many_particles_go_through_at_once_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network(kind)

@@ -24,11 +24,26 @@ def test_constriction_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "vaedensity.coding.kernels", raising=False)
+    monkeypatch.delattr("vaedensity.coding.kernels", raising=False)
     assert fastest_stacks() is Stacks
     fastest_stacks.cache_clear()
     monkeypatch.setenv(VARIABLE, "compiled")
     with pytest.raises(UsageError, match="pip install numba"):
         fastest_stacks()
+
+
+def test_without_a_folder_to_keep_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numba's decorator does where neither the package's folder nor a home can be written to."""
+    numba = pytest.importorskip("numba")
+
+    def refuse(**options: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(numba, "njit", refuse)
+    monkeypatch.delitem(sys.modules, "vaedensity.coding.kernels", raising=False)
+    monkeypatch.delattr("vaedensity.coding.kernels", raising=False)
+    assert fastest_stacks() is Stacks
 
 
 def test_compiled_where_numba_is() -> None:

@@ -1,6 +1,7 @@
 """Workers keep order, stop together, tell of failures, and take no more than their share."""
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -101,6 +102,43 @@ def test_a_killed_worker_is_reported() -> None:
 
     with pytest.raises(VaedensityError, match="status -9"):
         list(in_processes(work, [0, 1], Ticker(lambda n: None), 2))
+
+
+@needs_fork
+def test_an_idle_worker_that_dies_is_reported() -> None:
+    def work(n: int) -> int:
+        time.sleep(0.05 if n else 0.6)
+        return os.getpid()
+
+    results = in_processes(work, [0, 1, 1, 1, 1, 0, 0, 0], Ticker(lambda n: None), 2)
+    with pytest.raises(VaedensityError, match="status -9"):
+        for k, pid in enumerate(results):
+            if k == 1:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.3)
+
+
+@needs_fork
+def test_a_fork_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, forked = os.fork, []
+
+    def refuse() -> int:
+        if forked:
+            raise OSError(12, "Cannot allocate memory")
+        forked.append(fork())
+        return forked[0]
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(VaedensityError, match="cannot start a worker process"):
+        list(in_processes(lambda n: n, [0, 1, 2], Ticker(lambda n: None), 2))
+    with pytest.raises(ProcessLookupError):
+        os.kill(forked[0], 0)
+
+
+@needs_fork
+def test_results_that_cannot_travel_are_told() -> None:
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError, VaedensityError), match="pickle"):
+        list(in_processes(lambda n: lambda: n, [0, 1], Ticker(lambda n: None), 2))
 
 
 @needs_fork

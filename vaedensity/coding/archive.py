@@ -18,6 +18,7 @@ from vaedensity.coding.container import MODEL_CODERS, Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly
+from vaedensity.coding.order import prepare_tables
 from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.errors import UsageError
 
@@ -78,6 +79,9 @@ def write_archive(
         for name, array in arrays.items()
         if model is not None and model.fits(array)
     }
+    if coders:
+        assert model is not None
+        prepare_tables(model.integers.config.levels)
     writer = Writer(f, max((MODEL_CODERS[c.coder] for c in coders.values()), default=1))
     tally, digest, described = Tally(), hashlib.sha256(), []
     for name, array in arrays.items():

@@ -6,6 +6,7 @@ back, are coded with coarse latents, the next ones, where there are particles, w
 the block's head as runs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,9 @@ def decode_chains(
     Raises ValueError where a stack is not exactly empty after its first item.
     """
     assert lengths == sorted(lengths, reverse=True)
+    most = [most_bytes(n, item_shape, codecs) for n in lengths]
+    if any(len(block) > limit for block, limit in zip(words, most)):
+        raise ValueError("a block is longer than its items can be")
     everything = fastest_stacks().from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
     ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}
@@ -176,6 +180,14 @@ def decode_chains(
     if not stacks.is_empty().all():
         raise ValueError("bits are left over after the first item")
     return out
+
+
+def most_bytes(items: int, item_shape: tuple[int, ...], codecs: ChainCodecs) -> int:
+    """Bytes that a chain of so many items can have at most: three intervals a value and a latent, none of more than 23
+    bits, with particles 24 bits a latent's number and place more, and what a stack begins with."""
+    latents = getattr(codecs.best, "latents", 1 << 20)
+    bits = 69 * (math.prod(item_shape) + latents) + (2 * 24 * latents if codecs.coupled else 0) + 64
+    return items * bits // 8 + 64
 
 
 def in_lockstep(plans: list[Plan], lengths: list[int]) -> list[list[int]]:

@@ -204,7 +204,10 @@ class CoupledBitsBack(Codec):
         if (stacks.depth_bits() < UNIFORM_BITS * self.latents + 3 * SPARE_BITS).any():
             raise TooShallow
         number = self._numbers(len(stacks)).pop(stacks)
-        chosen = TableCodec(ByWeight(self._weights(symbol, number))).pop(stacks)[:, 0]
+        try:
+            chosen = TableCodec(ByWeight(self._weights(symbol, number))).pop(stacks)[:, 0]
+        except ValueError as error:  # a code that is no particle's, which K over 32 may leave: once in 10^7 items
+            raise TooShallow from error
         prior, posterior, likelihood = self.parts(len(stacks), 1)
         own_number = (number + self.turns[chosen]) % UNIFORM
         own = Quantiles(len(stacks), own_number)

@@ -22,10 +22,11 @@ def fastest_stacks() -> type[Stacks]:
     if wish == "constriction":
         return Stacks
     try:
-        import numba  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as error:
+        from vaedensity.coding import kernels  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # the second where numba finds no folder to keep compiled code in
         if wish == "compiled":
-            raise UsageError(f"{VARIABLE}=compiled: numba is not installed; pip install numba") from error
+            why = "numba is not installed; pip install numba" if isinstance(error, ImportError) else error
+            raise UsageError(f"{VARIABLE}=compiled: {why}") from error
         return Stacks
     from vaedensity.coding.compiled import CompiledStacks
 

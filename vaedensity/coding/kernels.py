@@ -29,7 +29,7 @@ compiled = njit(cache=True, nogil=True, error_model="numpy")
 def push_one(state, words, count, lower, width):
     """(state, count) after an interval [lower, lower + width) of 2^24."""
     f = np.uint64(width)
-    if state >= f << _40:
+    if state >> _40 >= f:
         words[count] = np.uint32(state & _WORD)
         count += 1
         state = state >> _32

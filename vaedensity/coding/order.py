@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from vaedensity.coding.ans import Stacks
@@ -42,10 +43,14 @@ def order_of(coder: int) -> Order:
 
 
 def prepare_tables(levels: int) -> None:
-    """Build what decoding looks up, so that forked processes share it."""
+    """Build and compile what coding needs, so that forked processes share it."""
     if fastest_stacks() is not Stacks:
-        table = LatticeGaussian(torch.zeros(1, 1), torch.zeros(1, 1))
-        CentreFirst(table).pop(fastest_stacks()(1))  # loads the compiled loops
+        stacks = fastest_stacks().random(1, 100, seed=0)
+        mixture = MixtureTable(torch.zeros(1, 3, 1), max(3, levels), 1)
+        for codec in (CentreFirst(LatticeGaussian(torch.zeros(1, 1), torch.zeros(1, 1))), TableCodec(mixture)):
+            codec.push(stacks, codec.pop(stacks))
+        stacks.push_intervals(np.array([[5]]), np.array([[9]]))
+        stacks.pop_rows(np.array([[[0, 5, 1 << 24]]]))
         return
     windows("gaussian", STEPS)
     windows("gaussian", RADIX * STEPS)

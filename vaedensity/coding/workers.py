@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -98,22 +98,18 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
     next_job, handed_over, done = 0, 0, {}  # type: int, int, dict[int, Result]
     try:
         for _ in range(count):
-            ours, theirs = multiprocessing.Pipe()
-            process = multiprocessing.get_context("fork").Process(
-                target=_serve, args=(work, jobs, ticker, theirs, [*crew, ours]), daemon=True
-            )
-            crew[ours] = process
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: ours hold no locks
-                process.start()
-            theirs.close()
+            _hire(crew, work, jobs, ticker)
         idle = list(crew)
         while handed_over < len(jobs):
             while idle and next_job < min(len(jobs), handed_over + 2 * count):
-                idle.pop().send(next_job)
+                line = idle.pop()
+                try:
+                    line.send(next_job)
+                except OSError as error:
+                    raise _lost(crew[line]) from error
                 next_job += 1
-            for line in wait([c for c in crew if c not in idle]):
-                assert isinstance(line, Connection)
+            for ready in wait([c for c in crew if c not in idle]):
+                line = cast(Connection, ready)
                 kind, number, value = _receive(line, crew[line])
                 if kind == "tick":
                     ticker.progress(number)
@@ -134,15 +130,38 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
             process.join()
 
 
+def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker) -> None:
+    """Fork a worker and add it to the ``crew``. Ctrl-C is not heard in between."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=_serve, args=(work, jobs, ticker, theirs, [*crew, ours]), daemon=True
+    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: ours hold no locks
+            process.start()
+        crew[ours] = process
+    except OSError as error:
+        raise VaedensityError(f"cannot start a worker process ({error.strerror}); try OMP_NUM_THREADS=1") from error
+    finally:
+        theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _lost(process: BaseProcess) -> VaedensityError:
+    process.join()
+    return VaedensityError(
+        f"a worker process ended with status {process.exitcode} (out of memory?); "
+        "try again with fewer, as in OMP_NUM_THREADS=1"
+    )
+
+
 def _receive(line: Connection, process: BaseProcess) -> tuple[str, int, Any]:
     try:
         return line.recv()  # type: ignore[no-any-return]
     except (EOFError, OSError) as error:
-        process.join()
-        raise VaedensityError(
-            f"a worker process ended with status {process.exitcode} (out of memory?); "
-            "try again with fewer, as in OMP_NUM_THREADS=1"
-        ) from error
+        raise _lost(process) from error
 
 
 def _serve(
@@ -150,6 +169,7 @@ def _serve(
 ) -> None:
     """A worker's life: jobs by number until the line closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for other in others:  # else this process keeps its siblings' lines open
         other.close()
     torch.set_num_threads(1)
@@ -167,6 +187,8 @@ def _serve(
             line.send(answer)
         except OSError:
             return  # the parent is gone
+        except Exception as error:  # what work gave cannot travel
+            line.send(("failed", number, _portable(error)))
 
 
 def _portable(error: Exception) -> Exception:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vaedensity.model.likelihood import PixelLikelihood
 
+MOST_VALUES = 1 << 13  # whose distributions are in memory at once
 Reshape = Callable[[Tensor], Tensor]
 """Log-probabilities (...,levels) in nats to others of the same shape."""
 
@@ -33,6 +34,15 @@ class Reshaped(PixelLikelihood):
         return torch.stack(masses, -1)
 
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        """As the likelihood's; a few rows at a time, since every value has ``levels`` probabilities."""
+        rows = max(1, MOST_VALUES // max(1, uniform.shape[0] * uniform.shape[3] * (uniform.shape[1] // 2)))
+        parts = [
+            self._sample_rows(parameters[..., r : r + rows, :], uniform[..., r : r + rows, :])
+            for r in range(0, uniform.shape[2], rows)
+        ]
+        return torch.cat(parts, 2) if parts else torch.zeros_like(uniform[:, ::2]).to(torch.uint8)
+
+    def _sample_rows(self, parameters: Tensor, uniform: Tensor) -> Tensor:
         x = torch.zeros(*uniform.shape[:1], uniform.shape[1] // 2, *uniform.shape[2:], device=uniform.device)
         for channel in range(x.shape[1]):
             log_q = self.reshape(self.log_pmf(parameters, x, channel).double())

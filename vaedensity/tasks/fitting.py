@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaedensity import __version__, items
 from vaedensity.atomic import refuse_existing
+from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
@@ -122,6 +123,7 @@ def fit_model(
     if state_path(out).exists() and not request.resume and not request.overwrite:
         raise UsageError(f"{state_path(out)} holds an interrupted run; go on with --resume, or pass -f to start anew")
     device = pick_device(request.device)
+    fastest_stacks()  # refuses a wrong wish before the work
     data = items.require_items(array, source)
     levels, values = items.value_map(data)
     if values is not None:

@@ -1,7 +1,6 @@
 """The one fit loop."""
 
 import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from vaedensity.training.interrupt import deferred_interrupt
 from vaedensity.training.muon import Muon, split_matrices
 from vaedensity.training.objective import negative_elbo
 from vaedensity.training.penalties import TwoRateAlternation
+from vaedensity.training.resume import asked_of, check_same
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 from vaedensity.training.state import load_state, restore, save_state, tensors_of
 from vaedensity.training.terms import LossTerm
@@ -34,27 +34,6 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimi
     "adam": lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
     "egdd": lambda groups, lr: EGDD(groups, lr),
     "two-rate": lambda groups, lr: TwoRateAlternation(groups, lr),
-}
-BEFORE_SETTINGS: dict[str, Any] = {
-    "optimizer": "adam",
-    "gradient": repr(ClipGlobalNorm()),
-    "terms": "()",
-    "scales": [],
-    "kl_warmup": repr(KLWarmup()),
-    "free_bits": repr(FreeBits(0.0)),
-    "rehearse": False,
-    "initial": None,
-}
-"""How states were made that are older than these settings and do not name them."""
-SETTING_NAMES = {
-    "optimizer": "--optimizer",
-    "gradient": "--grad",
-    "terms": "--term",
-    "scales": "--lr-scale",
-    "kl_warmup": "warm-up of the KL weight",
-    "free_bits": "free bits",
-    "rehearse": "rehearsal of rounding",
-    "initial": "--init",
 }
 MAX_SETBACKS = 8
 JUDGED_ITEMS = 2048
@@ -131,37 +110,15 @@ def fit(
     trained = [p for _, p in parameters if p.requires_grad]
     gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
     gradient.check([name for name, _ in parameters])
-    asked = {
-        "optimizer": settings.optimizer,
-        "gradient": repr(gradient),
-        "terms": repr(settings.terms),
-        "scales": [[p, float(scale)] for p, scale in settings.scales.items()],
-        "kl_warmup": repr(settings.kl_warmup),
-        "free_bits": repr(settings.free_bits),
-        "rehearse": settings.rehearse,
-        "initial": _digest(initial),
-    }
+    asked = asked_of(settings, config, train, gradient, initial)
     generator = torch.Generator(device).manual_seed(settings.seed)
-    data_sha256 = hashlib.sha256(np.ascontiguousarray(train)).hexdigest()
     steps, seconds, setbacks = 0, 0.0, 0
     best, best_rate = {name: p.to("cpu", copy=True) for name, p in average.average.items()}, math.inf
     if resume:
         if state_path is None:
             raise UsageError("resume needs a state_path")
         tensors, counters = load_state(state_path)
-        if counters["config"] != _jsonable(config.to_json()) or counters["data_sha256"] != data_sha256:
-            raise UsageError(f"{state_path}: was made with other data or another preset; fit without --resume")
-        if counters["rate"] != settings.schedule.peak or counters["device"] != device.type:
-            raise UsageError(f"{state_path}: was made with --rate {counters['rate']} on {counters['device']}; go on so")
-        if counters["seed"] != settings.seed or counters["batch_size"] != settings.batch_size:
-            raise UsageError(
-                f"{state_path}: was made with seed {counters['seed']} and batch size {counters['batch_size']}"
-            )
-        recorded = BEFORE_SETTINGS | counters
-        if other := [SETTING_NAMES[key] for key, value in asked.items() if recorded[key] != value]:
-            raise UsageError(
-                f"{state_path}: was made with another {', '.join(other)}; go on with the same, or fit anew with -f"
-            )
+        check_same(state_path, counters, asked)
         try:
             restore(tensors, model, average, optimizer, generator, gradient)
         except (KeyError, RuntimeError, IndexError) as error:
@@ -179,12 +136,6 @@ def fit(
                 "steps": steps,
                 "seconds": seconds,
                 "setbacks": setbacks,
-                "config": _jsonable(config.to_json()),
-                "data_sha256": data_sha256,
-                "rate": settings.schedule.peak,
-                "device": device.type,
-                "seed": settings.seed,
-                "batch_size": settings.batch_size,
                 **asked,
                 "best_rate": best_rate if math.isfinite(best_rate) else None,
             }
@@ -337,20 +288,3 @@ def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarra
     averaged.rehearse(False)  # one measure for all judgements, before the tail and in it
     average.load_into(averaged)
     return elbo_bits_per_dim(averaged.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed)
-
-
-def _digest(tensors: Mapping[str, Tensor] | None) -> str | None:
-    """SHA-256 of tensors by name."""
-    if tensors is None:
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return digest.hexdigest()
-
-
-def _jsonable(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: [list(v) if isinstance(v, tuple) else v for v in value] if isinstance(value, tuple) else value
-        for k, value in record.items()
-    }

@@ -31,6 +31,7 @@ class Flood(LossTerm):
     level: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "level", float(self.level))  # 1 and 1.0 are the same setting
         if not math.isfinite(self.level):
             raise UsageError(f"flood: level is {self.level}, expected a finite number")
 
@@ -46,6 +47,7 @@ class PenaliseGradient(LossTerm):
     weight: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", float(self.weight))
         GradientPenalty(self.weight)  # refuses what is not finite
 
     def __call__(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
