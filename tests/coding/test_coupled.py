@@ -22,6 +22,7 @@ from vaedensity.coding.coupled import (
 )
 from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
 from vaedensity.coding.lowering import IntegerNetwork
+from vaedensity.coding.order import order_of
 
 
 def same(a: object, b: object) -> bool:
@@ -53,13 +54,14 @@ def naive_bits(network: IntegerNetwork, items: torch.Tensor, particles: int) -> 
     return bits.min(0) - np.log2(np.exp2(bits.min(0) - bits).mean(0))
 
 
+@pytest.mark.parametrize("coder", [16, 20])
 @pytest.mark.parametrize(("kind", "particles"), [("grey", 4), ("binary", 16)])
-def test_rate_is_that_of_independent_particles(kind: str, particles: int) -> None:
+def test_rate_is_that_of_independent_particles(kind: str, particles: int, coder: int) -> None:
     network, count = random_network(kind), 400
     items = random_items(network.config, count, seed=7)
     one, many = Stacks.random(count, 2000, 1), Stacks.random(count, 2000, 1)
     network.bits_back().push(one, items)
-    network.bits_back(particles).push(many, items)
+    network.bits_back(particles, order_of(coder)).push(many, items)
     naive = naive_bits(network, items, particles)
     gain, difference = one.information - many.information, many.information - naive
     error = difference.std() / math.sqrt(count)

@@ -18,7 +18,7 @@ from torch import Tensor
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import SPARE_BITS, TooShallow
 from vaedensity.coding.codec import RADIX, Autoregressive, Codec, Table, TableCodec, as_ints, floored
-from vaedensity.coding.fixed_log import fixed_log2, fixed_power
+from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
 from vaedensity.coding.tables import PRECISION, TOTAL
 
 UNIFORM_BITS = PRECISION  # of the number popped for a latent, in digits of base 16
@@ -29,7 +29,7 @@ MOST_PARTICLES = 256
 
 class Weigher:
     """Takes the place of B stacks and adds up what would be pushed: ``log2_mass`` (B,), the logarithm of the product of all
-    frequencies in units of 2^-20 of a bit."""
+    shares frequency / 2^24, in units of 2^-20 of a bit. Particles may differ in how many intervals they push."""
 
     def __init__(self, count: int):
         self.count, self.log2_mass = count, np.zeros(count, np.int64)
@@ -38,7 +38,7 @@ class Weigher:
         return self.count
 
     def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
-        mass = fixed_log2(upper - lower)
+        mass = fixed_log2(upper - lower) - (PRECISION << LOG_BITS)
         if owners is None:
             self.log2_mass += mass.sum(1)
         else:
