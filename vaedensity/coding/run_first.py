@@ -6,6 +6,7 @@ a decoder looks up; the two digits of a :class:`~vaedensity.coding.codec.TableCo
 probabilities are the same.
 """
 
+from abc import abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -82,9 +83,9 @@ class RunFirst(Codec):
         """``first`` with an entry for every symbol."""
         return np.ascontiguousarray(np.broadcast_to(self.first.numpy(), rows.totals.shape))
 
+    @abstractmethod
     def _run(self) -> Tensor:
         """Boundaries of the run's symbols counted from ``first``, (B,n,length+1), the first of them 0."""
-        raise NotImplementedError
 
     def _others(self, other: Tensor, width: Tensor) -> "_Others":
         places = other.flatten().nonzero()[:, 0]
