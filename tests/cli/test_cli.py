@@ -407,6 +407,13 @@ def test_a_named_data_set(tmp_path: Path, digits: np.ndarray, done: Done) -> Non
     assert same(np.load(restored / "digits-test.npy"), digits[1500:])
 
 
+@pytest.mark.parametrize("data", [b"", b"x", b"plain text, or not\n" * 99 + bytes(range(256))])
+def test_a_file_of_any_kind(tmp_path: Path, data: bytes, done: Done) -> None:
+    (tmp_path / "notes.txt").write_bytes(data)
+    restored = round_trip(done, tmp_path, tmp_path / "notes.txt")
+    assert (restored / "notes.txt").read_bytes() == data
+
+
 # list, info, test of an archive
 
 

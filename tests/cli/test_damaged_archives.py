@@ -92,6 +92,7 @@ UNSAFE = [
     "a\\..\\x.npy",
     "c:x.npy",
     "x\0.npy",
+    "\ud800",
     5,
     None,
     ["x"],
@@ -126,6 +127,17 @@ def test_file_names_that_would_leave_the_folder(name: Any, refused: Refused, hos
         {"arrays": {"x": "a\0b"}},
         {"arrays": {"x": "\ud800"}, "kind": "npz"},
         {"arrays": "x"},
+        {"kind": "file", "arrays": {}},
+        {"kind": "file", "files": ["a"]},
+        {"kind": "file", "sizes": [12]},
+        {"kind": "files"},
+        {"kind": "files", "files": ["a"]},
+        {"kind": "files", "files": ["a"], "sizes": [12, 0]},
+        {"kind": "files", "files": ["a"], "sizes": [-12]},
+        {"kind": "files", "files": ["a"], "sizes": [12.0]},
+        {"kind": "files", "files": ["a"], "sizes": "c"},
+        {"kind": "files", "files": ["../a"], "sizes": [12]},
+        {"kind": "files", "files": ["a", "a/b"], "sizes": [6, 6]},
     ],
 )
 def test_notes_that_are_wrong(note: dict[str, Any], refused: Refused, hostile: Callable[..., Path]) -> None:
@@ -187,6 +199,22 @@ def test_folders_whose_arrays_are_no_images(
     note = {"kind": "folder", "name": "p", "mode": mode, "files": [f"{i}.png" for i in range(4)]}
     path = hostile(note=note, entry=entry)
     refused(DAMAGED, "decompress", path, "-o", path.parent / "out")
+
+
+@pytest.mark.parametrize(
+    ("note", "entry"),
+    [
+        ({"kind": "file"}, {"dtype": "|i1"}),
+        ({"kind": "files", "files": ["a"], "sizes": [12]}, {"dtype": "|b1"}),
+        ({"kind": "files", "files": ["a", "b"], "sizes": [12, 1]}, {}),
+        ({"kind": "files", "files": ["a", "b"], "sizes": [5, 6]}, {}),
+    ],
+)
+def test_files_that_their_arrays_do_not_make(
+    note: dict[str, Any], entry: dict[str, Any], refused: Refused, hostile: Callable[..., Path]
+) -> None:
+    path = hostile(note=note, entry=entry)
+    assert "do not fit its bytes" in refused(DAMAGED, "decompress", path, "-o", path.parent / "out")
 
 
 @pytest.mark.parametrize(

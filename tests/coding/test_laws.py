@@ -8,6 +8,7 @@ import torch
 from networks import SHAPES, random_items, random_network
 
 from vaedensity.coding.ans import Stacks
+from vaedensity.coding.argmax_table import NOISES, argmax_table
 from vaedensity.coding.bits_back import BitsBack, Direct, TooShallow
 from vaedensity.coding.codec import Autoregressive, Codec, Table, TableCodec
 from vaedensity.coding.engine import fastest_stacks
@@ -40,6 +41,7 @@ TABLES: dict[str, Callable[[], Table]] = {
         f"{n} categories": (lambda n=n: CategoricalTable(integers(-300, 300, BATCH, n, COUNT)))
         for n in (3, 32, 40, 256)
     },
+    **{f"{n} noise": (lambda n=n: argmax_table(integers(-60, 60, BATCH, 9, COUNT), n)) for n in NOISES},
     "bernoulli": lambda: BernoulliTable(integers(-400, 400, BATCH, 1, COUNT)),
     **{f"mixture of {n}": (lambda n=n: mixture(n)) for n in (3, 4, 17, 32, 33, 64, 100, 128, 255, 256)},
 }

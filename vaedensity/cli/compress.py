@@ -57,7 +57,8 @@ def compress_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Pack INPUTS (data set names, .npy, .npz, folders of images) into one archive that decodes to the same bits anywhere."""
+    """Pack INPUTS (data set names, .npy, .npz, folders of images, any file) into one archive that decodes to the same
+    bits anywhere. With a sequence model -m, folders are folders of files of any kind."""
     silence_libraries()
     from vaedensity.atomic import refuse_existing
     from vaedensity.data.collection import LoadOptions
@@ -65,9 +66,12 @@ def compress_command(
     from vaedensity.tasks.packing import choose_model, compress, open_model
 
     refuse_existing(out, force)
-    collections = [load(spec, LoadOptions(data_root, download)) for spec in inputs]
+    coder = open_model(model) if model else None
+    options = LoadOptions(data_root, download, as_bytes=coder is not None and coder.integers.is_sequence)
+    collections = [load(spec, options) for spec in inputs]
     arrays = {f"{i}/{name}": a for i, c in enumerate(collections) for name, a in c.arrays.items()}
-    coder = open_model(model) if model else choose_model(arrays)
+    if coder is None:
+        coder = choose_model(arrays)
     if coder is None:
         say("no released model fits and helps: using the classical coder")
     elif not model:

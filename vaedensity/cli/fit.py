@@ -47,6 +47,20 @@ class Duration(click.ParamType):
     help="Size of the network.",
 )
 @click.option(
+    "--kind",
+    type=click.Choice(["image", "sequence"]),
+    default="image",
+    show_default=True,
+    help="What DATA holds: images, or series: an array (N,T), any file, or a folder of files, as bytes.",
+)
+@click.option(
+    "--noise",
+    type=click.Choice(["gumbel", "exponential", "normal", "uniform"]),
+    default="gumbel",
+    show_default=True,
+    help="Of a sequence model's latents: a category is the greatest of as many numbers plus this noise.",
+)
+@click.option(
     "--likelihood",
     type=click.Choice(["mixture", "categorical"]),
     default="mixture",
@@ -59,10 +73,16 @@ class Duration(click.ParamType):
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1, 65536), default=64, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 65536),
+    help="Items a step. Default: 64 images, series of 8192 values together.",
+)
 @click.option("--optimizer", type=click.Choice(["muon", "adam", "egdd", "two-rate"]), default="muon", show_default=True)
 @click.option(
-    "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Peak learning rate."
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Peak learning rate. Default: 0.002 for images, 0.008 for series.",
 )
 @click.option(
     "--lr-scale",
@@ -99,15 +119,17 @@ def fit_command(
     data: str,
     out: Path,
     preset: str,
+    kind: str,
+    noise: str,
     likelihood: str,
     budget: float | None,
     epochs: float | None,
     steps: int | None,
     device: str,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     optimizer: str,
-    rate: float,
+    rate: float | None,
     scales: tuple[str, ...],
     transforms: tuple[str, ...],
     terms: tuple[str, ...],
@@ -120,7 +142,7 @@ def fit_command(
     as_json: bool,
 ) -> None:
     """Fit a model to DATA: digits, mnist, cifar10, ... (name or name:split), a .npy or .npz file (file.npz:array),
-    or a folder of images. Ctrl-C saves the run; --resume continues it."""
+    a folder of images or, with --kind sequence, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
@@ -130,9 +152,11 @@ def fit_command(
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
-    collection, array = load_array(data, LoadOptions(data_root, download))
+    collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=kind == "sequence"))
     request = FitRequest(
         preset=preset,
+        kind=kind,
+        noise=noise,
         likelihood=likelihood,
         steps=steps,
         epochs=epochs,

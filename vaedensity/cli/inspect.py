@@ -68,11 +68,11 @@ def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
 def count_multiplications(path: Path, config: dict[str, Any]) -> int:
     """Needs the network, and so torch."""
     from vaedensity.errors import ModelError
-    from vaedensity.model.config import VAEConfig
     from vaedensity.model.cost import multiplications
+    from vaedensity.model.kinds import config_from_json
 
     try:
-        return multiplications(VAEConfig.from_json(config))
+        return multiplications(config_from_json(config))
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path}: its configuration is not usable ({error}); fit again") from error
 

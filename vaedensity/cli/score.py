@@ -12,6 +12,7 @@ from vaedensity.cli.common import (
     guarded,
     json_option,
     progress_bar,
+    say,
     silence_libraries,
 )
 
@@ -148,11 +149,17 @@ def make_estimator(options: dict[str, Any]) -> Any:
 
 
 def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    import numpy as np
+
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.density.estimate import spread
+    from vaedensity.items import pieces
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
+    from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.tasks.anomaly import anomaly_score
     from vaedensity.tasks.scoring import Output, require_reliable, score_array
 
@@ -161,7 +168,15 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
         Output(out, options["force"], options["resume"]).check()
     file = load_model(resolve(model))
     where = LoadOptions(options["data_root"], options["download"])
+    if series := isinstance(file.config, SequenceConfig):
+        where = replace(where, as_bytes=True)
     collection, array = load_array(data, where)
+    if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
+        array, rest = pieces(array, file.config.dims)
+        if rest.size:
+            say(
+                f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"
+            )
     names = collection.item_names
     output = None if out is None else Output(out, options["force"], options["resume"], names)
     anomaly, anomaly_name = None, ""

@@ -73,12 +73,13 @@ def write_archive(
     """Write ``arrays`` and the JSON ``note`` about them to ``f``; every block is decoded and compared
     unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``coder``: see
     :class:`BlockCoder`."""
-    layouts = {name: items.layout_of(array) for name, array in arrays.items()}
-    coders = {
-        name: BlockCoder(model, layouts[name], array, verify, particles, coder)
-        for name, array in arrays.items()
-        if model is not None and model.fits(array)
-    }
+    layouts = {name: (model.layout_of(array) if model else items.layout_of(array)) for name, array in arrays.items()}
+    coders = {}
+    for name, array in arrays.items():
+        if model is not None and model.fits(array):
+            layout = layouts[name]
+            assert layout is not None
+            coders[name] = BlockCoder(model, layout, array, verify, particles, coder)
     if coders:
         assert model is not None
         prepare_tables(model.integers.config.levels)
@@ -122,7 +123,7 @@ def _write_with_model(
     progress: Progress,
 ) -> None:
     cuts, ticker = coder.spans(array), Ticker(progress)
-    groups = evenly(cuts, chains_per_group(coder.model.integers.config.dims, coder.particles))
+    groups = evenly(cuts, chains_per_group(coder.model.integers, coder.particles))
 
     def code(group: Sequence[tuple[int, int]]) -> list[CodedBlock]:
         return coder.code([array[begin:end] for begin, end in group], ticker.tick)

@@ -61,18 +61,8 @@ class TableCodec(Codec):
     def push(self, stacks: Stacks, symbol: Ints) -> None:
         if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
             return stacks.push_symbols(rows, symbol, NO_RUN, 0)
-        s = torch.from_numpy(symbol)
-        if self.size <= ONE_DIGIT:
-            inner = self._boundaries(torch.stack([s, s + 1], -1))
-            lower, upper = inner[..., 0], inner[..., 1]
-        else:
-            high, low = s // RADIX, s % RADIX
-            ends = torch.stack([high * RADIX, (high + 1) * RADIX, s, s + 1], -1).clamp(max=self.size)
-            c = self._boundaries(ends)
-            begin, width = c[..., 0], c[..., 1] - c[..., 0]
-            lower = torch.cat([begin, within(c[..., 2] - begin, width, low)], 1)
-            upper = torch.cat([c[..., 1], within(c[..., 3] - begin, width, low + 1)], 1)
-        stacks.push_intervals(as_ints(lower), as_ints(upper))
+        digits = self.intervals(symbol)
+        stacks.push_intervals(*(np.concatenate(ends, 1) for ends in zip(*digits)))
 
     def pop(self, stacks: Stacks) -> Ints:
         if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
@@ -93,6 +83,19 @@ class TableCodec(Codec):
         if (symbol >= self.size).any():
             raise ValueError("a symbol lies outside its alphabet")  # no writer makes one
         return symbol
+
+    def intervals(self, symbol: Ints) -> list[tuple[Ints, Ints]]:
+        """[lower, upper) of 2^24, each (B,n), of every digit of the symbols, in the order in which they are popped."""
+        s = torch.from_numpy(symbol)
+        if self.size <= ONE_DIGIT:
+            inner = self._boundaries(torch.stack([s, s + 1], -1))
+            return [(as_ints(inner[..., 0]), as_ints(inner[..., 1]))]
+        high, low = s // RADIX, s % RADIX
+        ends = torch.stack([high * RADIX, (high + 1) * RADIX, s, s + 1], -1).clamp(max=self.size)
+        c = self._boundaries(ends)
+        begin, width = c[..., 0], c[..., 1] - c[..., 0]
+        lower, upper = within(c[..., 2] - begin, width, low), within(c[..., 3] - begin, width, low + 1)
+        return [(as_ints(begin), as_ints(c[..., 1])), (as_ints(lower), as_ints(upper))]
 
     def _boundaries(self, boundary: Tensor) -> Tensor:
         return self._floored(self.table.cumulative(boundary), boundary)

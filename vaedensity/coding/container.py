@@ -14,7 +14,7 @@ from vaedensity.errors import DamagedArchive
 
 MAGIC = b"\x89VDZ\r\n\x1a\n"  # as PNG's: shows transfers that touch line ends or the high bit
 END_MAGIC = b"VDZ\x1aend\n"
-NEWEST = 3
+NEWEST = 4
 HEAD = struct.Struct("<8sHH")  # magic, version, zero
 TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the directory, CRC-32 of head and directory, end
 MAX_DIRECTORY = 1 << 30
@@ -25,6 +25,7 @@ MODEL_CODERS = {
     19: 3,
     20: 3,
     21: 3,
+    22: 4,
 }  # and the format version that brought each; others are classical
 COUPLED_CODERS = frozenset({17, 19, 21})
 DEFLATE_BEST = 1032  # no deflate stream is longer than this many times its input

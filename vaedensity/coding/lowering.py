@@ -19,38 +19,53 @@ from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
+from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import ModelError
 from vaedensity.model.checkpoint import ModelFile
-from vaedensity.model.config import VAEConfig, with_unit
+from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Config, Network, to_device, untrained
 from vaedensity.model.lattice_conv import IntegerKernel
+from vaedensity.model.sequence import SequenceVAE
 
 UNITS = (128, 256)
 COARSE_STEPS = tuple(2**i for i in range(9))
+AnyItemCodec = ItemCodec | SequenceCodec
 
 
 @dataclass(frozen=True)
 class IntegerNetwork:
     """The exact network and its constants.
 
-    ``direct_steps``: per level, per channel lattice steps of latents coded without bits-back.
+    ``direct_steps``: per level, per channel lattice steps of latents coded without bits-back; none for categories.
     """
 
-    network: HierarchicalVAE
+    network: Network
     kernels: dict[str, IntegerKernel]
     start: Tensor
     direct_steps: list[list[int]]
 
     @property
-    def config(self) -> VAEConfig:
+    def config(self) -> Config:
         return self.network.config
 
-    def bits_back(self, particles: int = 1, order: Order = DIGITS) -> ItemCodec:
+    @property
+    def is_sequence(self) -> bool:
+        """Whether items are series, whose latents are categories and no numbers on a lattice."""
+        return isinstance(self.network, SequenceVAE)
+
+    def bits_back(self, particles: int = 1, order: Order = DIGITS) -> AnyItemCodec:
         """The codec of items on stacks with bits to get back."""
+        if isinstance(self.network, SequenceVAE):
+            if particles > 1:
+                raise ValueError(f"{particles} particles of latents that are categories")
+            return SequenceCodec(self.network)
         return ItemCodec(self.network, particles=particles, order=order)
 
-    def direct(self, order: Order = DIGITS) -> ItemCodec:
+    def direct(self, order: Order = DIGITS) -> AnyItemCodec:
         """The codec of items on stacks without."""
+        if isinstance(self.network, SequenceVAE):
+            return SequenceCodec(self.network, direct=True)
         steps = []
         for (c, h, w), per_channel in zip(self.network.latent_shapes, self.direct_steps):
             steps.append(torch.tensor(per_channel).view(c, 1).expand(c, h * w).reshape(1, -1))
@@ -76,25 +91,28 @@ class CodingModel:
         coupled = self.integers.bits_back(particles, order) if particles > 1 else None
         return ChainCodecs(self.integers.bits_back(1, order), self.integers.direct(order), coupled)
 
+    def layout_of(self, array: NDArray[np.generic]) -> str | None:
+        """How ``array`` holds items of this model's kind, or None where it holds none."""
+        return items.series_layout(array) if self.integers.is_sequence else items.layout_of(array)
+
     def fits(self, array: NDArray[np.generic]) -> bool:
         """Whether the items of ``array`` have this model's shape."""
-        layout = items.layout_of(array)
+        layout = self.layout_of(array)
         return layout is not None and items.to_items(array[:1], layout).shape[1:] == self.integers.config.item_shape
 
 
 def build(
-    config: VAEConfig, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
+    config: Config, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
 ) -> IntegerNetwork:
     """The integer network of stored integers, every bound proved anew. Raises ValueError."""
-    shapes = config.latent_shapes()
+    network = untrained(config)
+    shapes = network.latent_shapes
     if len(direct_steps) != len(shapes) or any(
         len(steps) != c or any(s not in COARSE_STEPS for s in steps) for steps, (c, _, _) in zip(direct_steps, shapes)
     ):
         raise ValueError("integer network: direct steps do not fit the latents")
-    with torch.random.fork_rng(devices=[]):
-        network = HierarchicalVAE(config)
     network.to_exact(kernels, start)
-    network = network.to(memory_format=torch.channels_last)
+    network = to_device(network, "cpu")
     return IntegerNetwork(network, kernels, start, direct_steps)
 
 
@@ -110,7 +128,7 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
     return CodingModel(integers, file.network_sha256, name, file.values, rate, file.file_bytes)
 
 
-def lower(model: HierarchicalVAE, calibration: Tensor) -> IntegerNetwork:
+def lower(model: Network, calibration: Tensor) -> IntegerNetwork:
     """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest."""
     best, best_bits = None, math.inf
     for unit in UNITS:
@@ -119,18 +137,17 @@ def lower(model: HierarchicalVAE, calibration: Tensor) -> IntegerNetwork:
         if bits < best_bits:
             best, best_bits = candidate, bits
     assert best is not None
-    steps = choose_direct_steps(best.network, calibration)
+    steps = [] if isinstance(best.network, SequenceVAE) else choose_direct_steps(best.network, calibration)
     return IntegerNetwork(best.network, best.kernels, best.start, steps)
 
 
-def _lower_with_unit(model: HierarchicalVAE, unit: int) -> IntegerNetwork:
+def _lower_with_unit(model: Network, unit: int) -> IntegerNetwork:
     config = with_unit(model.config, unit)
-    with torch.random.fork_rng(devices=[]):
-        shell = HierarchicalVAE(config)
+    shell = untrained(config)
     shell.load_state_dict({name: p.detach().cpu() for name, p in model.state_dict().items()})
     kernels = {name: layer.lower() for name, layer in shell.lattice_convs().items()}
-    start = torch.round(shell.start.detach() * unit).to(torch.int32)
-    return build(config, kernels, start, [[1] * c for c, _, _ in config.latent_shapes()])
+    start = torch.round(shell.start.detach() * shell.start_unit).to(torch.int32)
+    return build(config, kernels, start, [[1] * c for c, _, _ in shell.latent_shapes])
 
 
 @torch.no_grad()
@@ -147,7 +164,7 @@ def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, s
     return total / len(items)
 
 
-def words_enough(codec: ItemCodec) -> int:
+def words_enough(codec: AnyItemCodec) -> int:
     """32-bit words from which the latents of an item can be popped, with or without particles."""
     return 64 + (codec.latents if codec.particles > 1 else codec.latents // 2)
 

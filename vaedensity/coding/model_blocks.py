@@ -13,12 +13,15 @@ from vaedensity import items
 from vaedensity.coding import chains, classical
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
-from vaedensity.coding.lowering import CodingModel, words_enough
-from vaedensity.coding.order import order_of
+from vaedensity.coding.lowering import CodingModel, IntegerNetwork, words_enough
+from vaedensity.coding.order import SEQUENCE_CODER, order_of
+from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
 
 CHAINS_PER_GROUP = 48
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
+SERIES_POSITIONS = 1 << 14  # of a chain of series at most: they are decoded one by one, those of many chains together
+SERIES_CHAINS_PER_GROUP = 128
 COUPLED_BLOCK_BYTES = 96 << 10  # with particles, whose gain begins once a stack is deep
 OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
 PROBE_ITEMS, SAMPLE_ITEMS = 16, 256
@@ -45,18 +48,22 @@ def spans(model: CodingModel, count: int, chain_bytes: float, block_bytes: int =
     """Where ``count`` items are cut into chains, all alike but the last.
 
     More chains decode faster and give finer access; their fixed cost, ``chain_bytes`` each, stays below
-    OVERHEAD_SHARE.
+    OVERHEAD_SHARE, but for series, whose chains have at most SERIES_POSITIONS positions.
     """
     coded_bytes = count * max(1.0, model.bits_per_dim * model.integers.config.dims / 8)
     affordable = (OVERHEAD_SHARE * coded_bytes - ARCHIVE_BYTES) / chain_bytes
-    blocks = max(1, int(min(coded_bytes / block_bytes, affordable)), -(-count // chains.LONGEST_CHAIN))
+    longest = chains.LONGEST_CHAIN
+    if model.integers.is_sequence:
+        longest = max(1, min(longest, SERIES_POSITIONS // model.integers.config.dims))
+    blocks = max(1, int(min(coded_bytes / block_bytes, affordable)), -(-count // longest))
     size = max(1, -(-count // blocks))
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def chains_per_group(dims: int, particles: int = 1) -> int:
+def chains_per_group(integers: IntegerNetwork, particles: int = 1) -> int:
     """Chains that move in lockstep: fewer where items are large or particles many, so that memory does not grow."""
-    return max(1, min(CHAINS_PER_GROUP, PASS_VALUES // dims) // particles)
+    most = SERIES_CHAINS_PER_GROUP if integers.is_sequence else CHAINS_PER_GROUP
+    return max(1, min(most, PASS_VALUES // integers.config.dims) // particles)
 
 
 def evenly(values: Sequence[Value], most: int, multiple: int = 2) -> list[Sequence[Value]]:
@@ -83,11 +90,14 @@ class BlockCoder:
     ):
         self.model, self.layout, self.verify = model, layout, verify
         self.shape, self.particles = model.integers.config.item_shape, particles
+        self.series = model.integers.is_sequence
         self.coder = (coder or self._choose_coder(array)) + (particles > 1)
         self.codecs = model.codecs(particles, order_of(self.coder))
 
     def _choose_coder(self, array: NDArray[np.generic]) -> int:
         """The coder without particles that decodes ``array`` fastest."""
+        if self.series:
+            return SEQUENCE_CODER
         levels = self.model.integers.config.levels
         sample = items.to_items(array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS], self.layout)
         values, _ = items.apply_map(sample, levels, self.model.values)
@@ -165,7 +175,7 @@ class BlockCoder:
     def _expected_lesser_bits(self, good: list[NDArray[np.uint8]], lesser_items: list[int]) -> NDArray[np.float64]:
         """What each chain's ``lesser_items`` would have taken by the best codec, from stacks of random bits."""
         bits, codec = np.zeros(len(good)), self.codecs.best
-        assert isinstance(codec, ItemCodec)
+        assert isinstance(codec, ItemCodec | SequenceCodec)
         for t in lesser_items:
             active = sum(len(x) > t for x in good)
             stacks = fastest_stacks().random(active, words_enough(codec), t)

@@ -35,11 +35,12 @@ class Order:
 DIGITS = Order()
 ORDERS = {16: DIGITS, 18: Order(centre_first=True), 20: Order(centre_first=True, ends_first=True)}
 """By the number of the coder in an archive; with coupled particles it is one more."""
+SEQUENCE_CODER = 22  # of series: a latent and a value are always digits, value after value
 
 
 def order_of(coder: int) -> Order:
     """The order in which the model's ``coder`` works."""
-    return ORDERS[coder - coder % 2]
+    return DIGITS if coder == SEQUENCE_CODER else ORDERS[coder - coder % 2]
 
 
 def prepare_tables(levels: int) -> None:

@@ -18,7 +18,7 @@ from vaedensity.coding.coupled import MOST_PARTICLES
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import chains_per_group, evenly
-from vaedensity.coding.order import order_of, prepare_tables
+from vaedensity.coding.order import SEQUENCE_CODER, order_of, prepare_tables
 from vaedensity.coding.workers import Ticker, side_by_side, usable_cores
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError, refuse_if_out_of_memory
 
@@ -58,7 +58,8 @@ class StoredArray:
         self.item_shape: tuple[int, ...] = ()
         if self.layout is not None:
             probe = np.broadcast_to(np.uint8(0), (1, *self.shape[1:]) if self.dtype.itemsize == 1 else (0,))
-            if self.layout not in items.LAYOUTS or items.layout_of(probe) != self.layout or self.dtype.kind not in "bu":
+            found = items.series_layout(probe) if self.layout == "NT" else items.layout_of(probe)
+            if self.layout not in items.LAYOUTS or found != self.layout or self.dtype.kind not in "bu":
                 raise ValueError(f"array {self.name}: layout {self.layout} does not fit")
             self.item_shape = items.to_items(probe, self.layout).shape[1:]
 
@@ -117,6 +118,7 @@ class Archive:
                     or self.model is None
                     or not 0 < block.items <= chains.LONGEST_CHAIN
                     or (block.coder in COUPLED_CODERS) != (self.particles > 1)
+                    or (block.coder == SEQUENCE_CODER) != (array.layout == "NT")
                 ):
                     raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")
         if count != len(self.blocks):
@@ -215,13 +217,13 @@ class Archive:
         if not waiting:
             return
         assert model is not None and array.layout is not None
-        if array.item_shape != model.integers.config.item_shape:
+        if array.item_shape != model.integers.config.item_shape or (array.layout == "NT") != model.integers.is_sequence:
             raise DamagedArchive(f"{self.path}: array {array.name} has another item shape than its model")
         used, layout = {self.blocks[index].coder for index, _ in waiting}, array.layout
         prepare_tables(model.integers.config.levels)
         codecs = {coder: model.codecs(self.particles, order_of(coder)) for coder in used}
         if lockstep is None:
-            lockstep = chains_per_group(model.integers.config.dims, self.particles)
+            lockstep = chains_per_group(model.integers, self.particles)
         jobs, ticker = self._lockstep_jobs(waiting, lockstep, threads or usable_cores()), Ticker(progress)
 
         def decode(job: Sequence[_Chain]) -> list[tuple[int, NDArray[np.uint8]]]:

@@ -11,8 +11,9 @@ class Collection:
     """One DATA or INPUT argument.
 
     ``arrays``: name -> array as found. ``note``: JSON that says how to restore it: ``kind`` is
-    "npy", "npz" or "folder", ``name`` the file or folder to make. ``item_names``: for reports, one
-    per item of the only array, or None.
+    "npy", "npz", "folder" (of images), "file" or "files" (a folder of files of any kind, as bytes),
+    ``name`` the file or folder to make. ``item_names``: for reports, one per item of the only
+    array, or None.
     """
 
     source: str
@@ -23,8 +24,10 @@ class Collection:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Where torchvision's data sets lie and whether they may be downloaded."""
+    """Where torchvision's data sets lie and whether they may be downloaded; which array of several is meant;
+    ``as_bytes``: whether a folder is read as the bytes of its files, for a sequence model, and not as images."""
 
     data_root: str = "data"
     download: bool = False
     usual_names: tuple[str, ...] = field(default=("x_train", "x_test", "x", "images", "data", "arr_0"))
+    as_bytes: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from vaedensity.data.byte_files import regular_files
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError
 
@@ -46,16 +47,13 @@ def load_folder(path: Path) -> Collection:
 
     Refuses other files, links, and images that differ in size or mode: nothing is left out silently.
     """
-    files = sorted(p for p in path.rglob("*") if not p.is_dir() or p.is_symlink())
-    if not files:
-        raise UsageError(f"{path}: the folder is empty; expected images")
+    files = regular_files(path, "images")
     names = [p.relative_to(path).as_posix() for p in files]
     for p, name in zip(files, names):
-        if p.is_symlink() or not p.is_file():
-            raise UsageError(f"{path}: {name} is a link or no regular file; expected images only")
         if p.suffix.lower() not in WRITERS:
             raise UsageError(
-                f"{path}: {name} cannot be restored pixel for pixel; expected {', '.join(WRITERS)} files only"
+                f"{path}: {name} cannot be restored pixel for pixel; expected {', '.join(WRITERS)} files only; "
+                "a folder of other files needs a sequence model (-m)"
             )
     first, mode = _open(files[0])
     stack = np.empty((len(files), *first.shape), np.uint8)

@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.files import load_npy, load_npz, main_array
 from vaedensity.data.named import is_named, load_named, names
@@ -12,23 +13,26 @@ from vaedensity.errors import UsageError
 
 
 def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
-    """A data set's name, a .npy file, a .npz file with or without ``:array``, or a folder of images.
+    """A data set's name, a .npy file, a .npz file with or without ``:array``, any other file (its bytes), or a
+    folder: of images, or with ``options.as_bytes`` of files of any kind.
 
     What exists on disk comes before a name. Raises UsageError.
     """
     if not spec:
-        raise UsageError("an empty name is no data; expected a data set, .npy, .npz or a folder of images")
+        raise UsageError("an empty name is no data; expected the name of a data set, a file or a folder")
     path = Path(spec)
     if path.is_dir():
+        if options.as_bytes:
+            return load_files(path)
         from vaedensity.data.folder import load_folder
 
         return load_folder(path)
-    if path.is_file():
-        if path.suffix.lower() == ".npy":
-            return load_npy(path)
-        if path.suffix.lower() == ".npz":
-            return load_npz(path, None)
-        raise UsageError(f"{spec}: expected .npy, .npz or a folder of images")
+    if path.is_file() and path.suffix.lower() == ".npy":
+        return load_npy(path)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return load_npz(path, None)
+    if path.exists():
+        return load_file(path)
     file, colon, member = spec.rpartition(":")
     if colon and Path(file).is_file() and file.lower().endswith(".npz"):
         return load_npz(Path(file), member)

@@ -19,12 +19,17 @@ from torch import Tensor
 
 from vaedensity.atomic import atomic_file
 from vaedensity.errors import ModelError
-from vaedensity.model.config import VAEConfig, with_unit
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.config import with_unit
+from vaedensity.model.kinds import Config, Network, config_from_json, untrained
 from vaedensity.model.lattice_conv import IntegerKernel
 
-FIELDS_SINCE = {"neighbours": 2, "phases": 2, "likelihood": 3}  # formats that brought fields of the configuration
-FORMATS = (1, 2, 3)
+FIELDS_SINCE = {
+    "neighbours": 2,
+    "phases": 2,
+    "likelihood": 3,
+    "kind": 4,
+}  # formats that brought fields of the configuration
+FORMATS = (1, 2, 3, 4)
 KEY = "vaedensity"
 MAX_FILE_BYTES = 1 << 32
 
@@ -39,7 +44,7 @@ class ModelFile:
     """
 
     path: Path
-    config: VAEConfig
+    config: Config
     values: list[int] | None
     card: dict[str, Any]
     weights: dict[str, Tensor]
@@ -50,10 +55,12 @@ class ModelFile:
     sha256: str
     file_bytes: int
 
-    def float_model(self) -> HierarchicalVAE:
-        """The trained network in real arithmetic, in evaluation mode."""
-        with torch.random.fork_rng(devices=[]):
-            model = HierarchicalVAE(self.config)
+    def float_model(self) -> Network:
+        """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
+        that its integers stand for."""
+        model = untrained(self.config)
+        if not self.weights:
+            return self._from_integers(model)
         wanted = dict(model.named_parameters())
         if set(wanted) != set(self.weights):
             raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")
@@ -66,8 +73,23 @@ class ModelFile:
                 p.copy_(self.weights[name])
         return model.eval()
 
+    def _from_integers(self, model: Network) -> Network:
+        layers = model.lattice_convs()
+        if set(layers) != set(self.kernels) or any(
+            self.kernels[name].weight.shape != layer.weight.shape or self.kernels[name].bias.shape != layer.bias.shape
+            for name, layer in layers.items()
+        ):
+            raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")
+        for name, layer in layers.items():
+            layer.load_real(self.kernels[name])
+        if self.start.shape != model.start.shape:
+            raise ModelError(f"{self.path}: its start map does not fit its configuration; fit again")
+        with torch.no_grad():
+            model.start.copy_(self.start / model.start_unit)
+        return model.eval()
+
     @property
-    def coding_config(self) -> VAEConfig:
+    def coding_config(self) -> Config:
         return with_unit(self.config, self.unit)
 
     @property
@@ -77,7 +99,7 @@ class ModelFile:
 
 
 def network_sha256(
-    config: VAEConfig,
+    config: Config,
     values: list[int] | None,
     direct_steps: list[list[int]],
     kernels: dict[str, IntegerKernel],
@@ -104,7 +126,7 @@ def _integer_tensors(kernels: dict[str, IntegerKernel], start: Tensor) -> dict[s
 
 def save_model(
     path: Path,
-    model: HierarchicalVAE,
+    model: Network,
     values: list[int] | None,
     card: dict[str, Any],
     kernels: dict[str, IntegerKernel],
@@ -114,8 +136,11 @@ def save_model(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a model file; equal inputs give equal bytes."""
-    tensors = {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    """Write a model file; equal inputs give equal bytes. Where the network scores with the numbers that its integers stand
+    for, those are all that is stored."""
+    tensors = {}
+    if model.stores_floats:
+        tensors |= {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
     config = model.config.to_json()
     record = {
@@ -148,7 +173,7 @@ def load_model(path: Path) -> ModelFile:
                 f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} to {FORMATS[-1]}; "
                 "update vaedensity"
             )
-        config = VAEConfig.from_json(record["config"])
+        config = config_from_json(record["config"])
         weights, kernels, start = _sort_tensors(tensors)
         values, steps, unit = record["values"], record["direct_steps"], record["unit"]
         if values is not None and (
@@ -184,13 +209,13 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
             parts[name] = tensor
         else:
             raise ValueError(f"tensor {key} is not expected")
-    dtypes = {"weight": torch.int16, "bias": torch.int32, "shift": torch.int8}
+    dtypes = {"weight": (torch.int16, torch.int8), "bias": (torch.int32,), "shift": (torch.int8,)}
     start = parts.pop("start")
     kernels = {}
     for layer in {name.rpartition("/")[0] for name in parts}:
         pieces = [parts[f"{layer}/{piece}"] for piece in dtypes]
         if (
-            [t.dtype for t in pieces] != list(dtypes.values())
+            any(t.dtype not in expected for t, expected in zip(pieces, dtypes.values()))
             or [t.ndim for t in pieces] != [4, 1, 1]
             or any(t.numel() == 0 for t in pieces)
         ):

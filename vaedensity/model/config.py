@@ -1,9 +1,10 @@
 """What a network looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 LEVELS_MAX = 256
+AnyConfig = TypeVar("AnyConfig")
 LIKELIHOODS = ("mixture", "categorical")
 
 
@@ -135,5 +136,5 @@ def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int, li
     return VAEConfig(height=height, width=width, channels=channels, levels=levels, **sizes)
 
 
-def with_unit(config: VAEConfig, unit: int) -> VAEConfig:
-    return replace(config, unit=unit)
+def with_unit(config: AnyConfig, unit: int) -> AnyConfig:
+    return replace(config, unit=unit)  # type: ignore[type-var]

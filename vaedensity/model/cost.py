@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaedensity.model.config import VAEConfig
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Config, build_network
+from vaedensity.model.lattice_sequence import SymbolTable
 
 
-def multiplications(config: VAEConfig) -> int:
-    """Multiplications of all convolutions for one item, encoder and decoder once each: what pushing it or popping it takes.
+def multiplications(config: Config) -> int:
+    """Multiplications of all convolutions for one item (tables are looked up), encoder and decoder once each: what pushing it or popping it takes.
 
     >>> from vaedensity.model.config import preset_config
     >>> multiplications(preset_config("fast", (1, 28, 28), 256))
@@ -20,11 +20,14 @@ def multiplications(config: VAEConfig) -> int:
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         nonlocal total
-        total += layer.weight.numel() * output.shape[2] * output.shape[3]  # type: ignore[union-attr, operator]
+        places = output[0, 0].numel() if output.ndim == 4 else output.shape[1]
+        total += layer.weight.numel() * places  # type: ignore[union-attr, operator]
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = HierarchicalVAE(config)
+        network = build_network(config)
         for layer in network.lattice_convs().values():
+            if isinstance(layer, SymbolTable):
+                continue
             layer.register_forward_hook(count)
         item = torch.zeros(1, *config.item_shape, dtype=torch.uint8)
         network.elbo_terms(item, torch.zeros(1, network.noise_dim))

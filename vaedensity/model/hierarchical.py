@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.gaussian import Gaussian
 from vaedensity.model.latent_model import LatentModel, LogWeight
-from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv
+from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv, LatticeLayer
 from vaedensity.model.likelihood import NUMBERS_A_VALUE, pixel_grid
 from vaedensity.model.phases import PhasedPixels
 from vaedensity.model.residual import blocks
@@ -35,9 +35,12 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
     OUTPUT_LAYERS = ("heads", "prior_heads", "posterior_heads", "start")
     """Where names of parameters begin that are no hidden layer's."""
 
+    stores_floats = True
+    """Whether a model file holds the real weights beside the integers."""
+
     def __init__(self, config: VAEConfig):
         super().__init__()
-        self.config = config
+        self.config, self.start_unit = config, float(config.unit)
         self.latent_shapes = config.latent_shapes()
         self.noise_dim = sum(c * h * w for c, h, w in self.latent_shapes)
         self.uniform_dim = NUMBERS_A_VALUE * config.dims
@@ -199,8 +202,8 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
 
     # --- the exact reading ---
 
-    def lattice_convs(self) -> dict[str, LatticeConv]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, LatticeConv)}
+    def lattice_convs(self) -> dict[str, LatticeLayer]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, LatticeLayer)}
 
     def rehearse(self, rehearsing: bool) -> None:
         """Whether the real network rounds as its lowered form does."""

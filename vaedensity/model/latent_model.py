@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -28,6 +30,9 @@ class LatentModel(nn.Module, ABC):
 
     noise_dim: int
     """Standard normal variables that one sample of all latents consumes."""
+
+    def look_at(self, items: NDArray[np.uint8]) -> None:
+        """Set, before training, what follows from the ``items`` to be fitted alone; nothing by default."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Any:

@@ -21,16 +21,23 @@ LARGEST_BIAS = 2**23
 
 @dataclass(frozen=True)
 class Grid:
-    """Whole numbers ``low``..``high`` that stand for the real values k / unit."""
+    """Whole numbers ``low``..``high`` that stand for the real values k / unit. ``one_hot``: of all inputs at one place, one
+    is 1 and the others are 0."""
 
     unit: float
     low: int
     high: int
+    one_hot: bool = False
+
+
+def one_hot() -> Grid:
+    """Inputs that name one of several symbols."""
+    return Grid(1.0, 0, 1, one_hot=True)
 
 
 @dataclass(frozen=True)
 class IntegerKernel:
-    """Weights of one lowered convolution: weight int16 (O,I,h,w), bias int32 (O,), shift int8 (O,).
+    """Weights of one lowered convolution: weight int16 (of tables int8) (O,I,h,w), bias int32 (O,), shift int8 (O,).
 
     The real-valued multiplier of an integer input is weight * 2^-shift, per output channel.
     """
@@ -42,6 +49,8 @@ class IntegerKernel:
     def worst_sum(self, grid: Grid) -> Tensor:
         """Largest magnitude (O,) float64 that any partial sum over inputs on ``grid`` can reach."""
         w = self.weight.double().flatten(1)
+        if grid.one_hot:
+            return w.abs().amax(1) + self.bias.double().abs()
         positive, negative = w.clamp(min=0).sum(1), w.clamp(max=0).sum(1)
         top = positive * grid.high + negative * grid.low
         bottom = positive * grid.low + negative * grid.high
@@ -54,7 +63,9 @@ class IntegerKernel:
             raise ValueError(f"layer {name}: a partial sum can reach {worst:.0f}, the exact limit is 2^24")
 
 
-def largest_exact_kernel(weight: Tensor, bias: Tensor, grid: Grid) -> IntegerKernel:
+def largest_exact_kernel(
+    weight: Tensor, bias: Tensor, grid: Grid, largest_weight: int = LARGEST_WEIGHT
+) -> IntegerKernel:
     """Round real weights (acting on integers of ``grid``) as finely as the 2^24 proof permits.
 
     Each output channel takes the largest power of two whose rounded weights keep every partial
@@ -67,7 +78,7 @@ def largest_exact_kernel(weight: Tensor, bias: Tensor, grid: Grid) -> IntegerKer
         offset = torch.round(bias * 2.0**shift)
         candidate = IntegerKernel(scaled, offset, torch.full_like(bias, shift))
         fits = candidate.worst_sum(grid) < EXACT_LIMIT
-        fits &= scaled.abs().flatten(1).amax(1) <= LARGEST_WEIGHT
+        fits &= scaled.abs().flatten(1).amax(1) <= largest_weight
         fits &= offset.abs() < LARGEST_BIAS
         if chosen is None:
             chosen = IntegerKernel(torch.zeros_like(scaled), torch.zeros_like(offset), torch.full_like(bias, -128))
@@ -126,33 +137,22 @@ def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
     return values + (torch.round(values / step) * step - values).detach()
 
 
-class LatticeConv(nn.Module):
-    """2-D convolution, odd ``size``, zero padding, whose lowered form maps integers to integers.
+class LatticeLayer(nn.Module):
+    """Weights (O,I,h,w) and bias (O,) whose lowered form maps integers to integers.
 
     ``grid`` describes the inputs, ``out_unit`` the outputs: the integer k stands for k / out_unit.
     Real mode computes ordinary float values and ignores both, unless it is ``rehearsing``: then weights and outputs are
     rounded nearly as the lowered layer rounds them, and gradients pass straight through (Bengio et al. 2013).
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, size: int, grid: Grid, out_unit: float, *, stride: int = 1, gain: float = 1.0
-    ):
-        super().__init__()
-        self.grid, self.out_unit, self.stride = grid, out_unit, stride
-        std = gain * (2.0 / (inputs * size * size)) ** 0.5
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size) * std)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.exact = self.rehearsing = False
+    largest_weight = LARGEST_WEIGHT
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rehearsing:
-            weight = straight_through(self.weight, self.weight_step())
-            y = F.conv2d(x, weight, self.bias, self.stride, self.weight.shape[-1] // 2)
-            return straight_through(y, 1 / self.out_unit)
-        if self.exact and not direct_convolutions_are_exact():
-            return patch_conv2d(x, self.weight, self.bias, self.stride).round_()
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
-        return y.round_() if self.exact else y
+    def __init__(self, weight: Tensor, grid: Grid, out_unit: float):
+        super().__init__()
+        self.grid, self.out_unit = grid, out_unit
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(len(weight)))
+        self.exact = self.rehearsing = False
 
     @torch.no_grad()
     def weight_step(self) -> Tensor:
@@ -163,13 +163,18 @@ class LatticeConv(nn.Module):
         top = positive * self.grid.high + negative * self.grid.low
         bottom = positive * self.grid.low + negative * self.grid.high
         worst = torch.maximum(top, -bottom) + self.bias.abs() * self.out_unit
-        shift = torch.floor(torch.log2(EXACT_LIMIT * 0.995 / worst.clamp(min=1e-9))).clamp(-4, LARGEST_SHIFT)
+        shift = torch.floor(torch.log2(EXACT_LIMIT * 0.995 / worst.clamp(min=1e-9)))
+        if self.grid.one_hot:  # what bounds a table is the size of its entries
+            shift = torch.floor(torch.log2(self.largest_weight / w.abs().amax(1).clamp(min=1e-9)))
+        shift = shift.clamp(-4, LARGEST_SHIFT)
         return (torch.exp2(-shift) / ratio)[:, None, None, None]
 
     def lower(self) -> IntegerKernel:
         """The integer kernel nearest to the trained weights that is provably exact."""
         ratio = self.out_unit / self.grid.unit
-        return largest_exact_kernel(self.weight.detach() * ratio, self.bias.detach() * self.out_unit, self.grid)
+        return largest_exact_kernel(
+            self.weight.detach() * ratio, self.bias.detach() * self.out_unit, self.grid, self.largest_weight
+        )
 
     def load_integers(self, kernel: IntegerKernel, name: str) -> None:
         """Switch to exact mode with ``kernel``, re-proving its bound and shapes."""
@@ -182,10 +187,39 @@ class LatticeConv(nn.Module):
         ):
             raise ValueError(f"layer {name}: shifts out of range")
         kernel.prove(self.grid, name)
-        unit = torch.pow(2.0, -kernel.shift.double())
         with torch.no_grad():
-            self.weight.copy_(kernel.weight.double() * unit[:, None, None, None])
-            self.bias.copy_(kernel.bias.double() * unit)
+            self._copy(kernel, 1.0, 1.0)
         self.weight.requires_grad_(False)
         self.bias.requires_grad_(False)
         self.exact = True
+
+    @torch.no_grad()
+    def load_real(self, kernel: IntegerKernel) -> None:
+        """Take the real weights that ``kernel`` stands for."""
+        self._copy(kernel, self.grid.unit / self.out_unit, 1 / self.out_unit)
+
+    def _copy(self, kernel: IntegerKernel, weight_unit: float, bias_unit: float) -> None:
+        unit = torch.pow(2.0, -kernel.shift.double())
+        self.weight.copy_(kernel.weight.double() * unit[:, None, None, None] * weight_unit)
+        self.bias.copy_(kernel.bias.double() * unit * bias_unit)
+
+
+class LatticeConv(LatticeLayer):
+    """2-D convolution, odd ``size``, zero padding."""
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, grid: Grid, out_unit: float, *, stride: int = 1, gain: float = 1.0
+    ):
+        std = gain * (2.0 / (inputs * size * size)) ** 0.5
+        super().__init__(torch.randn(outputs, inputs, size, size) * std, grid, out_unit)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rehearsing:
+            weight = straight_through(self.weight, self.weight_step())
+            y = F.conv2d(x, weight, self.bias, self.stride, self.weight.shape[-1] // 2)
+            return straight_through(y, 1 / self.out_unit)
+        if self.exact and not direct_convolutions_are_exact():
+            return patch_conv2d(x, self.weight, self.bias, self.stride).round_()
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
+        return y.round_() if self.exact else y

@@ -16,6 +16,7 @@ from vaedensity.density.regret import LikelihoodRegret
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.released import resolve
+from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.scoring import Anomaly, ScoreRequest, model_levels, scoring_model
 
 REFERENCE_ITEMS = 1000
@@ -38,6 +39,10 @@ def anomaly_score(
     ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA, at most 1000 evenly spaced items
     of it are scored), regret, or ratio (``background``: a model). Raises UsageError.
     """
+    if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
+        raise UsageError(
+            f"--anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
+        )
     if kind == "regret":
         return _regret(file, array, source, request)
     if kind == "ratio":
@@ -55,7 +60,11 @@ def anomaly_score(
         name = f"complexity, {codec or 'png'}"
     else:
         rule, name = Likelihood(), "likelihood"
-    raw = items.require_items(array, source)
+    raw = (
+        model_levels(file, array, source)
+        if isinstance(file.config, SequenceConfig)
+        else items.require_items(array, source)
+    )
     return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
 
 

@@ -14,9 +14,10 @@ from vaedensity import items
 from vaedensity.coding.workers import usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.tasks.packing import compress, decompress, open_model
+from vaedensity.tasks.packing import compress, cut_bytes, decompress, open_model
 from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out
 
+LAYOUTS_OF_SERIES = ("whole array", "packed bits")
 COLLECTIONS = (10_000, 60_000)  # items for which the rate with the model's bytes is given
 Say = Callable[[str], None]
 
@@ -36,31 +37,39 @@ def bench(
     without their own verification, as the rivals; what is decoded is compared outside of the clock.
     Raises UsageError, and VaedensityError where a codec does not give the data back.
     """
-    data = items.require_items(array, source)
-    _, values = items.value_map(data)
-    chosen = choose_rivals(rivals, values is not None)
     array = np.ascontiguousarray(array)
-    dims = data[0].size
+    series = array.ndim in (1, 2)
+    if array.ndim == 1:
+        items.require_series(array, source, 1)
+        data, values, dims = array[None], None, array.size
+    else:
+        data = items.require_series(array, source) if series else items.require_items(array, source)
+        (_, values), dims = items.value_map(data), data[0].size
+    chosen = choose_rivals(rivals, values is not None)
     rows = []
     for model in models:
         say(f"vaedensity, model {model}")
         rows += [measure_archive(array, model, k, say) for k in ((1,) if particles is None else (1, particles))]
-    images = np.ascontiguousarray(items.from_items(data, "NHWC" if data.shape[1] == 3 else "NHW"))
+    images: NDArray[np.uint8] = array.view(np.uint8)
+    if not series:
+        images = np.ascontiguousarray(items.from_items(data, "NHWC" if data.shape[1] == 3 else "NHW"))
     if values is not None:
         images = (images == max(values)).astype(np.uint8) * np.uint8(255)
     for rival in chosen:
         trials = []
-        for layout in rival.layouts:
+        for layout in [name for name in rival.layouts if not series or name in LAYOUTS_OF_SERIES]:
             say(f"{rival.name}, {layout}")
             trials.append(measure_rival(rival, layout, images))
-        rows.append(min(trials, key=lambda r: r["bytes"]))
+        if trials:
+            rows.append(min(trials, key=lambda r: r["bytes"]))
     for row in rows:
         row["bits_per_dim"] = 8 * row["bytes"] / array.size
         for way in ("compress", "decompress"):
             row[f"{way}_mb_per_second"] = array.nbytes / 1e6 / row[f"{way}_seconds"]
         if "model_bytes" in row:
             row["bits_per_dim_with_model"] = {
-                str(n): row["bits_per_dim"] + 8 * row["model_bytes"] / (n * dims) for n in COLLECTIONS
+                str(n): row["bits_per_dim"] + 8 * row["model_bytes"] / (n * dims)
+                for n in ((1,) if array.ndim == 1 else COLLECTIONS)
             }
     return {
         "data": source,
@@ -94,9 +103,11 @@ def measure_archive(
     with tempfile.TemporaryDirectory(prefix="vaedensity-bench-") as folder:
         archive, back = Path(folder, "a.vdz"), Path(folder, "back")
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
+        if array.ndim == 1:
+            collection = cut_bytes(Collection("bytes", {"x": array}, {"kind": "file", "name": "x"}), coder)
         record = compress([collection], archive, coder, verify=False, particles=particles, say=say)
         restored = decompress(archive, back, model)
-        found = np.load(restored["restored"][0])
+        found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
     return {

@@ -1,5 +1,6 @@
 """Fit a model to a collection and write its file."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -17,8 +18,10 @@ from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model
-from vaedensity.model.config import PRESETS, VAEConfig, preset_config
+from vaedensity.model.config import PRESETS, preset_config
+from vaedensity.model.kinds import Config
 from vaedensity.model.released import resolve
+from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, sequence_config
 from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
@@ -28,6 +31,11 @@ from vaedensity.training.terms import LossTerm
 DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}
 CALIBRATION_ITEMS = 256
 RATE_ITEMS = 1024
+RATE, SERIES_RATE = 2e-3, 8e-3
+SERIES_BATCH = 1 << 13  # values of a step
+FREE_SHARE = 0.125  # of the bits that latents can hold
+JUDGED_VALUES = 1 << 18  # of series, at every judgement while training
+CALIBRATION_VALUES, RATE_VALUES = 1 << 17, 1 << 19  # of series
 
 
 @dataclass(frozen=True)
@@ -35,20 +43,23 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
-    ``init``: a model whose weights to begin with. ``likelihood``: "mixture" or "categorical", of data with more than two
-    values.
+    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" or
+    "categorical", of images with more than two values; ``noise``: of a sequence model's latents. ``batch_size`` and ``rate`` None:
+    64 images or about 2^13 values of series, and 0.002 for images, 0.008 for series.
     """
 
     preset: str = "small"
+    kind: str = "image"
     likelihood: str = "mixture"
+    noise: str = "gumbel"
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None
     device: str = "auto"
     seed: int = 0
     valid_fraction: float = 0.05
-    batch_size: int = 64
-    rate: float = 2e-3
+    batch_size: int | None = None
+    rate: float | None = None
     optimizer: str = "muon"
     terms: tuple[LossTerm, ...] = ()
     gradient: GradientTransform = field(default_factory=ClipGlobalNorm)
@@ -58,15 +69,15 @@ class FitRequest:
     overwrite: bool = False
 
 
-def initial_weights(name: str | None, config: VAEConfig, values: list[int] | None) -> dict[str, Tensor] | None:
+def initial_weights(name: str | None, config: Config, values: list[int] | None) -> dict[str, Tensor] | None:
     """The weights of the model ``name`` (file or released). Raises UsageError where its network is another."""
     if name is None:
         return None
     file = load_model(resolve(name))
     found, wanted = asdict(file.config) | {"values": file.values}, asdict(config) | {"values": values}
-    if other := [key for key in wanted if found[key] != wanted[key] and key != "unit"]:
+    if other := [key for key in wanted if found.get(key) != wanted[key] and key != "unit"]:
         raise UsageError(
-            f"--init {name}: its network has {', '.join(f'{key} {found[key]}' for key in other)}; this fit "
+            f"--init {name}: its network has {', '.join(f'{key} {found.get(key)}' for key in other)}; this fit "
             f"{', '.join(f'{key} {wanted[key]}' for key in other)}; choose its preset and data"
         )
     return dict(file.float_model().state_dict())
@@ -115,8 +126,9 @@ def fit_model(
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Fit to ``array`` of images and write the model file ``out``; returns the record of `fit --json`."""
-    if request.preset not in PRESETS:
-        raise UsageError(f"preset {request.preset!r}: expected {', '.join(PRESETS)}")
+    series = request.kind == "sequence"
+    if request.preset not in (presets := SEQUENCE_PRESETS if series else PRESETS):
+        raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {request.kind}s")
     refuse_existing(out, request.overwrite)
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
@@ -124,24 +136,30 @@ def fit_model(
         raise UsageError(f"{state_path(out)} holds an interrupted run; go on with --resume, or pass -f to start anew")
     device = pick_device(request.device)
     fastest_stacks()  # refuses a wrong wish before the work
-    data = items.require_items(array, source)
-    levels, values = items.value_map(data)
+    data = items.require_series(array, source) if series else items.require_items(array, source)
+    levels, values = (256, None) if array.ndim == 1 else items.value_map(data)  # bytes may be any
     if values is not None:
         data, _ = items.apply_map(data, levels, values)
     train_at, valid_at = split_validation(len(data), request.valid_fraction, request.seed)
     train, valid = np.ascontiguousarray(data[train_at]), np.ascontiguousarray(data[valid_at])
     try:
-        config = preset_config(request.preset, data.shape[1:], levels, "mixture" if levels == 2 else request.likelihood)
+        config: Config
+        if series:
+            config = sequence_config(request.preset, data.shape[3], levels, request.noise)
+        else:
+            likelihood = "mixture" if levels == 2 else request.likelihood
+            config = preset_config(request.preset, data.shape[1:], levels, likelihood)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
     initial = initial_weights(request.init, config, values)
-    batch_size = min(request.batch_size, len(train))
+    usual = max(1, min(64, SERIES_BATCH // config.dims)) if series else 64
+    batch_size = min(request.batch_size or usual, len(train))
     length = run_length(request, len(train) // batch_size)
     settings = FitSettings(
         length,
         optimizer=request.optimizer,
         batch_size=batch_size,
-        schedule=replace(WarmupCosine(), peak=request.rate),
+        schedule=replace(WarmupCosine(), peak=request.rate or (SERIES_RATE if series else RATE)),
         terms=request.terms,
         gradient=request.gradient,
         scales=request.scales,
@@ -149,6 +167,8 @@ def fit_model(
         device=device,
         # What brings latents into use would throw a network that uses them back.
         **({} if initial is None else {"kl_warmup": KLWarmup(fraction=0.0), "free_bits": FreeBits(0.0)}),
+        **(series_settings(config) if isinstance(config, SequenceConfig) and initial is None else {}),
+        judged_items=max(1, min(2048, JUDGED_VALUES // config.dims)) if series else 2048,
         validate_every=max(50, min(500, 2 * (len(train) // batch_size))),
     )
     say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
@@ -195,8 +215,11 @@ def _finish(
     model = result.model.cpu()
     config = model.config
     try:
-        integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // CALIBRATION_ITEMS)][:CALIBRATION_ITEMS]))
-        integer_rate = coded_bits(integers, torch.from_numpy(valid[:RATE_ITEMS])) / config.dims
+        few, more = CALIBRATION_ITEMS, RATE_ITEMS
+        if isinstance(config, SequenceConfig):
+            few, more = max(1, CALIBRATION_VALUES // config.dims), max(1, RATE_VALUES // config.dims)
+        integers = lower(model, torch.from_numpy(train[:: max(1, len(train) // few)][:few]))
+        integer_rate = coded_bits(integers, torch.from_numpy(valid[:more])) / config.dims
     except ValueError as error:
         raise VaedensityError(f"{source}: the trained network cannot be lowered: {error}") from error
     card = {
@@ -241,6 +264,12 @@ def _finish(
         "model_sha256": load_model(out).sha256,
         "setbacks": result.setbacks,
     }
+
+
+def series_settings(config: SequenceConfig) -> dict[str, Any]:
+    """What training a sequence model needs that images do not: a few bits at least for latents, which hold few."""
+    bits = config.variables * math.log2(config.categories)
+    return {"free_bits": FreeBits(min(FreeBits().bits_per_dim, FREE_SHARE * bits / config.dims))}
 
 
 def run_length(request: FitRequest, steps_per_epoch: int) -> Length:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import released, resolve
 
 Progress = Callable[[int], None]
-SAMPLE_ITEMS = 48
+SAMPLE_ITEMS, LEAST_SAMPLE, SAMPLE_VALUES = 48, 16, 1 << 18
 SAMPLE_BYTES = 1 << 20
 LEAST_GAIN = 0.0005  # share of the rate that particles must save to be used
 
@@ -36,21 +37,36 @@ def open_model(name: str) -> CodingModel:
 
 def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
     """The released model that codes a sample of the largest array smallest, if smaller than a classical coder does."""
-    images = [a for a in arrays.values() if items.layout_of(a) is not None]
-    if not images:
+    known = [a for a in arrays.values() if items.layout_of(a) or items.series_layout(a) or _is_bytes(a)]
+    if not known:
         return None
-    array = max(images, key=lambda a: a.size)
+    array = max(known, key=lambda a: a.size)
     head = np.ascontiguousarray(array[: max(1, SAMPLE_BYTES // array[:1].nbytes)])
     best, best_rate = None, 8 * len(classical.encode(head.tobytes())[1]) / head.size
     for path in released().values():
         model = coding_model(load_model(path), path.stem)
-        levels = _sample_levels(model, array) if model.fits(array) else None
+        seen = items.pieces(array, model.integers.config.dims)[0] if _is_bytes(array) else array
+        levels = _sample_levels(model, seen) if model.fits(seen) else None
         if levels is None:
             continue
         rate = coded_bits(model.integers, levels) / levels[0].numel()
         if rate < best_rate:
             best, best_rate = model, rate
     return best
+
+
+def _is_bytes(array: NDArray[Any]) -> bool:
+    return array.ndim == 1 and array.dtype == np.uint8 and array.size > 0
+
+
+def cut_bytes(collection: Collection, model: CodingModel | None) -> Collection:
+    """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and what is left over."""
+    if collection.note["kind"] not in restore.KINDS_OF_BYTES or model is None or not model.integers.is_sequence:
+        return collection
+    (array,) = collection.arrays.values()
+    whole, rest = items.pieces(array, model.integers.config.dims)
+    parts = {name: part for name, part in (("pieces", whole), ("rest", rest)) if part.size}
+    return replace(collection, arrays=parts or {"rest": rest})
 
 
 def compress(
@@ -75,9 +91,15 @@ def compress(
         raise UsageError(f"--particles {particles}: expected 1 to {MOST_PARTICLES}")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
-    arrays, notes = gather(collections)
+    arrays, notes = gather([cut_bytes(collection, model) for collection in collections])
     if model is not None and not any(model.fits(a) for a in arrays.values()):
         shape = model.integers.config.item_shape
+        if model.integers.is_sequence:
+            found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+            raise UsageError(
+                f"the model {model.name} codes series of {shape[2]} values, or at least so many bytes; found {found}; "
+                "leave -m out or fit one"
+            )
         found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
         raise UsageError(
             f"the model {model.name} codes items {list(shape)} (C,H,W); found {found}; leave -m out or fit one"
@@ -108,6 +130,11 @@ def _worthwhile(
     if model is None:
         say(f"--particles {particles} gains nothing without a model: one is used")
         return 1
+    if model.integers.is_sequence:
+        say(
+            f"--particles {particles} needs latents that are numbers, those of {model.name} are categories: one is used"
+        )
+        return 1
     array = max((a for a in arrays.values() if model.fits(a)), key=len)
     one, many = particle_gain(model, array, particles)
     if not one:
@@ -133,9 +160,10 @@ def particle_gain(model: CodingModel, array: NDArray[Any], particles: int) -> tu
 
 def _sample_levels(model: CodingModel, array: NDArray[Any]) -> torch.Tensor | None:
     """A few items of ``array`` as the model's levels; None where it does not know their values."""
-    layout = items.layout_of(array)
+    layout = model.layout_of(array)
     assert layout is not None
-    sample = array[:: max(1, len(array) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
+    most = max(LEAST_SAMPLE, min(SAMPLE_ITEMS, SAMPLE_VALUES // model.integers.config.dims))
+    sample = array[:: max(1, len(array) // most)][:most]
     levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
     return torch.from_numpy(np.ascontiguousarray(levels)) if known.all() else None
 
@@ -263,6 +291,8 @@ def test(
         for note in notes:
             if note["kind"] == "folder":
                 restore.check_folder(note, arrays[next(iter(note["arrays"]))])
+            elif note["kind"] in restore.KINDS_OF_BYTES:
+                restore.check_files(note, arrays)
         return {**_summary(archive), "ok": True, "seconds": time.monotonic() - started}
 
 

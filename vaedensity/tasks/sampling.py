@@ -15,8 +15,10 @@ from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Network
 from vaedensity.model.reshaped import Reshaped
+from vaedensity.model.sequence import SequenceVAE
+from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.report.mosaic import GAP, MOST_PIXELS, mosaic_size, write_mosaic
 from vaedensity.tasks.scoring import model_levels, scoring_model
 
@@ -33,7 +35,7 @@ def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> N
         raise UsageError(f"{path.parent}: no such folder; make it first")
 
 
-def sample_batches(file: ModelFile, model: HierarchicalVAE, n: int, seed: int) -> Iterator[Levels]:
+def sample_batches(file: ModelFile, model: Network, n: int, seed: int) -> Iterator[Levels]:
     """Items 0 .. ``n`` - 1 that ``model`` draws with ``seed``, as levels (B,C,H,W) a few at a time.
 
     Item i is the same whatever ``n`` is: every pass has the full size, which depends on the model alone, because
@@ -70,7 +72,7 @@ def write_samples(
 
     ``entropy``: draw every value from the power of its distribution that has this fraction of its entropy.
 
-    .npy: uint8 (n,H,W) or (n,H,W,C) in the values of the training data. .png: one mosaic whose white is the
+    .npy: uint8 (n,H,W), (n,H,W,C) or, of series, (n,T) in the values of the training data. .png: one mosaic whose white is the
     model's highest level. An array is written as it is drawn; a mosaic has at most 2^28 pixels.
     """
     check_output(out, (".npy", ".png"), overwrite=overwrite)
@@ -87,11 +89,15 @@ def write_samples(
     if entropy is not None:
         if not 0 <= entropy < float("inf"):
             raise UsageError(f"--entropy {entropy}: expected a number of at least 0")
-        network.likelihood = Reshaped(network.likelihood, lambda log_p: scale_entropy(log_p, entropy))
+        if isinstance(network, SequenceVAE):
+            network.reshape = lambda log_p: scale_entropy(log_p, entropy)
+        else:
+            network.likelihood = Reshaped(network.likelihood, lambda log_p: scale_entropy(log_p, entropy))
     batches = _counted(sample_batches(file, network, n, seed), progress)
     with atomic_file(out, overwrite) as f:
         if out.suffix.lower() == ".npy":
-            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+            whole = (n, file.config.dims) if isinstance(file.config, SequenceConfig) else (n, *shape)
+            header = {"descr": "|u1", "fortran_order": False, "shape": whole}
             np.lib.format.write_array_header_1_0(f, header)
             for batch in batches:
                 f.write(original_values(file, batch).tobytes())
@@ -126,6 +132,10 @@ def write_reconstructions(
     check_output(out, (".png",), overwrite=overwrite)
     if n < 1:
         raise UsageError(f"found {n} items to reconstruct; expected at least 1")
+    if isinstance(file.config, SequenceConfig):
+        raise UsageError(
+            f"{file.path}: a model of series has no pictures to reconstruct; draw some with 'vaedensity sample'"
+        )
     originals = model_levels(file, array[:n] if array.ndim else array, source)
     started = time.monotonic()
     model = scoring_model(file, device)

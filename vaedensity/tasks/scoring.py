@@ -18,7 +18,8 @@ from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
 from vaedensity.errors import Interrupted, UnreliableScores, UsageError
 from vaedensity.model.checkpoint import ModelFile, finite
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Network, to_device
+from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.rows import RowLog, check_rows_path, table, write_table
 
 STRICT_SHARE = 0.01
@@ -66,7 +67,7 @@ class Scores:
 
 def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     """``array`` as the integers (N,C,H,W) that the model knows. Raises UsageError where it does not fit."""
-    data = items.require_items(array, source)
+    data = require_data(file, array, source)
     if data.shape[1:] != file.config.item_shape:
         raise UsageError(
             f"{source}: items are {size(data.shape[1:])}, the model {file.path} scores {size(file.config.item_shape)}; "
@@ -82,19 +83,26 @@ def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> ND
     return levels
 
 
+def require_data(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
+    """``array`` as items (N,C,H,W) of the model's kind. Raises UsageError where it holds none."""
+    if isinstance(file.config, SequenceConfig):
+        return items.require_series(array, source, file.config.length)
+    return items.require_items(array, source)
+
+
 def known_items(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.bool_]:
     """Which items (N,) of ``array`` have only values that the model can make. Raises UsageError as
     :func:`model_levels` does for arrays that are no such images at all."""
-    data = items.require_items(array, source)
+    data = require_data(file, array, source)
     if data.shape[1:] != file.config.item_shape:
         model_levels(file, array, source)  # says so
     return items.apply_map(data, file.config.levels, file.values)[1]
 
 
-def scoring_model(file: ModelFile, device: str) -> HierarchicalVAE:
+def scoring_model(file: ModelFile, device: str) -> Network:
     """The float network on ``device``, frozen, in the precision that a likelihood needs."""
     torch.backends.cudnn.allow_tf32 = False  # eleven bits are too few for a likelihood
-    model = file.float_model().to(device, memory_format=torch.channels_last)
+    model = to_device(file.float_model(), device)
     return model.requires_grad_(False)
 
 

@@ -14,11 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.errors import Interrupted, UsageError
+from vaedensity.errors import Interrupted, ModelError, UsageError
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Network
 from vaedensity.model.released import resolve
+from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_in, save_with_record
 from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
@@ -213,6 +214,8 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             self.__dict__.pop(name, None)
         self.model_bytes_, self.fit_record_ = data, record
         config = self._model_file().config
+        if isinstance(config, SequenceConfig):
+            raise ModelError("VAEDensity is for images, found a model of series; use vaedensity.score")
         self.item_shape_, self.n_features_in_ = config.item_shape, config.dims
 
     def _model_file(self) -> ModelFile:
@@ -220,7 +223,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             self._file = open_bytes(self.model_bytes_, "of this VAEDensity")
         return self._file
 
-    def _network(self) -> HierarchicalVAE:
+    def _network(self) -> Network:
         device = pick_device(self.device)
         if getattr(self, "_placed", (None,))[0] != device:
             self._placed = device, scoring_model(self._model_file(), device)

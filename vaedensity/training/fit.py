@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
-from vaedensity.model.config import VAEConfig
-from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.kinds import Config, Network, build_network, to_device
 from vaedensity.training.egdd import EGDD
 from vaedensity.training.ema import WeightAverage
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform, global_norm
@@ -29,14 +28,13 @@ from vaedensity.training.state import load_state, restore, save_state, tensors_o
 from vaedensity.training.terms import LossTerm
 
 Observer = Callable[[dict[str, Any]], None]
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
-    "muon": lambda groups, lr: Muon(split_matrices(groups, HierarchicalVAE.OUTPUT_LAYERS), lr),
-    "adam": lambda groups, lr: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
-    "egdd": lambda groups, lr: EGDD(groups, lr),
-    "two-rate": lambda groups, lr: TwoRateAlternation(groups, lr),
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float, Network], torch.optim.Optimizer]] = {
+    "muon": lambda groups, lr, model: Muon(split_matrices(groups, model.OUTPUT_LAYERS), lr),
+    "adam": lambda groups, lr, model: torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.99)),
+    "egdd": lambda groups, lr, model: EGDD(groups, lr),
+    "two-rate": lambda groups, lr, model: TwoRateAlternation(groups, lr),
 }
 MAX_SETBACKS = 8
-JUDGED_ITEMS = 2048
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class FitSettings:
     full_precision_tail: float = 0.1
     rehearse: bool = True
     validate_every: int = 500
+    judged_items: int = 2048
     save_every_seconds: float = 120.0
 
 
@@ -70,7 +69,7 @@ class FitSettings:
 class FitResult:
     """The averaged weights that did best on validation items, and how they came about."""
 
-    model: HierarchicalVAE
+    model: Network
     steps: int
     epochs: float
     seconds: float
@@ -81,7 +80,7 @@ class FitResult:
 def fit(
     train: np.ndarray,
     valid: np.ndarray,
-    config: VAEConfig,
+    config: Config,
     settings: FitSettings,
     *,
     initial: Mapping[str, Tensor] | None = None,
@@ -89,7 +88,7 @@ def fit(
     resume: bool = False,
     observers: tuple[Observer, ...] = (),
 ) -> FitResult:
-    """Fit a hierarchical VAE to integers ``train`` (N,C,H,W) and report its rate on ``valid``.
+    """Fit the VAE of ``config`` to integers ``train`` (N,C,H,W) and report its rate on ``valid``.
 
     ``initial``: weights by name to begin with, of a network of the same ``config``; else random ones.
     With ``state_path`` the run is saved every ``save_every_seconds``, on interruption and at its
@@ -100,12 +99,13 @@ def fit(
         raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
-    model = HierarchicalVAE(config).to(device, memory_format=torch.channels_last)
+    model = to_device(build_network(config), device)
+    model.look_at(train)
     if initial is not None:
         model.load_state_dict({name: t.to(device) for name, t in initial.items()})
     average = WeightAverage(model, settings.average_decay)
     groups = param_groups(model, settings.scales, lr=settings.schedule.peak)
-    optimizer = OPTIMIZERS[settings.optimizer](groups, settings.schedule.peak)
+    optimizer = OPTIMIZERS[settings.optimizer](groups, settings.schedule.peak, model)
     parameters = list(model.named_parameters())
     trained = [p for _, p in parameters if p.requires_grad]
     gradient = copy.deepcopy(settings.gradient)  # settings serve many runs, what a transform learns is one run's
@@ -144,7 +144,7 @@ def fit(
     def judge() -> float:
         """The rate of the averaged weights on validation items; keeps them if they are the best."""
         nonlocal best, best_rate
-        rate = _valid_rate(model, average, valid[:JUDGED_ITEMS], settings)
+        rate = _valid_rate(model, average, valid[: settings.judged_items], settings)
         if rate < best_rate:
             best, best_rate = {name: p.detach().to("cpu", copy=True) for name, p in average.average.items()}, rate
         return rate
@@ -265,7 +265,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(probe and probe())
 
 
-def elbo_bits_per_dim(model: HierarchicalVAE, items: np.ndarray, *, batch_size: int = 256, seed: int = 0) -> float:
+def elbo_bits_per_dim(model: Network, items: np.ndarray, *, batch_size: int = 256, seed: int = 0) -> float:
     """Mean -ELBO in bits per dimension of integers (N,C,H,W), one noise draw per item."""
     device = model.start.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -283,7 +283,7 @@ def chunks(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield items[begin : begin + size]
 
 
-def _valid_rate(model: HierarchicalVAE, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
+def _valid_rate(model: Network, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
     averaged = copy.deepcopy(model)
     averaged.rehearse(False)  # one measure for all judgements, before the tail and in it
     average.load_into(averaged)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaedensity.errors import UsageError
-from vaedensity.model.config import VAEConfig
+from vaedensity.model.kinds import Config
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.schedule import FreeBits, KLWarmup
 
@@ -50,7 +50,7 @@ NAMES = {
 
 def asked_of(
     settings: "FitSettings",
-    config: VAEConfig,
+    config: Config,
     train: np.ndarray,
     gradient: GradientTransform,
     initial: Mapping[str, Tensor] | None,

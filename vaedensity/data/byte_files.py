@@ -1,0 +1,74 @@
+"""Files of any kind, and folders of them, as their bytes."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from vaedensity.data.collection import Collection
+from vaedensity.errors import UsageError
+
+
+def load_file(path: Path) -> Collection:
+    """Any regular file: its array ``bytes`` (n,) uint8, memory-mapped, n may be 0.
+
+    Raises UsageError where there is no such file, or it cannot be read.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no regular file; expected a file to read the bytes of")
+    try:
+        with open(path, "rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            # an empty map is impossible; files that the system makes up while they are read have no size
+            data = np.memmap(f, np.uint8, "r") if size else np.frombuffer(f.read(), np.uint8)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    return Collection(str(path), {"bytes": data}, {"kind": "file", "name": path.name})
+
+
+def load_files(path: Path) -> Collection:
+    """All files of a folder and its subfolders, by sorted relative name, one after the other: the array
+    ``bytes`` (n,) uint8; the note's ``sizes`` are the bytes of each of its ``files``.
+
+    Refuses links and what is no regular file: of files, nothing is left out silently. Empty subfolders, times and
+    rights are not kept. Raises UsageError.
+    """
+    files = regular_files(path, "regular files")
+    names = [p.relative_to(path).as_posix() for p in files]
+    try:
+        sizes = [p.stat().st_size for p in files]
+        data, begin = np.empty(sum(sizes), np.uint8), 0
+        for p, name, size in zip(files, names, sizes):
+            with open(p, "rb") as f:
+                if f.readinto(data[begin : begin + size].data) != size or f.read(1):
+                    raise UsageError(f"{path}: {name} changed while it was read; try again when it is at rest")
+            begin += size
+    except OSError as error:
+        raise UsageError(f"{path}: {error.filename} cannot be read ({error.strerror or error})") from error
+    note = {"kind": "files", "name": path.resolve().name or "folder", "files": names, "sizes": sizes}
+    return Collection(str(path), {"bytes": data}, note)
+
+
+def regular_files(folder: Path, expected: str) -> list[Path]:
+    """The files of a folder and its subfolders, sorted, one at least.
+
+    Raises UsageError for a link, what is no regular file, and a subfolder that cannot be read; ``expected``, in
+    words, is what the line says to put there.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{folder}: {error.filename} cannot be read ({error.strerror})") from error
+
+    found: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        found += [Path(parent, name) for name in files]
+        found += [p for p in (Path(parent, name) for name in folders) if p.is_symlink()]
+    if not found:
+        raise UsageError(f"{folder}: the folder is empty; expected {expected}")
+    found.sort()
+    for p in found:
+        if p.is_symlink() or not p.is_file():
+            name = p.relative_to(folder).as_posix()
+            raise UsageError(f"{folder}: {name} is a link or no regular file; expected {expected} only")
+    return found

@@ -1,0 +1,122 @@
+"""What a network over sequences looks like: a plain record that is stored in every model file."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from vaedensity.model.config import LEVELS_MAX
+from vaedensity.model.dgcnn import DILATIONS
+
+LONGEST = 1 << 16
+NOISES = ("gumbel", "exponential", "normal", "uniform")
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """Shape of the items, series of ``length`` values 0..levels-1, and of the network.
+
+    ``variables`` latents have ``categories`` each, the category being the greatest of as many numbers plus ``noise``
+    (``argmax.py``). The likelihood's stream has ``width`` channels and a gated block for each of ``dilations``; besides the value
+    before, a position sees the last n values as one of 2^``context_bits`` cells, ``context_width`` numbers each, for each
+    n of ``contexts``. ``encoder_width``: channels of the inference network. ``dropout_percent``: of the gates, in training.
+    ``unit``: the lowered network's activations are whole multiples of 1/unit in [-8, 8).
+    """
+
+    kind: ClassVar[str] = "sequence"
+    channels: ClassVar[int] = 1
+    likelihood: ClassVar[str] = "categorical"
+
+    length: int
+    levels: int
+    variables: int
+    categories: int
+    width: int
+    encoder_width: int
+    dilations: tuple[int, ...] = DILATIONS
+    noise: str = "gumbel"
+    contexts: tuple[int, ...] = ()
+    context_bits: int = 12
+    context_width: int = 32
+    dropout_percent: int = 10
+    unit: int = 128
+
+    def __post_init__(self) -> None:
+        record = asdict(self)
+        sizes = [v for v in record.values() if not isinstance(v, tuple | str)]
+        if any(type(v) is not int for v in [*sizes, *self.dilations, *self.contexts]):
+            raise ValueError(f"model configuration: expected whole numbers, found {record}")
+        checks = {
+            f"a length between 1 and {LONGEST}": 1 <= self.length <= LONGEST,
+            "2 to 256 levels": 2 <= self.levels <= LEVELS_MAX,
+            "1 to 256 latents of 2 to 32 categories": 1 <= self.variables <= 256 and 2 <= self.categories <= 32,
+            "widths between 1 and 1024": 1 <= self.width <= 1024 and 1 <= self.encoder_width <= 1024,
+            "1 to 64 dilations between 1 and 512": 1 <= len(self.dilations) <= 64
+            and all(1 <= d <= 512 for d in self.dilations),
+            f"a noise among {', '.join(NOISES)}": self.noise in NOISES,
+            "contexts between 2 and 16, rising": all(2 <= n <= 16 for n in self.contexts)
+            and list(self.contexts) == sorted(set(self.contexts)),
+            "contexts of 2 to 20 bits and no more numbers than the stream's": 2 <= self.context_bits <= 20
+            and 1 <= self.context_width <= self.width,
+            "a dropout of 0 to 99 percent": 0 <= self.dropout_percent < 100,
+            "unit 64, 128 or 256": self.unit in (64, 128, 256),
+        }
+        for requirement, met in checks.items():
+            if not met:
+                raise ValueError(f"model configuration: expected {requirement}, found {record}")
+
+    @property
+    def dims(self) -> int:
+        """Values per item."""
+        return self.length
+
+    @property
+    def item_shape(self) -> tuple[int, int, int]:
+        """(1, 1, length): a series is an image of one row."""
+        return 1, 1, self.length
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> "SequenceConfig":
+        fields = {key: value for key, value in record.items() if key != "kind"}
+        for field in ("dilations", "contexts"):
+            fields[field] = tuple(fields[field])
+        return SequenceConfig(**fields)
+
+
+SEQUENCE_PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "variables": 8,
+        "categories": 8,
+        "width": 48,
+        "encoder_width": 32,
+        "contexts": (2, 3),
+        "context_bits": 10,
+        "context_width": 32,
+    },
+    "small": {
+        "variables": 16,
+        "categories": 16,
+        "width": 96,
+        "encoder_width": 48,
+        "contexts": (2, 3, 4),
+        "context_bits": 12,
+        "context_width": 48,
+        "dropout_percent": 0,
+    },
+    "medium": {
+        "variables": 16,
+        "categories": 16,
+        "width": 128,
+        "encoder_width": 64,
+        "contexts": (2, 3, 4),
+        "context_bits": 13,
+        "context_width": 48,
+        "dropout_percent": 0,
+    },
+}
+
+
+def sequence_config(preset: str, length: int, levels: int, noise: str = "gumbel") -> SequenceConfig:
+    """The configuration of ``preset`` for series of ``length`` values 0..levels-1."""
+    return SequenceConfig(length=length, levels=levels, noise=noise, **SEQUENCE_PRESETS[preset])
