@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,23 @@ def toolkit_lines() -> list[str]:
 
 def test_every_line_of_the_toolkit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
     lines = toolkit_lines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     for line in lines:
         result = CliRunner().invoke(
             main, shlex.split(line.replace("--steps 200", "--steps 3").replace("-n 64", "-n 2"))
         )
         assert result.exit_code == 0, (line, result.output)
-    assert len(list(tmp_path.glob("?.safetensors"))) == 7 and (tmp_path / "sharp.png").exists()
+    assert len(list(tmp_path.glob("?.safetensors"))) == 8 and (tmp_path / "sharp.png").exists()
+
+
+@pytest.mark.parametrize("room", ["training", "model", "density"])
+def test_names_of_rooms_resolve(room: str) -> None:
+    module = import_module(f"vaedensity.{room}")
+    assert len(module.__all__) >= 5 and all(getattr(module, name).__name__ == name for name in module.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.nothing  # noqa: B018
 
 
 def test_public_names_resolve() -> None:

@@ -56,17 +56,13 @@ class Duration(click.ParamType):
 @click.option(
     "--noise",
     type=click.Choice(["gumbel", "exponential", "normal", "uniform"]),
-    default="gumbel",
-    show_default=True,
-    help="Of a sequence model's latents: a category is the greatest of as many numbers plus this noise.",
+    help="Of a sequence model's latents: a category is the greatest of as many numbers plus this noise. Default: gumbel.",
 )
 @click.option(
     "--likelihood",
     type=click.Choice(["mixture", "categorical"]),
-    default="mixture",
-    show_default=True,
-    help="Of data with more than two values: mixtures of logistics, or a probability for each value on its own, for "
-    "palettes, labels and others whose values have no order.",
+    help="Of images with more than two values: mixtures of logistics, or a probability for each value on its own, for "
+    "palettes, labels and others whose values have no order. Default: mixture.",
 )
 @click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 20m, 40m, 2h.")
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
@@ -120,8 +116,8 @@ def fit_command(
     out: Path,
     preset: str,
     kind: str,
-    noise: str,
-    likelihood: str,
+    noise: str | None,
+    likelihood: str | None,
     budget: float | None,
     epochs: float | None,
     steps: int | None,

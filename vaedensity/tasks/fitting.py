@@ -43,15 +43,15 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
-    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" or
-    "categorical", of images with more than two values; ``noise``: of a sequence model's latents. ``batch_size`` and ``rate`` None:
+    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" (None) or
+    "categorical", of images with more than two values; ``noise``: of a sequence model's latents, "gumbel" if None. ``batch_size`` and ``rate`` None:
     64 images or about 2^13 values of series, and 0.002 for images, 0.008 for series.
     """
 
     preset: str = "small"
     kind: str = "image"
-    likelihood: str = "mixture"
-    noise: str = "gumbel"
+    likelihood: str | None = None
+    noise: str | None = None
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None
@@ -129,6 +129,12 @@ def fit_model(
     series = request.kind == "sequence"
     if request.preset not in (presets := SEQUENCE_PRESETS if series else PRESETS):
         raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {request.kind}s")
+    if series and request.likelihood == "mixture":
+        raise UsageError("--likelihood mixture: the values of series have categories; leave it out")
+    if not series and request.noise is not None:
+        raise UsageError(
+            f"--noise {request.noise}: is of a sequence model's latents; pass --kind sequence or leave it out"
+        )
     refuse_existing(out, request.overwrite)
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
@@ -145,9 +151,9 @@ def fit_model(
     try:
         config: Config
         if series:
-            config = sequence_config(request.preset, data.shape[3], levels, request.noise)
+            config = sequence_config(request.preset, data.shape[3], levels, request.noise or "gumbel")
         else:
-            likelihood = "mixture" if levels == 2 else request.likelihood
+            likelihood = "mixture" if levels == 2 else request.likelihood or "mixture"
             config = preset_config(request.preset, data.shape[1:], levels, likelihood)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error

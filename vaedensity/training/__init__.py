@@ -1,0 +1,68 @@
+"""Parts for training any torch module, by name; they load on first use."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaedensity.training.egdd import EGDD as EGDD
+    from vaedensity.training.exponentiated import ExponentiatedGradient as ExponentiatedGradient
+    from vaedensity.training.gradient_spec import parse_terms as parse_terms
+    from vaedensity.training.gradient_spec import parse_transform as parse_transform
+    from vaedensity.training.gradient_spec import parse_transforms as parse_transforms
+    from vaedensity.training.gradients import AddNoise as AddNoise
+    from vaedensity.training.gradients import Centralise as Centralise
+    from vaedensity.training.gradients import Chain as Chain
+    from vaedensity.training.gradients import ClipAdaptive as ClipAdaptive
+    from vaedensity.training.gradients import ClipGlobalNorm as ClipGlobalNorm
+    from vaedensity.training.gradients import ClipNorm as ClipNorm
+    from vaedensity.training.gradients import ClipValue as ClipValue
+    from vaedensity.training.gradients import ForPattern as ForPattern
+    from vaedensity.training.gradients import GradientTransform as GradientTransform
+    from vaedensity.training.gradients import Sign as Sign
+    from vaedensity.training.gradients import SkipOnSpike as SkipOnSpike
+    from vaedensity.training.groups import param_groups as param_groups
+    from vaedensity.training.groups import scaled_parametrization as scaled_parametrization
+    from vaedensity.training.groups import set_rate as set_rate
+    from vaedensity.training.muon import Muon as Muon
+    from vaedensity.training.penalties import GradientPenalty as GradientPenalty
+    from vaedensity.training.penalties import TwoRateAlternation as TwoRateAlternation
+    from vaedensity.training.penalties import flood as flood
+    from vaedensity.training.penalties import implicit_penalty as implicit_penalty
+    from vaedensity.training.terms import Flood as Flood
+    from vaedensity.training.terms import PenaliseGradient as PenaliseGradient
+
+_HOMES = {
+    "AddNoise": "gradients",
+    "Centralise": "gradients",
+    "Chain": "gradients",
+    "ClipAdaptive": "gradients",
+    "ClipGlobalNorm": "gradients",
+    "ClipNorm": "gradients",
+    "ClipValue": "gradients",
+    "EGDD": "egdd",
+    "ExponentiatedGradient": "exponentiated",
+    "Flood": "terms",
+    "flood": "penalties",
+    "ForPattern": "gradients",
+    "GradientPenalty": "penalties",
+    "GradientTransform": "gradients",
+    "implicit_penalty": "penalties",
+    "Muon": "muon",
+    "param_groups": "groups",
+    "parse_terms": "gradient_spec",
+    "parse_transform": "gradient_spec",
+    "parse_transforms": "gradient_spec",
+    "PenaliseGradient": "terms",
+    "scaled_parametrization": "groups",
+    "set_rate": "groups",
+    "Sign": "gradients",
+    "SkipOnSpike": "gradients",
+    "TwoRateAlternation": "penalties",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
