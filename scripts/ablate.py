@@ -22,7 +22,17 @@ from vaedensity.model.config import preset_config
 from vaedensity.model.cost import multiplications
 from vaedensity.report.tables import render
 from vaedensity.training.fit import FitSettings, elbo_bits_per_dim, fit
-from vaedensity.training.gradients import AddNoise, Centralise, Chain, ClipAdaptive, ClipGlobalNorm
+from vaedensity.training.gradients import (
+    AddNoise,
+    Centralise,
+    Chain,
+    ClipAdaptive,
+    ClipGlobalNorm,
+    ClipNorm,
+    ClipValue,
+    Sign,
+    SkipOnSpike,
+)
 from vaedensity.training.schedule import FreeBits, Length, WarmupCosine
 from vaedensity.training.terms import Flood, PenaliseGradient
 
@@ -44,7 +54,12 @@ NETWORK: dict[str, Variant] = {
 TOOLKIT: dict[str, Variant] = {
     "as it is": ({}, {}),
     "decoder at half the rate": ({}, {"scales": {"decoder.*": 0.5}}),
+    "pixels' networks at twice the rate": ({}, {"scales": {"phase_blocks": 2.0, "heads": 2.0, "pixel_in": 2.0}}),
     "no clipping": ({}, {"gradient": ClipGlobalNorm(1e9)}),
+    "every entry clipped at 0.01": ({}, {"gradient": ClipValue(0.01)}),
+    "every tensor clipped at 0.1": ({}, {"gradient": ClipNorm(0.1)}),
+    "signs": ({}, {"gradient": Sign()}),
+    "spikes of 3 means skipped": ({}, {"gradient": Chain([SkipOnSpike(3.0), ClipGlobalNorm(1.0)])}),
     "adaptive clipping 0.02": ({}, {"gradient": ClipAdaptive(0.02)}),
     "centralised gradients": ({}, {"gradient": Chain([Centralise(), ClipGlobalNorm(1.0)])}),
     "gradient noise 0.001": ({}, {"gradient": Chain([ClipGlobalNorm(1.0), AddNoise(0.001)])}),

@@ -41,7 +41,7 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         record = asdict(self)
-        sizes = [v for v in record.values() if not isinstance(v, tuple | str)]
+        sizes = [v for field, v in record.items() if field not in ("dilations", "contexts", "noise")]
         if any(type(v) is not int for v in [*sizes, *self.dilations, *self.contexts]):
             raise ValueError(f"model configuration: expected whole numbers, found {record}")
         checks = {

@@ -25,7 +25,8 @@ from vaedensity.tasks.self_test import self_test as run_self_test
 
 
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
-    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3.
+    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or, with
+    ``kind="sequence"``, to series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces.
 
     ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed,
     overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
@@ -50,7 +51,7 @@ def score(
     batch_size: int = 256,
     device: str = "cpu",
 ) -> Estimate:
-    """Estimates of log p(x) in nats for every item of ``x``; see :class:`Estimate`.
+    """Estimates of log p(x) in nats for every item of ``x``, of bytes (n,) for every whole piece; see :class:`Estimate`.
 
     ``model``: as loaded, or a file or released name. ``estimator``: :class:`ImportanceSampling` with ``samples`` (64)
     unless given, else for example
