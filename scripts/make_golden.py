@@ -16,9 +16,11 @@ from vaedensity.coding.archive import write_archive
 from vaedensity.coding.lowering import coded_bits, coding_model, lower
 from vaedensity.data.files import save_npz
 from vaedensity.data.named import load_digits
-from vaedensity.items import apply_map, layout_of, to_items, value_map
+from vaedensity.items import apply_map, layout_of, series_layout, to_items, value_map
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import VAEConfig
+from vaedensity.model.kinds import Config
+from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.training.fit import FitSettings, fit
 from vaedensity.training.schedule import Length, WarmupCosine
 
@@ -29,12 +31,12 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Golden:
-    """Images to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles)."""
+    """Images or series to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles)."""
 
     train: np.ndarray
     stored: np.ndarray
     others: dict[str, np.ndarray] = field(default_factory=dict)
-    network: dict[str, int] = field(default_factory=dict)
+    network: dict[str, int | str] = field(default_factory=dict)
     particles: int = 1
     coder: int = 16
 
@@ -71,29 +73,35 @@ def variations() -> dict[str, Golden]:
         "centre-first-v3": Golden(colour[:500], colour[500:540], coder=18),
         "ends-first-v3": Golden(stretched[:1500], stretched[1500:1560], {"n": np.arange(5)}, coder=20),
         "coupled-ends-first-v3": Golden(stretched[:1500], stretched[1500:1580], particles=3, coder=20),
+        "sequence-v4": Golden(
+            stretched[:1500].reshape(-1, 64),
+            stretched[1500:1560].reshape(-1, 64),
+            {"outside": np.arange(256, dtype=np.uint8).reshape(4, 64), "rest": np.arange(9, dtype=np.uint8)},
+            network={"noise": "normal"},
+            coder=22,
+        ),
     }
+
+
+def config_of(item_shape: tuple[int, ...], levels: int, golden: Golden, series: bool) -> Config:
+    """A small network for such items."""
+    channels, height, width = item_shape
+    if series:
+        sizes = {"variables": 4, "categories": 5, "width": 16, "encoder_width": 12, "context_bits": 8}
+        shape = {"dilations": (1, 2, 5, 1), "contexts": (2, 3), "context_width": 8}
+        return SequenceConfig(length=width, levels=levels, **sizes, **shape, **golden.network)  # type: ignore[arg-type]
+    sizes = {"blocks": 1, "phase_blocks": 1, "components": 3}
+    return VAEConfig(height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), **sizes, **golden.network)  # type: ignore[arg-type]
 
 
 def make(name: str, golden: Golden) -> None:
     train = golden.train
-    layout = layout_of(train)
+    layout = layout_of(train) or series_layout(train)
     assert layout is not None
     items = np.ascontiguousarray(to_items(train, layout))
     levels, values = value_map(items)
     items, _ = apply_map(items, levels, values)
-    channels, height, width = items.shape[1:]
-    config = VAEConfig(
-        height,
-        width,
-        channels,
-        levels,
-        ((4, 3), (2, 2)),
-        (16, 12),
-        blocks=1,
-        phase_blocks=1,
-        components=3,
-        **golden.network,
-    )
+    config = config_of(items.shape[1:], levels, golden, layout == "NT")
     settings = FitSettings(Length(steps=400), batch_size=64, schedule=WarmupCosine(peak=5e-3, warmup_steps=20))
     fitted = fit(items[50:], items[:50], config, settings).model
     integers = lower(fitted, torch.from_numpy(items[:128]))
@@ -104,7 +112,7 @@ def make(name: str, golden: Golden) -> None:
     save_model(
         path, fitted, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
     )
-    arrays = {"images": golden.stored, **golden.others}
+    arrays = {"series" if layout == "NT" else "images": golden.stored, **golden.others}
     with open(FOLDER / f"{name}.vdz", "xb") as f:
         model = coding_model(load_model(path), name)
         tally = write_archive(f, arrays, {"collections": []}, model, particles=golden.particles, coder=golden.coder)

@@ -20,7 +20,7 @@ RECIPES: dict[str, tuple[str, str, tuple[int, ...], tuple[str, ...]]] = {
     "mnist": ("{data}/mnist.npz:x_train", "small", (7000,), HELD_OUT),
     "mnist-large": ("{data}/mnist.npz:x_train", "medium", (6000,), HELD_OUT),
     "mnist-fast": ("{data}/mnist.npz:x_train", "fast", (8000,), HELD_OUT),
-    "mnist-binary": ("{data}/mnist-binary.npz:x_train", "medium", (2500, 8000, 22000), HELD_OUT),
+    "mnist-binary": ("{data}/mnist-binary.npz:x_train", "medium", (2500, 8000), HELD_OUT),
     "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "medium", (4500,), HELD_OUT),
     "cifar10": ("{data}/cifar10.npz:x_train", "medium", (3000, 12000), HELD_OUT),
     "gcide": ("{data}/gcide-train.txt", "medium", (2000,), ("--kind", "sequence", "--valid-fraction", "0.005")),

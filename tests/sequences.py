@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vaedensity.coding.lowering import IntegerNetwork, build
+from vaedensity.model.checkpoint import save_model
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import untrained
 from vaedensity.model.sequence import SequenceVAE
@@ -63,6 +65,13 @@ def lowered(model: SequenceVAE, unit: int = 128) -> IntegerNetwork:
 
 def random_network(seed: int = 0, unit: int = 128, **changes: object) -> IntegerNetwork:
     return lowered(random_model(seed, **changes), unit)
+
+
+def save(path: Path, model: SequenceVAE, unit: int = 128, values: list[int] | None = None) -> Path:
+    """A model file of ``model``, lowered."""
+    integers, card = lowered(model, unit), {"name": path.stem, "integer_bits_per_dim": 4.0}
+    save_model(path, model, values, card, integers.kernels, integers.start, unit, [], overwrite=True)
+    return path
 
 
 def random_latents(c: SequenceConfig, count: int, seed: int = 0) -> Tensor:

@@ -101,7 +101,9 @@ def test_sums_over_all_series() -> None:
 def test_samples_have_the_models_frequencies() -> None:
     model = random_model(variables=1, categories=3, length=3, levels=2, spread=0.5)
     x = all_series(model.config)
-    joint = torch.stack([p + l for l, p, _ in (log_terms(model, one) for one in x.split(1))]).exp()  # (8,3)
+    joint = torch.stack(
+        [likelihood + prior for likelihood, prior, _ in (log_terms(model, one) for one in x.split(1))]
+    ).exp()  # (8,3)
     g = torch.Generator().manual_seed(2)
     uniform = torch.rand(DRAWS, model.uniform_dim, generator=g, dtype=torch.float64)
     items, latents = model.simulate(noise_for(model, DRAWS), uniform)
@@ -147,6 +149,7 @@ def test_continuous_readings_are_refused() -> None:
         lambda: model.posterior_noise(model.encode(x), noise),
         lambda: model.prior_noise(noise),
         lambda: model.log_likelihood_under_prior(x, noise),
+        lambda: model.log_weight(x, model.encode(x), noise.requires_grad_()),
     ):
         with pytest.raises(UsageError, match="categories"):
             reading()

@@ -47,6 +47,9 @@ def bench_command(
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.errors import UsageError
+    from vaedensity.model.checkpoint import load_model
+    from vaedensity.model.released import resolve
+    from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.report.tables import render
     from vaedensity.tasks.bench import bench
 
@@ -60,7 +63,8 @@ def bench_command(
             import matplotlib  # noqa: F401
         except ImportError:
             raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
-    collection, array = load_array(data, LoadOptions(data_root, download))
+    series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
+    collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=series))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
     record = bench(array, collection.source, list(models), names, particles=particles, say=say)
     if plot is not None:

@@ -132,7 +132,8 @@ def models_command(as_json: bool) -> None:
     for name, path in released().items():
         record = record_of(path)
         config, card = record["config"], record["card"]
-        shape = [config["height"], config["width"], config["channels"]]
+        series = config.get("kind") == "sequence"
+        shape = [1, config["length"], 1] if series else [config["height"], config["width"], config["channels"]]
         rows.append(
             {"name": name, "shape": shape, "levels": config["levels"], "bytes": path.stat().st_size, "card": card}
         )

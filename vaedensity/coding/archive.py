@@ -30,7 +30,8 @@ Progress = Callable[[int], None]
 class Tally:
     """What an archive's bytes went to."""
 
-    arrays: list[tuple[int, int, bool]] = field(default_factory=list)  # items, values, whether images
+    # items (no whole one among bytes left over), values, whether of the kind that is counted
+    arrays: list[tuple[int, int, bool]] = field(default_factory=list)
     bytes_in: int = 0
     model_bits: float = 0.0
     model_bits_expected: float = 0.0
@@ -42,7 +43,7 @@ class Tally:
     fallback_blocks: int = 0
 
     def items_and_values(self) -> tuple[int, int]:
-        """Items and values of the images, or of all arrays where there are none."""
+        """Items and values of the images or series, or of all arrays where there are none."""
         counted = [a for a in self.arrays if a[2]] or self.arrays
         return sum(a[0] for a in counted), sum(a[1] for a in counted)
 
@@ -98,7 +99,9 @@ def write_archive(
             _write_with_model(writer, tally, array, coders[name], threads, progress)
         else:
             _write_classical(writer, tally, array, verify, progress)
-        tally.arrays.append((len(array) if array.ndim else 1, array.size, layout is not None))
+        left_over = model is not None and model.integers.is_sequence and array.ndim == 1 and array.dtype == np.uint8
+        rows = 0 if left_over else len(array) if array.ndim else 1
+        tally.arrays.append((rows, array.size, layout is not None or left_over))
         described.append(
             {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "blocks": len(writer.blocks) - first}
             | ({"layout": layout} if used else {})

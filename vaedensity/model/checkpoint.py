@@ -58,9 +58,9 @@ class ModelFile:
     def float_model(self) -> Network:
         """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
         that its integers stand for."""
-        model = untrained(self.config)
         if not self.weights:
-            return self._from_integers(model)
+            return self._from_integers(untrained(self.coding_config))
+        model = untrained(self.config)
         wanted = dict(model.named_parameters())
         if set(wanted) != set(self.weights):
             raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")

@@ -172,6 +172,8 @@ class SequenceVAE(LatentModel):
         return self.log_likelihood(x, hard + soft - soft.detach()), [divergence]
 
     def log_weight(self, x: Tensor, context: list[Tensor], noise: Tensor) -> LogWeight:
+        if noise.requires_grad:
+            raise _continuous_only()
         log_q = self._log_posterior(context)
         index = self._draw(log_q, noise)
         pick = index[..., None]

@@ -14,7 +14,7 @@ from vaedensity import items
 from vaedensity.coding.workers import usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.tasks.packing import compress, cut_bytes, decompress, open_model
+from vaedensity.tasks.packing import compress, decompress, open_model
 from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out
 
 LAYOUTS_OF_SERIES = ("whole array", "packed bits")
@@ -104,7 +104,7 @@ def measure_archive(
         archive, back = Path(folder, "a.vdz"), Path(folder, "back")
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
         if array.ndim == 1:
-            collection = cut_bytes(Collection("bytes", {"x": array}, {"kind": "file", "name": "x"}), coder)
+            collection = Collection("bytes", {"x": array}, {"kind": "file", "name": "x"})
         record = compress([collection], archive, coder, verify=False, particles=particles, say=say)
         restored = decompress(archive, back, model)
         found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])

@@ -164,6 +164,7 @@ def fit(
                 torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
                 noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
+                torch.manual_seed(settings.seed + 1 + steps)  # what is dropped out follows the step, as the batch does
                 in_tail = progress >= 1.0 - settings.full_precision_tail
                 half = fast_bf16 and not in_tail
                 model.rehearse(settings.rehearse and in_tail)
