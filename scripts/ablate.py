@@ -53,8 +53,9 @@ NETWORK: dict[str, Variant] = {
 }
 TOOLKIT: dict[str, Variant] = {
     "as it is": ({}, {}),
-    "decoder at half the rate": ({}, {"scales": {"decoder.*": 0.5}}),
+    "encoder at half the rate": ({}, {"scales": {"stem": 0.5, "from_encoder": 0.5}}),
     "pixels' networks at twice the rate": ({}, {"scales": {"phase_blocks": 2.0, "heads": 2.0, "pixel_in": 2.0}}),
+    "all at twice the rate": ({}, {"schedule": WarmupCosine(peak=0.004)}),
     "no clipping": ({}, {"gradient": ClipGlobalNorm(1e9)}),
     "every entry clipped at 0.01": ({}, {"gradient": ClipValue(0.01)}),
     "every tensor clipped at 0.1": ({}, {"gradient": ClipNorm(0.1)}),
@@ -66,6 +67,7 @@ TOOLKIT: dict[str, Variant] = {
     "gradient penalty 0.0005": ({}, {"terms": (PenaliseGradient(0.0005),)}),
     "flooding at 1.0": ({}, {"terms": (Flood(1.0),)}),
     "Adam": ({}, {"optimizer": "adam"}),
+    "Adam, rate 0.004": ({}, {"optimizer": "adam", "schedule": WarmupCosine(peak=0.004)}),
     "EGDD, rate 0.02": ({}, {"optimizer": "egdd", "schedule": WarmupCosine(peak=0.02)}),
     "two rates, 0.1": ({}, {"optimizer": "two-rate", "schedule": WarmupCosine(peak=0.1)}),
     "categorical": ({"likelihood": "categorical", "neighbours": 0}, {}),
