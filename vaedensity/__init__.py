@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from vaedensity.tasks.python import load_model as load_model
     from vaedensity.tasks.python import score as score
     from vaedensity.tasks.python import self_test as self_test
+    from vaedensity.tasks.random_access import Archive as Archive
     from vaedensity.tasks.vae_density import VAEDensity as VAEDensity
 
 _HOMES = {
     "Annealed": "density.annealed",
+    "Archive": "tasks.random_access",
     "compress": "tasks.python",
     "decompress": "tasks.python",
     "Estimate": "density.estimate",

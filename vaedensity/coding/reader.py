@@ -162,7 +162,9 @@ class Archive:
                     f"{self.path}: array {array.name} needs {array.nbytes} bytes, more than there is"
                 ) from error
             if array.nbytes:
-                self._decode_into(array, target, model, threads, lockstep, progress)
+                first = self.first_block[array.name]
+                mine = range(first, first + array.blocks)
+                self._decode_into(array, mine, target, model, threads, lockstep, progress)
             feed(digest, target)
             out[array.name] = target
         if digest.hexdigest() != self.sha256:
@@ -170,6 +172,33 @@ class Archive:
                 f"{self.path}: the decoded data do not have the SHA-256 of the original; nothing was restored"
             )
         return out
+
+    def read_rows(
+        self, name: str, start: int, stop: int, model: CodingModel | None = None, *, threads: int | None = None
+    ) -> NDArray[Any]:
+        """Items ``start`` .. ``stop`` - 1 of the array ``name``: of the file, only their blocks are read.
+
+        Each block is checked by itself (CRC-32, and that its stack ends empty); the SHA-256 is that of all data and is not.
+        Raises UsageError for items or an array that are not there, else as :meth:`read`.
+        """
+        array = next((a for a in self.arrays if a.name == name), None)
+        if array is None or not array.shape:
+            held = ", ".join(a.name for a in self.arrays if a.shape)
+            raise UsageError(f"{self.path}: no array {name!r} of items; it holds {held or 'none'}")
+        if not 0 <= start <= stop <= array.rows:
+            raise UsageError(f"{self.path}: items {start} to {stop} of {name}, expected 0 to {array.rows}")
+        if not array.nbytes or start == stop:
+            return np.empty((stop - start, *array.shape[1:]), array.dtype)
+        first = self.first_block[name]
+        ends = np.cumsum([block.items for block in self.blocks[first : first + array.blocks]])
+        low, high = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop - 1, "right")) + 1
+        origin = int(ends[low - 1]) if low else 0
+        used = range(first + low, first + high)
+        if any(self.blocks[index].coder in MODEL_CODERS for index in used):
+            self._check_model(model)
+        target = np.empty((int(ends[high - 1]) - origin, *array.shape[1:]), array.dtype)
+        self._decode_into(array, used, target, model, threads, None, lambda n: None)
+        return target[start - origin : stop - origin]
 
     def _check_model(self, model: CodingModel | None) -> None:
         if self.model is None:
@@ -195,16 +224,17 @@ class Archive:
     def _decode_into(
         self,
         array: StoredArray,
+        blocks: range,
         target: NDArray[Any],
         model: CodingModel | None,
         threads: int | None,
         lockstep: int | None,
         progress: Progress,
     ) -> None:
-        first = self.first_block[array.name]
+        """Decode consecutive ``blocks`` of ``array`` into ``target``, which has room for just their items."""
         rows = target.reshape(array.rows, -1) if target.ndim == 0 else target
         start, waiting = 0, []
-        for index in range(first, first + array.blocks):
+        for index in blocks:
             block = self.blocks[index]
             if block.coder in MODEL_CODERS:
                 waiting.append((index, start))
