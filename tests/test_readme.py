@@ -18,7 +18,7 @@ def test_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     exec(compile("".join(blocks).replace("steps=300", "steps=30"), "README.md", "exec"), {})
     assert "lower bound" in capsys.readouterr().out
