@@ -43,10 +43,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Directory:
-    """``record``: JSON that describes the archive. ``blocks``: in file order."""
+    """``record``: JSON that describes the archive. ``blocks``: in file order. ``version``: of the format."""
 
     record: dict[str, Any]
     blocks: list[Block]
+    version: int
 
 
 class Writer:
@@ -141,4 +142,4 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
                 raise ValueError(f"a block of coder {block.coder} in format version {version}")
     except (ValueError, zlib.error, RecursionError) as error:
         raise DamagedArchive(f"{name}: the directory cannot be read ({error})") from error
-    return Directory(record, blocks)
+    return Directory(record, blocks, version)

@@ -79,7 +79,7 @@ class Archive:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
         try:
             directory = read_directory(self.file, str(self.path))
-            self.blocks, self.record = directory.blocks, directory.record
+            self.blocks, self.record, self.version = directory.blocks, directory.record, directory.version
             try:
                 self._describe()
             except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
@@ -91,6 +91,8 @@ class Archive:
     def _describe(self) -> None:
         record = self.record
         self.arrays = [StoredArray(entry) for entry in record["arrays"]]
+        if self.version < 4 and any(array.layout == "NT" for array in self.arrays):
+            raise ValueError(f"series in format version {self.version}")
         self.note: dict[str, Any] = record["note"]
         self.sha256: str = record["sha256"]
         self.model: dict[str, str] | None = record.get("model")

@@ -186,6 +186,11 @@ class LatticeLayer(nn.Module):
             or int(kernel.shift.max()) > LARGEST_SHIFT
         ):
             raise ValueError(f"layer {name}: shifts out of range")
+        narrow = self.largest_weight < 2**7
+        if kernel.weight.dtype != (torch.int8 if narrow else torch.int16):
+            raise ValueError(f"layer {name}: integer weights of {kernel.weight.dtype} do not fit")
+        if int(kernel.weight.int().abs().max()) > self.largest_weight:
+            raise ValueError(f"layer {name}: an integer weight is beyond {self.largest_weight}")
         kernel.prove(self.grid, name)
         with torch.no_grad():
             self._copy(kernel, 1.0, 1.0)

@@ -1,0 +1,188 @@
+"""Model files (section 8): safetensors read by hand, the configuration checked, the network's SHA-256."""
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.errors import ModelError
+from vaedensity.plain.container import WRONG
+
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+INTEGERS = {"I32": "int32", "I16": "int16", "I8": "int8"}
+UNITS = (64, 128, 256)
+LONGEST_HEADER, LARGEST = 100_000_000, 1 << 32
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file's network. ``config``: every field of its kind, ``unit`` being that of coding; ``tensors``: those
+    named integer/..., without that; ``values``: what two levels stand for, or None."""
+
+    path: Path
+    config: dict[str, Any]
+    values: list[int] | None
+    direct_steps: list[list[int]]
+    tensors: Tensors
+    sha256: str
+
+    @property
+    def is_series(self) -> bool:
+        return "kind" in self.config
+
+    @property
+    def item_shape(self) -> tuple[int, int, int]:
+        """(C,H,W) of an item."""
+        c = self.config
+        return (1, 1, c["length"]) if self.is_series else (c["channels"], c["height"], c["width"])
+
+
+def read_model(path: Path) -> Model:
+    """The network of a model file, all but its bounds checked. Raises ModelError."""
+    try:
+        with open(path, "rb") as f:
+            size = f.seek(0, 2)
+            if size > LARGEST:
+                raise ValueError(f"{size} bytes are beyond the limit of {LARGEST}")
+            f.seek(0)
+            data = f.read()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
+    try:
+        tensors, metadata = _safetensors(data)
+        record = json.loads(metadata["vaedensity"])
+        given, unit, values, steps = (record[key] for key in ("config", "unit", "values", "direct_steps"))
+        if record["format"] not in (1, 2, 3, 4) or not isinstance(record["card"], dict):
+            raise ValueError(f"model format {record['format']} is not known, expected 1 to 4")
+        config = _series_config(given) if "kind" in given else _image_config(given)
+        if type(unit) is not int or unit not in UNITS:
+            raise ValueError(f"a unit of {unit}")
+        config["unit"] = unit
+        if values is not None and (
+            config["levels"] != 2
+            or len(values) != 2
+            or values[0] == values[1]
+            or any(type(v) is not int or not 0 <= v <= 255 for v in values)
+        ):
+            raise ValueError("values must be two different numbers in 0..255")
+        _require_steps(steps, [] if "kind" in config else [channels for _, channels in config["latents"]])
+        return Model(path, config, values, steps, tensors, _network_sha256(config, values, steps, tensors))
+    except (*WRONG, OverflowError) as error:
+        raise ModelError(
+            f"{path}: not a vaedensity model ({error}); expected a file written by 'vaedensity fit'"
+        ) from error
+
+
+def _require_steps(steps: Any, channels: list[int]) -> None:
+    """Raise ValueError unless every latent channel has its power of two."""
+    powers = [1 << k for k in range(9)]
+    if [len(level) for level in steps] != channels or any(type(s) is not int for level in steps for s in level):
+        raise ValueError("direct steps do not fit the latents")
+    if any(s not in powers for level in steps for s in level):
+        raise ValueError("direct steps are not powers of two up to 256")
+
+
+def _safetensors(data: bytes) -> tuple[Tensors, dict[str, str]]:
+    """(tensors named integer/..., without that, the metadata) of a safetensors file; all of it is accounted for."""
+    (size,) = struct.unpack("<Q", data[:8])
+    if size > min(LONGEST_HEADER, len(data) - 8):
+        raise ValueError("the header is cut off")
+    header, body = json.loads(data[8 : 8 + size].decode()), memoryview(data)[8 + size :]
+    metadata = header.pop("__metadata__")
+    tensors: Tensors = {}
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda pair: tuple(pair[1]["data_offsets"])):
+        kind, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if any(type(n) is not int or n < 0 for n in (*shape, begin, stop)):
+            raise ValueError(f"tensor {name} is described by other than whole numbers")
+        if begin != end or stop - begin != SIZES[kind] * math.prod(shape) or stop > len(body):
+            raise ValueError(f"tensor {name} does not lie where it should")
+        end = stop
+        if name.startswith("integer/"):
+            dtype = np.dtype(INTEGERS[kind]).newbyteorder("<")
+            tensors[name.removeprefix("integer/")] = np.frombuffer(body[begin:stop], dtype).reshape(shape)
+        elif not name.startswith("float/"):
+            raise ValueError(f"tensor {name} is not expected")
+    if end != len(body):
+        raise ValueError("bytes follow the last tensor")
+    return tensors, metadata
+
+
+def _network_sha256(config: dict[str, Any], values: Any, steps: Any, tensors: Tensors) -> str:
+    """SHA-256 of all that decides coded bits, as in section 8."""
+    plain = {"neighbours": 0, "phases": 4, "likelihood": "mixture"}
+    own = {key: value for key, value in config.items() if plain.get(key) != value}
+    facts = {"config": own, "direct_steps": steps, "values": values}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\ninteger/{name} torch.{tensor.dtype.name} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _whole(config: dict[str, Any], limits: dict[str, tuple[int, int]]) -> None:
+    for name, (low, high) in limits.items():
+        if type(config[name]) is not int or not low <= config[name] <= high:
+            raise ValueError(f"{name} {config[name]!r}, expected {low} to {high}")
+
+
+def _numbers(values: Any, low: int, high: int, most: int) -> bool:
+    return len(values) <= most and all(type(v) is int and low <= v <= high for v in values)
+
+
+def _image_config(given: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of images, every field there and within its limits. Raises ValueError or KeyError."""
+    config = {"neighbours": 0, "phases": 4, "likelihood": "mixture", **given}
+    limits = {"height": (1, 512), "width": (1, 512), "channels": (1, 3), "levels": (2, 256), "blocks": (0, 16)}
+    limits |= {"phase_blocks": (0, 16), "components": (1, 32), "unit": (64, 256), "neighbours": (0, 8)}
+    _whole(config, limits)
+    latents, widths = config["latents"], config["widths"]
+    n = len(latents)
+    if set(config) != {*limits, "latents", "widths", "phases", "likelihood"}:
+        raise ValueError("fields of the configuration are missing or left over")
+    if config["channels"] == 2 or config["unit"] not in UNITS or type(config["phases"]) is not int:
+        raise ValueError("channels, unit or phases are not as they should be")
+    if not 1 <= n <= 6 or len(widths) != n or not _numbers(widths, 1, 512, 6):
+        raise ValueError("latents and widths do not fit")
+    factors = [f for f, _ in latents]
+    if (
+        factors != [1 << (n - i) for i in range(n)]
+        or not _numbers(factors, 2, 64, 6)
+        or not _numbers([c for _, c in latents], 1, 64, 6)
+    ):
+        raise ValueError(f"latents {latents} are not as they should be")
+    if config["phases"] not in (4, 7) or (config["phases"] == 7 and n < 2):
+        raise ValueError(f"{config['phases']} phases of {n} levels of latents")
+    if config["likelihood"] not in ("mixture", "categorical"):
+        raise ValueError(f"a likelihood {config['likelihood']!r}")
+    if config["likelihood"] == "categorical" and config["neighbours"]:
+        raise ValueError("a categorical likelihood with neighbours")
+    return config
+
+
+def _series_config(given: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of series (section 15.7). Raises ValueError or KeyError."""
+    limits = {"length": (1, 65536), "levels": (2, 256), "variables": (1, 256), "categories": (2, 32)}
+    limits |= {"width": (1, 1024), "encoder_width": (1, 1024), "context_bits": (2, 20), "dropout_percent": (0, 99)}
+    limits |= {"context_width": (1, 1024), "unit": (64, 256)}
+    _whole(given, limits)
+    contexts = given["contexts"]
+    if set(given) != {*limits, "kind", "dilations", "noise", "contexts"} or given["kind"] != "sequence":
+        raise ValueError("fields of the configuration are missing or left over")
+    if not given["dilations"] or not _numbers(given["dilations"], 1, 512, 64):
+        raise ValueError(f"dilations {given['dilations']} are not as they should be")
+    if not _numbers(contexts, 2, 16, 15) or contexts != sorted(set(contexts)) or given["unit"] not in UNITS:
+        raise ValueError("contexts or unit are not as they should be")
+    if given["noise"] not in ("gumbel", "exponential", "normal", "uniform") or given["context_width"] > given["width"]:
+        raise ValueError("noise or width of contexts are not as they should be")
+    return dict(given)
