@@ -23,11 +23,8 @@ RECIPES: dict[str, tuple[str, str, tuple[int, ...], tuple[str, ...]]] = {
     "mnist-binary": ("{data}/mnist-binary.npz:x_train", "medium", (2500, 8000), HELD_OUT),
     "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "medium", (4500,), HELD_OUT),
     "cifar10": ("{data}/cifar10.npz:x_train", "medium", (3000, 12000), HELD_OUT),
-    "gcide": ("{data}/gcide-train.txt", "medium", (2000, 1600), ("--kind", "sequence", "--valid-fraction", "0.005")),
+    "gcide": ("{data}/gcide-train.txt", "medium", (2000,), ("--kind", "sequence", "--valid-fraction", "0.005")),
 }
-LATER = {
-    "gcide": ("--rate", "0.006", "--seed", "1")
-}  # options of the sittings after the first: other batches, a lower rate
 
 
 def main() -> None:
@@ -45,7 +42,7 @@ def main() -> None:
             before = out
             continue
         recipe = [data.format(data=options.data), "--preset", preset, "--steps", str(steps), *further]
-        recipe += ["--init", str(before), *LATER.get(options.name, ())] if before else []
+        recipe += ["--init", str(before)] if before else []
         command = ["vaedensity", "fit", *recipe, "-o", str(out), *(rest if last else [])]
         if out.with_name(out.name + ".state").exists() and "--resume" not in command:
             command.append("--resume")

@@ -10,7 +10,9 @@ from networks import SHAPES, random_items, random_model, random_network
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaedensity.coding import lowering
 from vaedensity.coding.lowering import build, coded_bits, lower
+from vaedensity.model.kinds import Network
 from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv, largest_exact_kernel
 from vaedensity.training.fit import elbo_bits_per_dim
 
@@ -144,3 +146,21 @@ def test_other_convolution_libraries_give_the_same_blocks() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN, folder], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("direct ")
+
+
+def test_weights_too_large_for_one_unit_are_lowered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(next(iter(SHAPES)))
+    calibration = random_items(model.config, 4, seed=0)
+    usual = lowering._lower_with_unit
+
+    def too_large(model: Network, unit: int) -> lowering.IntegerNetwork:
+        if unit == refused:
+            raise ValueError("too large")
+        return usual(model, unit)
+
+    monkeypatch.setattr(lowering, "_lower_with_unit", too_large)
+    for refused in (256, 128):
+        assert lower(model, calibration).config.unit != refused
+    monkeypatch.setattr(lowering, "UNITS", (128,))
+    with pytest.raises(ValueError, match="too large"):
+        lower(model, calibration)

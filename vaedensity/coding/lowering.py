@@ -129,14 +129,20 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
 
 
 def lower(model: Network, calibration: Tensor) -> IntegerNetwork:
-    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest."""
-    best, best_bits = None, math.inf
+    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where weights are
+    too large for any unit."""
+    best, best_bits, refusal = None, math.inf, None
     for unit in UNITS:
-        candidate = _lower_with_unit(model, unit)
+        try:
+            candidate = _lower_with_unit(model, unit)
+        except ValueError as error:  # weights that a finer unit makes too large may fit a coarser one
+            refusal = error
+            continue
         bits = coded_bits(candidate, calibration)
         if bits < best_bits:
             best, best_bits = candidate, bits
-    assert best is not None
+    if best is None:
+        raise refusal or ValueError("no unit to try")
     steps = [] if isinstance(best.network, SequenceVAE) else choose_direct_steps(best.network, calibration)
     return IntegerNetwork(best.network, best.kernels, best.start, steps)
 
