@@ -16,10 +16,10 @@ from pathlib import Path
 HELD_OUT = ("--valid-fraction", "0.02")
 # name -> (data, preset, steps of each sitting, further options)
 RECIPES: dict[str, tuple[str, str, tuple[int, ...], tuple[str, ...]]] = {
-    "digits": ("digits:train", "tiny", (1500,), ()),
+    "digits": ("digits:train", "tiny", (1500,), ("--rate", "0.002")),
     "mnist": ("{data}/mnist.npz:x_train", "small", (7000,), HELD_OUT),
     "mnist-large": ("{data}/mnist.npz:x_train", "medium", (6000,), HELD_OUT),
-    "mnist-fast": ("{data}/mnist.npz:x_train", "fast", (8000,), HELD_OUT),
+    "mnist-fast": ("{data}/mnist.npz:x_train", "fast", (8000,), (*HELD_OUT, "--rate", "0.002")),
     "mnist-binary": ("{data}/mnist-binary.npz:x_train", "medium", (2500, 8000), HELD_OUT),
     "fashion-mnist": ("{data}/fashion-mnist.npz:x_train", "medium", (4500,), HELD_OUT),
     "cifar10": ("{data}/cifar10.npz:x_train", "medium", (3000, 12000), HELD_OUT),

@@ -78,7 +78,7 @@ class Duration(click.ParamType):
 @click.option(
     "--rate",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Peak learning rate. Default: 0.002 for images, 0.008 for series.",
+    help="Peak learning rate. Default: 0.002 for images, 0.004 with the presets fast and tiny, 0.008 for series.",
 )
 @click.option(
     "--lr-scale",
