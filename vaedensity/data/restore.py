@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -78,17 +78,16 @@ def staging(folder: Path) -> Iterator[Path]:
     """A hidden folder inside ``folder``, of this call alone, that is gone afterwards; so are the folders
     made on the way to it that then hold nothing."""
     made = [p for p in (folder, *folder.parents) if not p.exists()]
-    stage = None
+    stage = folder / f".vaedensity.{token_hex(8)}.partial"  # known before it is there: an interrupt may come between
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stage = Path(tempfile.mkdtemp(prefix=".vaedensity.", suffix=".partial", dir=folder))
+            stage.mkdir(mode=0o700)
         except OSError as error:
             raise VaedensityError(f"cannot write to {folder}: {error.strerror or error}") from error
         yield stage
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # not empty: what was restored
             for path in made:
                 path.rmdir()
