@@ -26,7 +26,7 @@ def items(model_archive: Path, model: Path) -> vd.Archive:
 @pytest.fixture(scope="module")
 def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """An archive of several blocks and what is in it."""
-    data, path = np.concatenate([digits] * 2), tmp_path_factory.mktemp("many") / "many.vdz"
+    data, path = np.concatenate([digits] * 3), tmp_path_factory.mktemp("many") / "many.vdz"
     vd.compress({"x": data}, path, model=model, verify=False)
     with ArchiveFile(path) as archive:
         assert len(archive.blocks) >= 3
