@@ -13,7 +13,7 @@ from vaedensity.coding.archive import write_archive
 from vaedensity.coding.codec import Codec, TableCodec
 from vaedensity.coding.container import COUPLED_CODERS, MODEL_CODERS
 from vaedensity.coding.latent_table import LatticeGaussian
-from vaedensity.coding.order import DIGITS, ORDERS, order_of
+from vaedensity.coding.order import DIGITS, ORDERS, SEQUENCE_CODER, order_of
 from vaedensity.coding.reader import Archive
 from vaedensity.coding.run_first import CentreFirst, EndsFirst
 from vaedensity.data.named import load_digits
@@ -88,7 +88,7 @@ def test_items_under_a_network(kind: str, coder: int) -> None:
 
 
 def test_numbers_of_coders() -> None:
-    assert set(MODEL_CODERS) == {*ORDERS, *(n + 1 for n in ORDERS)}
+    assert set(MODEL_CODERS) == {*ORDERS, *(n + 1 for n in ORDERS), SEQUENCE_CODER}
     assert frozenset(n + 1 for n in ORDERS) == COUPLED_CODERS
     assert order_of(17) == DIGITS and order_of(21) == ORDERS[20]
 
