@@ -3,24 +3,31 @@
     python scripts/make_golden.py
 
 Each golden is NAME.vdz with NAME.npz (what it must decode to) and NAME.safetensors (its model). The
-models are small networks fitted for a moment to variations of the embedded digits.
+models are small networks fitted for a moment to variations of the embedded digits. What is written is of the newest format version:
+goldens of others were made by the releases that wrote those.
 """
 
+import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vaedensity.coding.archive import write_archive
 from vaedensity.coding.lowering import coded_bits, coding_model, lower
 from vaedensity.data.files import save_npz
 from vaedensity.data.named import load_digits
+from vaedensity.data.tree import scan
 from vaedensity.items import apply_map, layout_of, series_layout, to_items, value_map
-from vaedensity.model.checkpoint import load_model, save_model
+from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config
 from vaedensity.model.sequence_config import SequenceConfig
+from vaedensity.tasks.packing import gather, settle
 from vaedensity.training.fit import FitSettings, fit
 from vaedensity.training.schedule import Length, WarmupCosine
 
@@ -31,14 +38,17 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Golden:
-    """Images or series to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles)."""
+    """Images or series to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles);
+    whether the model lies inside, and whether the images are stored as files of a folder with other things in it."""
 
     train: np.ndarray
     stored: np.ndarray
     others: dict[str, np.ndarray] = field(default_factory=dict)
     network: dict[str, int | str] = field(default_factory=dict)
     particles: int = 1
-    coder: int = 16
+    coder: int | None = 16
+    inside: bool = False
+    folder: bool = False
 
 
 def variations() -> dict[str, Golden]:
@@ -80,7 +90,35 @@ def variations() -> dict[str, Golden]:
             network={"noise": "normal"},
             coder=22,
         ),
+        "model-inside-v5": Golden(
+            DIGITS[:1500],
+            DIGITS[1500:1560],
+            mixed | {"planes": np.arange(3000, dtype="<i4") * 70000, "halves": np.linspace(0, 1, 900, dtype="<f2")},
+            network={"neighbours": 4, "phases": 7},
+            particles=3,
+            coder=18,
+            inside=True,
+        ),
+        "tree-v5": Golden(DIGITS[:1500], DIGITS[1500:1530], coder=None, folder=True),
     }
+
+
+def make_folder(path: Path, images: np.ndarray) -> None:
+    """Images with and without metadata, other files, links, an empty folder, names that are no UTF-8, odd times and permissions."""
+    (path / "empty").mkdir(parents=True)
+    (path / "sub").mkdir()
+    for i, pixels in enumerate(images):
+        info = PngInfo()
+        info.add_text("Title", f"digit {i}")
+        Image.fromarray(pixels).save(path / ("sub" if i % 3 else ".") / f"{i}.png", pnginfo=info if i % 2 else None)
+    (path / "notes.txt").write_text("What these are: digits.\n" * 9)
+    (path / "nothing").touch()
+    (path / os.fsdecode(b"caf\xe9")).write_bytes(bytes(range(256)))
+    (path / "link").symlink_to("sub/1.png")
+    (path / "notes.txt").chmod(0o640)
+    for number, (parent, folders, files) in enumerate(os.walk(path, topdown=False)):
+        for name in (*files, *folders, "."):
+            os.utime(os.path.join(parent, name), ns=(0, 1_600_000_000_123_456_789 + number), follow_symlinks=False)
 
 
 def config_of(item_shape: tuple[int, ...], levels: int, golden: Golden, series: bool) -> Config:
@@ -112,10 +150,17 @@ def make(name: str, golden: Golden) -> None:
     save_model(
         path, fitted, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
     )
-    arrays = {"series" if layout == "NT" else "images": golden.stored, **golden.others}
+    model, notes = coding_model(load_model(path), name), []
+    arrays: dict[str, np.ndarray] = {"series" if layout == "NT" else "images": golden.stored, **golden.others}
+    if golden.folder:
+        with tempfile.TemporaryDirectory() as folder:
+            make_folder(Path(folder, "digits"), golden.stored)
+            arrays, notes = gather(settle([scan(Path(folder, "digits"))], model))
     with open(FOLDER / f"{name}.vdz", "xb") as f:
-        model = coding_model(load_model(path), name)
-        tally = write_archive(f, arrays, {"collections": []}, model, particles=golden.particles, coder=golden.coder)
+        inside = slim_model(load_model(path)) if golden.inside else None
+        tally = write_archive(
+            f, arrays, {"collections": notes}, model, particles=golden.particles, coder=golden.coder, inside=inside
+        )
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
     print(

@@ -21,7 +21,8 @@ from vaedensity.coding.lowering import CodingModel, words_enough
 from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.load import load_array
-from vaedensity.tasks.packing import compress, open_model
+from vaedensity.tasks.models import open_model
+from vaedensity.tasks.packing import compress
 
 BATCH = 64
 

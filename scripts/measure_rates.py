@@ -21,7 +21,7 @@ from vaedensity.density.importance import ImportanceSampling
 from vaedensity.items import apply_map, require_items
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import resolve
-from vaedensity.tasks.packing import open_model
+from vaedensity.tasks.models import open_model
 from vaedensity.tasks.scoring import ScoreRequest, score_array
 
 

@@ -29,7 +29,8 @@ from pathlib import Path
 import torch
 from vaedensity.coding.reader import Archive
 from vaedensity.data.load import load
-from vaedensity.tasks.packing import compress, open_model
+from vaedensity.tasks.models import open_model
+from vaedensity.tasks.packing import compress
 
 archive, data, model, out = sys.argv[1:5]
 coder = open_model(model)
@@ -70,7 +71,8 @@ def main() -> None:
 
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load, load_array
-    from vaedensity.tasks.packing import compress, open_model
+    from vaedensity.tasks.models import open_model
+    from vaedensity.tasks.packing import compress
 
     with tempfile.TemporaryDirectory() as folder:
         _, array = load_array(options.data, LoadOptions())

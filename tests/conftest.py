@@ -12,10 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small lose by mor
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from early import EarlyWriter
 
 from vaedensity.cli.main import main
 from vaedensity.coding import classical
-from vaedensity.coding.container import Writer
 from vaedensity.data.named import load_digits
 
 # Enough for the model to beat the classical coders on digits, which commands must tell apart.
@@ -155,7 +155,7 @@ def hostile(tmp_path: Path) -> Callable[..., Path]:
         } | changes
         path = tmp_path / "hostile.vdz"
         with open(path, "wb") as f:
-            writer = Writer(f, 1)
+            writer = EarlyWriter(f, 1)
             for coder, items, payload in [(classical.RAW, 4, data)] if blocks is None else blocks:
                 writer.add(coder, items, payload)
             writer.finish(record)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vaedensity"
-SHARED = {"errors", "units", "items", "atomic", ""}
+SHARED = {"errors", "units", "items", "atomic", "staging", ""}
 ALLOWED = {
     "data": set(),
     "model": set(),

@@ -1,29 +1,58 @@
 """Files that are there whole or not at all."""
 
+import ctypes
+import errno
+import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from secrets import token_hex
+from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from vaedensity.errors import UsageError, VaedensityError
+
+TOKEN = r"[0-9a-f]{16}"
+ENDING = ".partial"
+NO_REPLACE, EXCHANGE = 1, 2
+CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)  # EPERM: sandboxes that know no renameat2
+LONGEST_STEM = 180  # bytes of a name of at most 255
+_held: set[int] = set()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise UsageError where ``path`` exists and must not be replaced. Devices and pipes never are."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a device or pipe; expected the name of a file to make")
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise UsageError(f"{path} exists; choose another name or pass -f to replace it")
+    if not overwrite and os.path.lexists(path):
+        remove_stale(path)  # a run may have been killed between its last two steps
+        raise already_there(path)
+
+
+def already_there(path: Path) -> UsageError:
+    return UsageError(f"{path} exists; choose another name or pass -f to replace it")
 
 
 @contextmanager
 def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A new file beside ``path`` that takes its name when the block ends well, and vanishes otherwise."""
+    """A new file beside ``path`` that takes its name when the block ends well, and vanishes otherwise; what killed runs
+    left of theirs is removed. Raises UsageError where another run made ``path`` first and ``overwrite`` is not set, else
+    VaedensityError where the system refuses."""
     refuse_existing(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    claim = Claim()
     try:
-        with open(temporary, "w+b") as f:
+        remove_stale(path)
+        temporary = claim.file(path.parent, f".{_stem(path)}.{os.getpid()}.")
+        with open(temporary, "r+b") as f:
             yield f
             f.flush()
             os.fsync(f.fileno())
@@ -31,24 +60,218 @@ def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
             os.replace(temporary, path)
         else:
             try:
-                os.link(temporary, path)  # unlike rename, fails where another writer was faster
+                rename_new(temporary, path)
             except FileExistsError:
-                refuse_existing(path, overwrite)
-            except OSError:
-                os.replace(temporary, path)  # a file system without hard links
+                raise already_there(path) from None
+        sync_folder(path.parent)
     except OSError as error:
         raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        claim.give_up()
 
 
-def _sync_folder(folder: Path) -> None:
+def remove_stale(path: Path) -> None:
+    """Remove the temporary files of ``path`` whose runs were killed. Never one in use, nor what cannot be told from one."""
+    pattern = re.compile(rf"\.{re.escape(_stem(path))}\.\d+\.{TOKEN}{re.escape(ENDING)}")
+    for found in beside(path.parent, pattern):
+        with suppress(OSError):
+            if not stat.S_ISREG(os.lstat(found).st_mode):
+                continue
+            handle = seize(found, os.O_RDWR)
+            if handle is not None:
+                try:
+                    os.unlink(found)
+                finally:
+                    os.close(handle)
+
+
+def beside(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """What in ``folder`` has a name like ``pattern``. Nothing where it cannot be listed: that shows when it is written to."""
+    try:
+        return [folder / name for name in os.listdir(folder) if pattern.fullmatch(name)]
+    except OSError:
+        return []
+
+
+def _stem(path: Path) -> str:
+    """What names the temporaries of ``path``: its name, or a hash of one too long to add to."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= LONGEST_STEM else hashlib.sha256(name).hexdigest()
+
+
+class Claim:
+    """A new file or folder of one call alone, known to be in use until it is given up or its process ends, however.
+
+    The lock is on a handle of its own, which forked processes close: those that outlive a killed run keep nothing alive.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._handle: int | None = None
+
+    def file(self, folder: Path, prefix: str) -> Path:
+        """Make an empty file, readable as the umask says. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        return self._make(folder, prefix, lambda path: os.open(path, flags, 0o666), os.unlink)
+
+    def folder(self, folder: Path, prefix: str) -> Path:
+        """Make an empty folder that is its owner's alone. Raises OSError."""
+
+        def make(path: Path) -> int | None:
+            os.mkdir(path, 0o700)
+            with suppress(FileNotFoundError):  # judged stale already
+                return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) if fcntl else None
+            return None
+
+        return self._make(folder, prefix, make, os.rmdir)
+
+    def _make(
+        self, folder: Path, prefix: str, make: Callable[[Path], int | None], unmake: Callable[[Path], None]
+    ) -> Path:
+        while True:
+            # Its name is known before it is there: an interrupt may come between.
+            self.path = path = folder / f"{prefix}{token_hex(8)}{ENDING}"
+            if self._hold(make(path), path):
+                return path
+            # Another run judged it stale in the moment before it was locked, and removes it.
+            self.let_go()
+            with suppress(FileNotFoundError):
+                unmake(path)
+
+    def _hold(self, handle: int | None, path: Path) -> bool:
+        """Lock ``handle``; False where another run has, or has removed ``path``."""
+        if fcntl is None:  # and a file that is open does not move
+            if handle is not None:
+                os.close(handle)
+            return True
+        if handle is None:
+            return False
+        self._handle = handle
+        _held.add(handle)
+        return lock(handle) is not False and _is(handle, path)
+
+    def give_up(self) -> None:
+        """Remove the file, if it is still there, and let go."""
+        if self.path is not None:
+            with suppress(OSError):  # the next run removes it
+                os.unlink(self.path)
+        self.let_go()
+
+    def let_go(self) -> None:
+        if self._handle in _held:
+            _held.remove(self._handle)
+            os.close(self._handle)
+        self._handle = None
+
+
+def _close_in_child() -> None:
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+def lock(handle: int) -> bool | None:
+    """Lock what ``handle`` has open: True, or False where another has, or None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def seize(path: Path, flags: int) -> int | None:
+    """A handle that holds the lock of ``path``, which nobody else uses any more; None where somebody does, or may."""
+    try:
+        handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    if lock(handle) and _is(handle, path):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _is(handle: int, path: Path) -> bool:
+    """Whether ``path`` still names what ``handle`` has open."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Give ``source`` the name ``target``, which must be free. Raises FileExistsError where it is not, else OSError."""
+    if _rename_with(source, target, NO_REPLACE):
+        return
+    if not source.is_dir():
+        try:
+            os.link(source, target)  # unlike rename, fails where another writer was faster
+            source.unlink()
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass  # a file system without hard links
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot. Raises OSError."""
+    return _rename_with(one, other, EXCHANGE)
+
+
+def _rename_with(source: Path, target: Path, flag: int) -> bool:
+    """Linux's renameat2; False where the system or file system does not know it."""
+    function = _renameat2()
+    here = -100  # AT_FDCWD
+    while function is not None:
+        if function(here, os.fsencode(source), here, os.fsencode(target), flag) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code in CANNOT:
+            return False
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code), str(source), None, str(target))
+    return False
+
+
+@cache
+def _renameat2() -> Any:
+    return system_call("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+
+
+def system_call(name: str, *arguments: Any) -> Any:
+    """A function of Linux's C library that Python has no name for; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
+    function.argtypes, function.restype = arguments, ctypes.c_int
+    return function
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` on the disk, where the system knows how."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return  # not a platform that opens folders
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):  # folders need none there
+            raise
     finally:
         os.close(handle)

@@ -1,12 +1,28 @@
 """Every refusal a user can meet, with the exit status that the command line gives it."""
 
+import re
+
 OK, FAILURE, USAGE, DAMAGED, MODEL_MISMATCH, UNRELIABLE, TOO_WIDE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+
+
+# Characters that end a line or move what a terminal shows: names in archives may hold any.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+LONGEST = 2000
 
 
 class VaedensityError(Exception):
     """An operation that could not be done; the message is one line: found, expected, next step."""
 
     exit_status = FAILURE
+
+    def __str__(self) -> str:
+        line = without_controls(super().__str__())
+        return line if len(line) <= LONGEST else line[: LONGEST // 2] + " ... " + line[-LONGEST // 2 :]
+
+
+def without_controls(line: str) -> str:
+    """``line`` as one line that does nothing to a terminal but appear on it."""
+    return CONTROL.sub(lambda found: " " if found[0] in "\n\r\t" else ascii(found[0])[1:-1], line)
 
 
 class UsageError(VaedensityError):
@@ -46,6 +62,8 @@ class Interrupted(VaedensityError):
 
 
 def refuse_if_out_of_memory(error: Exception) -> None:
-    """Raise VaedensityError where torch gave up for lack of memory, which it reports as a RuntimeError of many words."""
-    if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error)):
+    """Raise VaedensityError for lack of memory, which torch reports as a RuntimeError of many words."""
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    ):
         raise VaedensityError("not enough memory; close other programs or use a machine with more") from error

@@ -420,7 +420,9 @@ def test_a_file_of_any_kind(tmp_path: Path, data: bytes, done: Done) -> None:
 def test_list_and_info_of_an_archive(model: Path, model_archive: Path, done: Done) -> None:
     record = done("list", model_archive)
     assert record["archive"] == str(model_archive) and record["bytes"] == model_archive.stat().st_size
-    assert record["arrays"] == [{"name": "digits", "dtype": "|u1", "shape": [120, 8, 8]}]
+    (array,) = record["arrays"]
+    assert len(array["sha256"]) == 64 and record["sha256"] is None and record["version"] == 5
+    assert array == {"name": "digits", "dtype": "|u1", "shape": [120, 8, 8], "sha256": array["sha256"]}
     assert record["restores"] == [{"kind": "npy", "name": "digits.npy", "files": None}]
     assert record["model"]["name"] == model.stem and len(record["model"]["sha256"]) == 64
     assert record["items"] == 120 and record["blocks"] == record["model_blocks"] > 0
@@ -430,7 +432,7 @@ def test_list_and_info_of_an_archive(model: Path, model_archive: Path, done: Don
 def test_list_names_every_file_of_a_folder(tmp_path: Path, done: Done) -> None:
     images = {f"{i}.png": FOLDERS["grey"](i) for i in range(3)}
     done("compress", pictures(tmp_path / "p", images), "-o", tmp_path / "a.vdz")
-    assert done("list", tmp_path / "a.vdz")["restores"] == [{"kind": "folder", "name": "p", "files": sorted(images)}]
+    assert done("list", tmp_path / "a.vdz")["restores"] == [{"kind": "tree", "name": "p", "files": sorted(images)}]
     result = CliRunner().invoke(main, ["list", str(tmp_path / "a.vdz")])
     assert all(f"    {name}\n" in result.stdout for name in images) and "3x6x5" in result.stdout
 

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from early import EarlyWriter, early_record
 
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.archive import write_archive
 from vaedensity.coding.chains import LONGEST_CHAIN
-from vaedensity.coding.container import Writer
+from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import BlockCoder, evenly, spans
 from vaedensity.coding.reader import Archive
 from vaedensity.data.named import load_digits
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model
-from vaedensity.tasks.packing import open_model
+from vaedensity.tasks.models import open_model
 
 DIGITS = load_digits()[1500:]
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -36,7 +37,7 @@ def pack(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None, p
 
 def unpack(path: Path, model: CodingModel | None) -> dict[str, np.ndarray]:
     with Archive(path) as archive:
-        return archive.read(model)
+        return read_arrays(archive, model)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -143,7 +144,7 @@ def test_threads_and_lockstep_do_not_matter(tmp_path: Path, model: CodingModel) 
     assert len(sizes) == 1
     for lockstep in (1, 3, 100):
         with Archive(tmp_path / "a.vdz") as archive:
-            assert same(archive.read(model, lockstep=lockstep, threads=2)["x"], DIGITS)
+            assert same(read_arrays(archive, model, lockstep=lockstep, threads=2)["x"], DIGITS)
 
 
 def test_groups_are_alike() -> None:
@@ -171,7 +172,7 @@ def test_expectation_and_overhead_add_up(tmp_path: Path, model: CodingModel) -> 
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_round_trip_with_particles(tmp_path: Path, model: CodingModel, count: int) -> None:
     path = pack(tmp_path / "a.vdz", {"x": DIGITS[:count], "noise": np.arange(9)}, model, particles=3)
-    assert path.read_bytes()[8:10] == b"\3\0"
+    assert path.read_bytes()[8:10] == b"\5\0"
     back = unpack(path, model)
     assert same(back["x"], DIGITS[:count]) and same(back["noise"], np.arange(9))
 
@@ -191,7 +192,7 @@ def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model
     assert 0 <= ends < 40 and -20 < initial < 150  # both its terms are single draws
     for lockstep in (1, 5):
         with Archive(tmp_path / "a.vdz") as archive:
-            assert archive.particles == 8 and same(archive.read(model, lockstep=lockstep)["x"], DIGITS)
+            assert archive.particles == 8 and same(read_arrays(archive, model, lockstep=lockstep)["x"], DIGITS)
 
 
 def test_damaged_particles_are_refused(tmp_path: Path, model: CodingModel) -> None:
@@ -233,10 +234,10 @@ def test_a_block_longer_than_its_items_can_be(tmp_path: Path, model: CodingModel
     """Memory for it would be many times its size."""
     good = pack(tmp_path / "a.vdz", {"x": DIGITS[:2]}, model, particles)
     with Archive(good) as archive:
-        block, payload, record = archive.blocks[0], archive._payload(0), archive.record
+        block, payload, record = archive.blocks[0], archive.payload(0)[0], early_record(archive)
     for extra, says in ((9, r"left over|alphabet|place|digit"), (9000, "longer than its items")):
         with open(tmp_path / "b.vdz", "wb") as f:
-            writer = Writer(f, 3)
+            writer = EarlyWriter(f, 3)
             writer.add(block.coder, block.items, payload + b"\7\0\0\0" * extra)
             writer.finish(record)
         with pytest.raises(DamagedArchive, match=says):

@@ -8,7 +8,7 @@ from networks import codecs, random_items, random_network
 from vaedensity.coding import chains
 from vaedensity.coding.lowering import coded_bits
 from vaedensity.data.named import load_digits
-from vaedensity.tasks.packing import open_model
+from vaedensity.tasks.models import open_model
 
 
 @pytest.mark.parametrize("kind", ["grey", "rgb", "odd", "binary"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from early import EarlyWriter, early_record
 from networks import random_network as random_image_network
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -15,7 +16,7 @@ from sequences import config, random_model, random_network, random_series, save
 
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.archive import write_archive
-from vaedensity.coding.container import Writer
+from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import spans
 from vaedensity.coding.reader import Archive
@@ -45,7 +46,7 @@ def pack(path: Path, arrays: Arrays, model: CodingModel | None, **options: Any) 
 
 def unpack(path: Path, model: CodingModel | None, **options: Any) -> Arrays:
     with Archive(path) as archive:
-        return archive.read(model, **options)
+        return read_arrays(archive, model, **options)
 
 
 def same(back: Arrays, arrays: Arrays) -> bool:
@@ -84,7 +85,7 @@ def good_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_series_round_trip(tmp_path: Path, count: int, model: CodingModel) -> None:
     arrays = {"x": series(count)}
     path = pack(tmp_path / "a.vdz", arrays, model)
-    assert path.read_bytes()[8:10] == b"\4\0" and (count < 30 or coders(path) == [22])
+    assert path.read_bytes()[8:10] == b"\5\0" and (count < 30 or coders(path) == [22])
     assert same(unpack(path, model), arrays)
 
 
@@ -105,12 +106,7 @@ def test_many_arrays_and_types(tmp_path: Path, model: CodingModel) -> None:
     path = pack(tmp_path / "a.vdz", arrays, model)
     assert same(unpack(path, model), arrays)
     with Archive(path) as archive:
-        by_model = {
-            a.name
-            for a in archive.arrays
-            for i in range(a.blocks)
-            if archive.blocks[archive.first_block[a.name] + i].coder == 22
-        }
+        by_model = {a.name for a in archive.arrays for index in a.blocks if archive.blocks[index].coder == 22}
         assert by_model == {"series", "fortran"}
         assert {a.name for a in archive.arrays if a.layout} == {"series", "fortran", "outside"}
 
@@ -153,11 +149,11 @@ def rewritten(
 ) -> Path:
     """The blocks of ``path`` again, said to be of ``coder``, under a changed record."""
     with Archive(path) as archive:
-        record = json.loads(json.dumps(archive.record))
-        payloads = [(block.items, archive._payload(i)) for i, block in enumerate(archive.blocks)]
+        record = early_record(archive)
+        payloads = [(block.items, archive.payload(i)[0]) for i, block in enumerate(archive.blocks)]
     change(record)
     with open(folder / "b.vdz", "wb") as f:
-        writer = Writer(f, version)
+        writer = EarlyWriter(f, version)
         for count, payload in payloads:
             writer.add(coder, count, payload)
         writer.finish(record)

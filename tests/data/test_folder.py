@@ -1,7 +1,6 @@
 """data/: folders of images, array files, names of data sets, and putting things back."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -419,23 +418,6 @@ def test_move_into_place_replaces_whatever_was_there(tmp_path: Path, was: str, n
     assert sorted(p.name for p in tmp_path.iterdir()) == ["outside", "target"]
     assert list(outside.iterdir()) == [] and not target.is_symlink()
     assert target.read_bytes() == b"new" if new == "file" else [p.name for p in target.iterdir()] == ["new"]
-
-
-def test_move_into_place_puts_the_old_one_back_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "target").write_bytes(b"old")
-    rename = Path.rename
-
-    def failing(self: Path, target: Any) -> Path:
-        if target == tmp_path / "target" and self.name == "target":
-            raise OSError(28, os.strerror(28))
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with restore.staging(tmp_path) as stage:
-        (stage / "target").write_bytes(b"new")
-        with pytest.raises(VaedensityError, match="No space left"):
-            restore.move_into_place(stage / "target", tmp_path / "target")
-    assert (tmp_path / "target").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaedensity.plain.container import get_varint
+from vaedensity.plain.varints import get_varint
 
 FOLDER = Path(__file__).parent.parent / "golden"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.vdz"))
@@ -35,13 +35,17 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
 
 def with_note(name: str, target: Path) -> Path:
     """A golden's blocks in an archive ``target`` that restores its arrays as golden.npz; goldens restore nothing."""
+    own = {key: key for key in arrays(name)}
+    return with_record(name, target, note={"collections": [{"kind": "npz", "name": "golden.npz", "arrays": own}]})
+
+
+def with_record(name: str, target: Path, **changes: object) -> Path:
+    """A golden in ``target``, fields of its record replaced."""
     whole = archive(name).read_bytes()
     length, size = struct.unpack("<QI", whole[-24:-12])
     data = zlib.decompress(whole[12 + length : 12 + length + size])
     count, at = get_varint(data, 0)
-    record, index = json.loads(data[at : at + count]), data[at + count :]
-    own = {entry["name"]: entry["name"] for entry in record["arrays"]}
-    record["note"] = {"collections": [{"kind": "npz", "name": "golden.npz", "arrays": own}]}
+    record, index = json.loads(data[at : at + count]) | changes, data[at + count :]
     text = json.dumps(record).encode()
     assert 128 <= len(text) < 1 << 14
     directory = zlib.compress(bytes([len(text) & 127 | 128, len(text) >> 7]) + text + index)

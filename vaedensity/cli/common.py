@@ -45,7 +45,7 @@ def guarded(command: Command) -> Command:
 
 
 def fail(message: str, status: int) -> None:
-    click.echo("vaedensity: " + " ".join(message.split()), err=True)
+    click.echo(printable("vaedensity: " + " ".join(message.split())), err=True)
     sys.exit(status)
 
 
@@ -59,10 +59,15 @@ def verbosity() -> int:
     return 1
 
 
+def printable(line: str) -> str:
+    """``line`` without what is no character: bytes of file names that are not UTF-8."""
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
 def say(line: str) -> None:
     """A remark on stderr, unless quiet."""
     if verbosity() > 0:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
 
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -71,7 +76,7 @@ def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **record}))
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(printable(line))
 
 
 @contextmanager

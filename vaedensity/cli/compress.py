@@ -1,11 +1,14 @@
-"""vaedensity compress"""
+"""vaedensity compress, vaedensity add"""
 
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vaedensity.cli.common import (
+    Command,
     answer,
     data_options,
     force_option,
@@ -16,21 +19,76 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
 )
+from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, to_stdout
+from vaedensity.errors import UsageError
+
+if TYPE_CHECKING:
+    from vaedensity.data.collection import Collection
+    from vaedensity.data.tree import Tree
+
+
+def input_options(command: Command) -> Command:
+    """How what is named on the command line is read."""
+    for option in (
+        click.option("--bytes", "as_bytes", is_flag=True, help="Keep every file byte for byte, images too."),
+        click.option(
+            "--links",
+            type=click.Choice(["store", "refuse"]),
+            default="store",
+            show_default=True,
+            help="Symbolic links in folders; they are never followed.",
+        ),
+        click.option("--no-times", is_flag=True, help="Do not keep when files of folders were modified."),
+        click.option("--no-verify", is_flag=True, help="Do not decode every block to compare it with the input."),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Groups of blocks coded at once; the archive is the same."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def read_inputs(
+    inputs: tuple[str, ...],
+    stack: ExitStack,
+    *,
+    data_root: str,
+    download: bool,
+    as_bytes: bool,
+    links: str,
+    times: bool,
+) -> "list[Collection | Tree]":
+    """What INPUT arguments name; ``-`` is standard input, once."""
+    from vaedensity.data.byte_files import load_file
+    from vaedensity.data.collection import LoadOptions
+    from vaedensity.data.load import load
+    from vaedensity.data.tree import scan
+
+    if inputs.count(STREAM) > 1:
+        raise UsageError("- is given twice; standard input is there once")
+    found: list[Collection | Tree] = []
+    for spec in inputs:
+        if spec == STREAM:
+            found.append(load_file(stack.enter_context(stdin_as_file())))
+        elif Path(spec).is_dir():
+            found.append(scan(Path(spec), all_bytes=as_bytes, keep_times=times, links=links))
+        elif as_bytes and Path(spec).exists():
+            found.append(load_file(Path(spec)))
+        else:
+            found.append(load(spec, LoadOptions(data_root, download)))
+    return found
 
 
 @click.command("compress")
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
-    "-o",
-    "--output",
-    "out",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Archive to write (.vdz).",
+    "-o", "--output", "out", type=click.Path(path_type=Path, dir_okay=False), help="Archive to write (.vdz); - as -c."
 )
+@click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the archive to standard output.")
 @click.option(
     "-m", "--model", help="Model file or released name; without it the released model that fits best, if any."
 )
+@click.option("--embed-model", is_flag=True, help="Store the model in the archive: decoding then needs nothing else.")
 @click.option(
     "--particles",
     type=click.IntRange(1, 256),
@@ -39,17 +97,21 @@ from vaedensity.cli.common import (
     metavar="K",
     help="Code each item with K coupled particles: smaller, and about K times slower, both ways.",
 )
-@click.option("--no-verify", is_flag=True, help="Do not decode every block to compare it with the input.")
-@click.option("--threads", type=click.IntRange(1), help="Groups of blocks coded at once; the archive is the same.")
+@input_options
 @data_options
 @force_option
 @json_option
 @guarded
 def compress_command(
     inputs: tuple[str, ...],
-    out: Path,
+    out: Path | None,
+    to_pipe: bool,
     model: str | None,
+    embed_model: bool,
     particles: int,
+    as_bytes: bool,
+    links: str,
+    no_times: bool,
     no_verify: bool,
     threads: int | None,
     data_root: str,
@@ -57,39 +119,111 @@ def compress_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Pack INPUTS (data set names, .npy, .npz, folders of images, any file) into one archive that decodes to the same
-    bits anywhere. With a sequence model -m, folders are folders of files of any kind."""
+    """Pack INPUTS (data set names, .npy, .npz, folders with anything in them, any file, - for standard input) into one archive that
+    decodes to the same bits anywhere. Images in folders come back pixel for pixel with their metadata, or byte for byte
+    with --bytes; all else byte for byte."""
     silence_libraries()
     from vaedensity.atomic import refuse_existing
-    from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load
-    from vaedensity.tasks.packing import choose_model, compress, open_model
+    from vaedensity.tasks.models import choose_model, groups_of, open_model
+    from vaedensity.tasks.packing import compress, settle
 
-    refuse_existing(out, force)
-    coder = open_model(model) if model else None
-    options = LoadOptions(data_root, download, as_bytes=coder is not None and coder.integers.is_sequence)
-    collections = [load(spec, options) for spec in inputs]
-    arrays = {f"{i}/{name}": a for i, c in enumerate(collections) for name, a in c.arrays.items()}
-    if coder is None:
-        coder = choose_model(arrays)
-    if coder is None:
-        say("no released model fits and helps: using the classical coder")
-    elif not model:
-        say(f"using the released model {coder.name}")
-    total = sum(len(a) if a.ndim else 1 for a in arrays.values())
-    with progress_bar("compress", total) as advance:
-        record = compress(
-            collections,
-            out,
-            coder,
-            overwrite=force,
-            verify=not no_verify,
-            particles=particles,
-            threads=threads,
-            progress=advance,
-            say=say,
+    to_pipe = to_pipe or str(out) == STREAM
+    if to_pipe and (as_json or (out is not None and str(out) != STREAM)):
+        raise UsageError("-c writes the archive to standard output: leave out " + ("--json" if as_json else "-o"))
+    if to_pipe:
+        refuse_terminal()
+    elif out is None:
+        raise UsageError("no output: expected -o ARCHIVE, or -c for standard output")
+    else:
+        refuse_existing(out, force)
+    with ExitStack() as stack:
+        coder = open_model(model) if model else None
+        series = coder is not None and coder.integers.is_sequence
+        sources = read_inputs(
+            inputs,
+            stack,
+            data_root=data_root,
+            download=download,
+            as_bytes=as_bytes or series,
+            links=links,
+            times=not no_times,
         )
-    answer(record, as_json, summary(record, out))
+        if coder is None:
+            coder = choose_model(groups_of(sources))
+        if coder is None:
+            say("no released model fits and helps: using the classical coder")
+        elif not model:
+            say(f"using the released model {coder.name}")
+        if embed_model and coder is None:
+            say("--embed-model: no model is used, none is stored")
+        collections = settle(sources, coder)
+        target = Path(stack.enter_context(tempfile.TemporaryDirectory()), "archive.vdz") if to_pipe or not out else out
+        total = sum(len(a) if a.ndim else 1 for c in collections for a in c.arrays.values())
+        with progress_bar("compress", total) as advance:
+            record = compress(
+                collections,
+                target,
+                coder,
+                overwrite=force,
+                verify=not no_verify,
+                particles=particles,
+                embed=(model or coder.name) if embed_model and coder is not None else None,
+                threads=threads,
+                progress=advance,
+                say=say,
+            )
+        if to_pipe:
+            to_stdout(target)
+            for line in summary(record, Path("standard output")):
+                say(line)
+            return
+    answer(record, as_json, summary(record, target))
+
+
+@click.command("add")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@click.option("--to", metavar="ARRAY", help="Put the items of INPUTS (.npy, .npz) after those of this array.")
+@input_options
+@data_options
+@json_option
+@guarded
+def add_command(
+    archive: Path,
+    inputs: tuple[str, ...],
+    model: str | None,
+    to: str | None,
+    as_bytes: bool,
+    links: str,
+    no_times: bool,
+    no_verify: bool,
+    threads: int | None,
+    data_root: str,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever happens, it
+    holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
+    silence_libraries()
+    from vaedensity.tasks.adding import add
+
+    with ExitStack() as stack:
+        sources = read_inputs(
+            inputs,
+            stack,
+            data_root=data_root,
+            download=download,
+            as_bytes=as_bytes,
+            links=links,
+            times=not no_times,
+        )
+        with progress_bar("add", None) as advance:
+            record = add(
+                archive, sources, model, to=to, verify=not no_verify, threads=threads, progress=advance, say=say
+            )
+    line = f"{archive}: {record['items']} items, {mib(record['bytes_in'])} added, {mib(record['bytes_out'])} now, {record['seconds']:.1f} s"
+    answer(record, as_json, [line])
 
 
 def summary(r: dict[str, Any], out: Path) -> list[str]:

@@ -1,12 +1,26 @@
-"""vaedensity decompress, vaedensity test"""
+"""vaedensity decompress, vaedensity test, vaedensity repair"""
 
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, force_option, guarded, json_option, mib, progress_bar, silence_libraries
-from vaedensity.errors import OK, UsageError, VaedensityError
+from vaedensity.cli.common import (
+    answer,
+    force_option,
+    guarded,
+    json_option,
+    mib,
+    printable,
+    progress_bar,
+    say,
+    silence_libraries,
+)
+from vaedensity.cli.streams import max_output_option, maybe_stdin, memory_option, refuse_terminal, to_stdout
+from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 
 
 @click.command("decompress")
@@ -16,14 +30,22 @@ from vaedensity.errors import OK, UsageError, VaedensityError
     "--output",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("."),
     help="Folder to restore into. [default: .]",
 )
-@click.option("-m", "--model", help="The archive's model, if it is not a released one.")
+@click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
+@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
 @click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
 @click.option("--item", "items", multiple=True, metavar="NAME|INDEX", help="Restore this item only. May be repeated.")
 @click.option("--range", "ranges", multiple=True, metavar="FIRST:END", help="Restore items FIRST to END - 1 only.")
+@click.option("--keep-going", is_flag=True, help="Restore what is not damaged, name what is lost, exit with status 3.")
+@click.option(
+    "--links",
+    type=click.Choice(["inside", "any", "none"]),
+    default="inside",
+    show_default=True,
+    help="Symbolic links: refuse those that lead out of their folder, make any, or make none.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["torch", "numpy"]),
@@ -31,64 +53,120 @@ from vaedensity.errors import OK, UsageError, VaedensityError
     show_default=True,
     help="What decodes: numpy needs no torch and is a reader of its own; the result is the same.",
 )
+@max_output_option
+@memory_option
 @force_option
 @json_option
 @guarded
 def decompress_command(
     archive: Path,
-    folder: Path,
+    folder: Path | None,
+    to_pipe: bool,
     model: str | None,
     threads: int | None,
     lockstep: int | None,
     items: tuple[str, ...],
     ranges: tuple[str, ...],
+    keep_going: bool,
+    links: str,
     engine: str,
+    max_output: int | None,
+    memory: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Restore everything in ARCHIVE, or with --item and --range some items of its one array or folder of images, of which only
-    their blocks are read. Nothing appears before all of it has been decoded and checked."""
+    """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
+    only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
-    with progress_bar("decompress", None) as advance:
+    if to_pipe:
+        if as_json or folder is not None:
+            raise UsageError("-c writes to standard output: leave out " + ("--json" if as_json else "-o"))
+        refuse_terminal()
+    with ExitStack() as stack:
+        source = stack.enter_context(maybe_stdin(archive))
+        goal = Path(stack.enter_context(tempfile.TemporaryDirectory())) if to_pipe else folder or Path(".")
+        advance = stack.enter_context(progress_bar("decompress", None))
         if items or ranges:
-            if engine == "numpy" or threads is not None or lockstep is not None:
-                raise UsageError("--item and --range: leave out --engine numpy, --threads and --lockstep")
-            from vaedensity.tasks.random_access import decompress_items
+            if engine == "numpy" or threads is not None or lockstep is not None or keep_going:
+                raise UsageError("--item and --range: leave out --engine numpy, --threads, --lockstep and --keep-going")
+            from vaedensity.tasks.some_items import decompress_items
 
-            r = decompress_items(archive, folder, items, ranges, model, overwrite=force)
+            r = decompress_items(source, goal, items, ranges, model, overwrite=force)
         elif engine == "numpy":
-            if threads is not None:
-                raise UsageError("--threads: is of the engine torch; leave it out with --engine numpy")
+            if threads is not None or keep_going or max_output is not None or memory is not None or links != "inside":
+                raise UsageError(
+                    "--threads, --keep-going, --max-output, --memory and --links are of the engine torch; "
+                    "leave them out with --engine numpy"
+                )
             from vaedensity.plain.archive import decompress as plain_decompress
 
-            r = plain_decompress(archive, folder, model, overwrite=force, lockstep=lockstep, progress=advance)
+            r = plain_decompress(source, goal, model, overwrite=force, lockstep=lockstep, progress=advance)
         else:
-            from vaedensity.tasks.packing import decompress
+            from vaedensity.tasks.limits import Limits
+            from vaedensity.tasks.unpacking import decompress
 
             r = decompress(
-                archive, folder, model, overwrite=force, threads=threads, lockstep=lockstep, progress=advance
+                source,
+                goal,
+                model,
+                overwrite=force,
+                threads=threads,
+                lockstep=lockstep,
+                keep_going=keep_going,
+                links=links,
+                limits=Limits(max_output, memory),
+                progress=advance,
             )
-    lines = [f"{path}" for path in r["restored"]]
-    answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+        if to_pipe:
+            write_one_file([Path(path) for path in r["restored"]])
+    if not to_pipe:
+        lines = [f"{path}" for path in r["restored"]]
+        answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+    if r.get("lost"):
+        report_losses(r)
+        sys.exit(DAMAGED)
+
+
+def write_one_file(restored: list[Path]) -> None:
+    """The only file of ``restored`` on standard output. Raises UsageError."""
+    if len(restored) != 1 or not restored[0].is_file():
+        held = ", ".join(path.name for path in restored)
+        raise UsageError(f"-c writes one file to standard output; the archive holds {held or 'nothing'}; use -o FOLDER")
+    to_stdout(restored[0])
+
+
+def report_losses(r: dict[str, Any]) -> None:
+    """A line on stderr for every loss."""
+    for one in r["lost"]:
+        say(f"lost: items {one['first']} to {one['end'] - 1} of {one['array']} ({one['reason']})")
+    for name in r["left_out"]:
+        say(f"not restored: {name}")
+    items = sum(one["end"] - one["first"] for one in r["lost"])
+    click.echo(printable(f"vaedensity: {r['archive']}: {items} items are lost, all others are restored"), err=True)
 
 
 @click.command("test")
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="The archives' model, if it is not a released one.")
+@click.option("-m", "--model", help="The archives' model, if it is not inside and not a released one.")
+@max_output_option
+@memory_option
 @json_option
 @guarded
-def test_command(archives: tuple[Path, ...], model: str | None, as_json: bool) -> None:
-    """Decode and check ARCHIVES, write nothing."""
+def test_command(
+    archives: tuple[Path, ...], model: str | None, max_output: int | None, memory: int | None, as_json: bool
+) -> None:
+    """Decode and check ARCHIVES, write nothing that stays."""
     silence_libraries()
-    from vaedensity.tasks.packing import test
+    from vaedensity.tasks.limits import Limits
+    from vaedensity.tasks.unpacking import test
 
     results, status = [], OK
     for path in archives:
         try:
-            with progress_bar(str(path), None) as advance:
-                results.append(test(path, model, progress=advance))
+            with progress_bar(str(path), None) as advance, maybe_stdin(path) as source:
+                results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
         except VaedensityError as error:
-            click.echo(f"vaedensity: {error}", err=True)
+            click.echo(printable(f"vaedensity: {error}"), err=True)
             results.append({"archive": str(path), "ok": False, "error": str(error)})
             status = max(status, error.exit_status)
     good = [r for r in results if r["ok"]]
@@ -96,3 +174,27 @@ def test_command(archives: tuple[Path, ...], model: str | None, as_json: bool) -
     if good or as_json:
         answer({"archives": results}, as_json, lines)
     sys.exit(status)
+
+
+@click.command("repair")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Archive to write."
+)
+@force_option
+@json_option
+@guarded
+def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None:
+    """Find the whole blocks of a damaged or cut-off ARCHIVE and write them under an index made anew. Needs no model.
+    Exit status 3 where items are lost; 'decompress --keep-going' then restores the others."""
+    from vaedensity.tasks.repairing import repair
+
+    with progress_bar("repair", None) as advance:
+        r = repair(archive, out, overwrite=force, progress=advance)
+    if r["whole"]:
+        answer(r, as_json, [f"{archive}: {r['blocks']} blocks, nothing to repair, nothing written"])
+        return
+    lines = [f"lost: items {one['first']} to {one['end'] - 1} of {one['array']}" for one in r["lost"]]
+    items = sum(one["end"] - one["first"] for one in r["lost"])
+    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {r['seconds']:.1f} s"])
+    sys.exit(DAMAGED if r["lost"] else OK)

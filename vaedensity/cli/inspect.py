@@ -9,41 +9,48 @@ from vaedensity.cli.common import answer, guarded, json_option, mib
 
 
 def describe_archive(path: Path) -> dict[str, Any]:
-    """The directory of an archive as a record; decodes nothing and does not import torch."""
-    from vaedensity.coding.container import MODEL_CODERS, read_directory
-    from vaedensity.errors import DamagedArchive, UsageError
+    """The record and index of an archive as a record; decodes nothing and does not import torch."""
+    from vaedensity.coding.block import LOST, MODEL_CODERS
+    from vaedensity.coding.reader import Archive
+    from vaedensity.data.restore import count_items
+    from vaedensity.errors import DamagedArchive
 
-    try:
-        with open(path, "rb") as f:
-            directory = read_directory(f, str(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    record = directory.record
-    try:
-        arrays = [
-            {"name": str(a["name"]), "dtype": str(a["dtype"]), "shape": [int(n) for n in a["shape"]]}
-            for a in record["arrays"]
-        ]
-        restored = [
-            {"kind": str(n["kind"]), "name": str(n["name"]), "files": [*map(str, n["files"])] if "files" in n else None}
-            for n in record["note"]["collections"]
-        ]
-        model = record.get("model")
-        return {
-            "archive": str(path),
-            "bytes": path.stat().st_size,
-            "arrays": arrays,
-            "restores": restored,
-            "model": None if model is None else {key: str(model[key]) for key in ("sha256", "name")},
-            "particles": 1 if model is None else int(model.get("particles", 1)),
-            "blocks": len(directory.blocks),
-            "model_blocks": sum(b.coder in MODEL_CODERS for b in directory.blocks),
-            "items": sum(b.items for b in directory.blocks),
-            "sha256": record["sha256"],
-            "written_by": record["by"],
-        }
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
+    with Archive(path) as archive:
+        record, blocks = archive.record, archive.blocks
+        each = archive.digests if archive.version >= 5 else [None] * len(archive.arrays)
+        try:
+            return {
+                "archive": str(path),
+                "version": archive.version,
+                "bytes": path.stat().st_size,
+                "arrays": [
+                    {"name": a.name, "dtype": a.dtype.str, "shape": list(a.shape), "sha256": d.hex() if d else None}
+                    for a, d in zip(archive.arrays, each)
+                    if a is not archive.model_array
+                ],
+                "restores": [
+                    {"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)}
+                    for n in record["note"]["collections"]
+                ],
+                "model": None if archive.model is None else {key: archive.model[key] for key in ("sha256", "name")},
+                "model_inside": archive.model_array is not None,
+                "particles": archive.particles,
+                "blocks": len(blocks),
+                "model_blocks": sum(b.coder in MODEL_CODERS for b in blocks),
+                "lost_blocks": sum(b.coder == LOST for b in blocks),
+                "items": count_items(record["note"]["collections"], {a.name: a.rows for a in archive.contents}),
+                "sha256": record.get("sha256"),
+                "written_by": record["by"],
+            }
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
+
+
+def files_of(note: dict[str, Any]) -> list[str] | None:
+    """Names of the files of a folder, None of what is no folder."""
+    if note["kind"] == "tree":
+        return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(note["entries"], note["types"])]
+    return [*map(str, note["files"])] if "files" in note else None
 
 
 def is_archive(path: Path) -> bool:
@@ -55,7 +62,9 @@ def is_archive(path: Path) -> bool:
 
 def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
     model = f"model {r['model']['name']} (sha256 {r['model']['sha256'][:16]}...)" if r["model"] else "no model needed"
+    model += ", which is inside" if r["model_inside"] else ""
     model += f", {r['particles']} particles" if r["particles"] > 1 else ""
+    model += f", {r['lost_blocks']} of them lost" if r["lost_blocks"] else ""
     lines = [f"{r['archive']}: {mib(r['bytes'])}, {r['items']} items in {r['blocks']} blocks, {model}"]
     for a in r["arrays"]:
         lines.append(f"  {a['name']}  {a['dtype']}  {'x'.join(map(str, a['shape'])) or 'scalar'}")
@@ -69,10 +78,13 @@ def count_multiplications(path: Path, config: dict[str, Any]) -> int:
     """Needs the network, and so torch."""
     from vaedensity.errors import ModelError
     from vaedensity.model.cost import multiplications
-    from vaedensity.model.kinds import config_from_json
+    from vaedensity.model.kinds import config_from_json, outline
 
     try:
-        return multiplications(config_from_json(config))
+        network = config_from_json(config)
+        if (weights := sum(p.numel() for p in outline(network).parameters())) > path.stat().st_size:
+            raise ValueError(f"{weights} weights, more than the file holds")
+        return multiplications(network)
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path}: its configuration is not usable ({error}); fit again") from error
 

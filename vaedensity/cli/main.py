@@ -13,7 +13,9 @@ COMMANDS = {
     "reconstruct": "sample",
     "compress": "compress",
     "decompress": "decompress",
+    "add": "compress",
     "test": "decompress",
+    "repair": "decompress",
     "list": "inspect",
     "info": "inspect",
     "models": "inspect",
@@ -43,7 +45,7 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Show libraries' warnings and full errors.")
 @click.pass_context
 def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
-    """Fit variational autoencoders to a collection of images, score every item with a log-likelihood,
+    """Fit variational autoencoders to a collection, score every item with a log-likelihood,
     and pack the collection into one exact archive.
 
     Exit status: 0 fine, 1 failure, 2 usage, 3 damaged archive, 4 model missing or not the archive's,

@@ -7,7 +7,7 @@ scales by (2^24 - n) / sum, which is 1 here, and adds 1 to each: no rounding tak
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import constriction
 import numpy as np
@@ -106,7 +106,7 @@ class Stacks:
             coder.decode(_Rows, row) if len(row) else np.empty(0, np.int32)
             for coder, row in zip(self.coders, self._split(rows, owners))
         ]
-        symbols = (np.stack(parts) if owners is None else np.concatenate(parts)).astype(np.int64)
+        symbols: Ints = (np.stack(parts) if owners is None else np.concatenate(parts)).astype(np.int64)
         if self.counting:
             popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
             self.information -= self._by_stack(24 - np.log2(popped), owners)
@@ -120,4 +120,5 @@ class Stacks:
         return [values[begin:end] for begin, end in zip([0, *ends], ends)]
 
     def _by_stack(self, bits: NDArray[np.float64], owners: Ints | None) -> NDArray[np.float64]:
-        return bits.sum(axis=1) if owners is None else np.bincount(owners, bits, len(self))
+        sums = bits.sum(axis=1) if owners is None else np.bincount(owners, bits, len(self))
+        return cast(NDArray[np.float64], sums)  # numpy's stubs take bincount for a count, weights or not

@@ -5,7 +5,8 @@ each block is coded by the model or, where that is smaller, by a classical coder
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__, items
 from vaedensity.coding import classical
-from vaedensity.coding.container import MODEL_CODERS, Writer
+from vaedensity.coding.block import MODEL_CODERS
+from vaedensity.coding.container import Writer
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly
@@ -59,21 +61,30 @@ class Tally:
         self.model_payload_bytes += len(block.payload)
 
 
-def write_archive(
-    f: BinaryIO,
+@dataclass(frozen=True)
+class Plan:
+    """How arrays will be coded: by the model, those of which ``coders`` has a coder, or by a classical coder. ``left_over``: bytes
+    too few for an item of the model of series."""
+
+    layouts: dict[str, str | None]
+    coders: dict[str, BlockCoder]
+    left_over: set[str]
+
+
+def plan_arrays(
     arrays: dict[str, NDArray[np.generic]],
-    note: dict[str, Any],
     model: CodingModel | None,
     *,
     verify: bool = True,
     particles: int = 1,
     coder: int | None = None,
-    threads: int | None = None,
-    progress: Progress = lambda n: None,
-) -> Tally:
-    """Write ``arrays`` and the JSON ``note`` about them to ``f``; every block is decoded and compared
-    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``coder``: see
-    :class:`BlockCoder`."""
+) -> Plan:
+    """Which of ``arrays`` the model codes. Raises UsageError for an array that cannot be stored."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise UsageError(
+                f"array {name}: dtype {array.dtype} holds Python objects, which are never stored; convert it"
+            )
     layouts = {name: (model.layout_of(array) if model else items.layout_of(array)) for name, array in arrays.items()}
     coders = {}
     for name, array in arrays.items():
@@ -84,69 +95,144 @@ def write_archive(
     if coders:
         assert model is not None
         prepare_tables(model.integers.config.levels)
-    writer = Writer(f, max((MODEL_CODERS[c.coder] for c in coders.values()), default=1))
-    tally, digest, described = Tally(), hashlib.sha256(), []
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise UsageError(
-                f"array {name}: dtype {array.dtype} holds Python objects, which are never stored; convert it"
-            )
-        first = len(writer.blocks)
-        layout, used = layouts[name], name in coders
-        feed(digest, array)
-        tally.bytes_in += array.nbytes
-        if used:
-            _write_with_model(writer, tally, array, coders[name], threads, progress)
-        else:
-            _write_classical(writer, tally, array, verify, progress)
-        left_over = model is not None and model.integers.is_sequence and array.ndim == 1 and array.dtype == np.uint8
-        rows = 0 if left_over else len(array) if array.ndim else 1
-        tally.arrays.append((rows, array.size, layout is not None or left_over))
-        described.append(
-            {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "blocks": len(writer.blocks) - first}
-            | ({"layout": layout} if used else {})
-        )
-    record: dict[str, Any] = {"arrays": described, "note": note, "sha256": digest.hexdigest(), "by": __version__}
-    if any(block.coder in MODEL_CODERS for block in writer.blocks):
+    series = model is not None and model.integers.is_sequence
+    return Plan(layouts, coders, {n for n, a in arrays.items() if series and a.ndim == 1 and a.dtype == np.uint8})
+
+
+def describe(arrays: dict[str, NDArray[np.generic]], plan: Plan) -> list[dict[str, Any]]:
+    """The record's entries of ``arrays``."""
+    return [
+        {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)}
+        | ({"layout": plan.layouts[name]} if name in plan.coders else {})
+        for name, array in arrays.items()
+    ]
+
+
+def write_archive(
+    f: BinaryIO,
+    arrays: dict[str, NDArray[np.generic]],
+    note: dict[str, Any],
+    model: CodingModel | None,
+    *,
+    verify: bool = True,
+    particles: int = 1,
+    coder: int | None = None,
+    inside: bytes | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda n: None,
+) -> Tally:
+    """Write ``arrays`` and the JSON ``note`` about them to ``f``; every block is decoded and compared
+    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``coder``: see
+    :class:`BlockCoder`. ``inside``: the model file, an even number of bytes, to be stored with the arrays that need it."""
+    plan = plan_arrays(arrays, model, verify=verify, particles=particles, coder=coder)
+    record: dict[str, Any] = {"arrays": describe(arrays, plan), "note": note, "by": __version__}
+    if plan.coders:
         assert model is not None
         record["model"] = {"sha256": model.sha256, "name": model.name}
-        if particles > 1:
-            record["model"]["particles"] = particles
-    tally.overhead |= writer.finish(record)
-    tally.payload_bytes = writer.length
+        record["model"] |= {"particles": particles} if particles > 1 else {}
+    stored = None
+    if plan.coders and inside is not None:
+        stored = np.frombuffer(inside, "<i2")
+        record["model"]["array"] = name = free_name("model", arrays)
+        record["arrays"].append({"name": name, "dtype": stored.dtype.str, "shape": list(stored.shape)})
+    writer, tally = Writer(f, record), Tally()
+    digests = write_arrays(writer, arrays, plan, 0, tally, verify=verify, threads=threads, progress=progress)
+    if stored is not None:
+        before = writer.payload_bytes
+        _write_classical(writer, (len(arrays), 0), Tally(), stored, verify, threads, lambda n: None)
+        digests.append(hashlib.sha256(stored.tobytes()).digest())
+        tally.overhead["model"] = writer.payload_bytes - before
+    tally.overhead |= writer.finish(digests)
+    tally.payload_bytes = writer.payload_bytes
     return tally
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """``name``, or a longer one that is not ``taken``."""
+    number = 0
+    while name in taken:
+        name, number = f"{number}/{name}", number + 1
+    return name
+
+
+def write_arrays(
+    writer: Writer,
+    arrays: dict[str, NDArray[np.generic]],
+    plan: Plan,
+    number: int,
+    tally: Tally,
+    *,
+    first: int = 0,
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Progress = lambda n: None,
+) -> list[bytes | None]:
+    """Write the blocks of ``arrays``, the first of which is array ``number`` of the archive; returns their digests. ``first``: items of
+    that array that are there already."""
+    digests: list[bytes | None] = []
+    for own, (name, array) in enumerate(arrays.items(), number):
+        digest = hashlib.sha256()
+        feed(digest, array)
+        digests.append(digest.digest())
+        tally.bytes_in += array.nbytes
+        if name in plan.coders:
+            _write_with_model(writer, (own, first), tally, array, plan.coders[name], threads, progress)
+        else:
+            _write_classical(writer, (own, first), tally, array, verify, threads, progress)
+        rows = 0 if name in plan.left_over else len(array) if array.ndim else 1
+        tally.arrays.append((rows, array.size, plan.layouts[name] is not None or name in plan.left_over))
+    return digests
 
 
 def _write_with_model(
     writer: Writer,
+    place: tuple[int, int],
     tally: Tally,
     array: NDArray[np.generic],
     coder: BlockCoder,
     threads: int | None,
     progress: Progress,
 ) -> None:
+    """Blocks of ``array``, the ``place`` of whose first item is (array, item)."""
     cuts, ticker = coder.spans(array), Ticker(progress)
+    number, before = place
     groups = evenly(cuts, chains_per_group(coder.model.integers, coder.particles))
 
     def code(group: Sequence[tuple[int, int]]) -> list[CodedBlock]:
         return coder.code([array[begin:end] for begin, end in group], ticker.tick)
 
-    for group in side_by_side(code, groups, ticker, threads):
-        for block in group:
-            writer.add(block.coder, block.items, block.payload)
+    first = 0
+    for coded in side_by_side(code, groups, ticker, threads):
+        for block in coded:
+            checksum = zlib.crc32(array[first : first + block.items].tobytes())
+            writer.add(number, before + first, block.items, block.coder, block.payload, checksum)
             tally.count(block, coder.model.integers.config.dims)
+            first += block.items
 
 
 def _write_classical(
-    writer: Writer, tally: Tally, array: NDArray[np.generic], verify: bool, progress: Progress
+    writer: Writer,
+    place: tuple[int, int],
+    tally: Tally,
+    array: NDArray[np.generic],
+    verify: bool,
+    threads: int | None,
+    progress: Progress,
 ) -> None:
-    rows = len(array) if array.ndim else 1
-    flat = np.ascontiguousarray(array).reshape(rows, -1) if array.size else np.zeros((0, 0), array.dtype)
-    size = max(1, CLASSICAL_BLOCK_BYTES // max(1, flat[:1].nbytes))
-    for begin in range(0, len(flat), size):
-        part = flat[begin : begin + size]
-        raw = part.tobytes()
-        coder, payload = classical.encode_verified(raw) if verify else classical.encode(raw)
-        writer.add(coder, len(part), payload)
+    if not array.nbytes:
+        return
+    rows, ticker = len(array) if array.ndim else 1, Ticker(progress)
+    size, width = max(1, CLASSICAL_BLOCK_BYTES * rows // array.nbytes), array.dtype.itemsize
+
+    def code(first: int) -> tuple[int, int, bytes, int]:
+        raw = (array[first : first + size] if array.ndim else array).tobytes()
+        coder, payload = classical.encode_verified(raw, width) if verify else classical.encode(raw, width)
+        count = min(size, rows - first)
+        ticker.tick(count)
+        return count, coder, payload, zlib.crc32(raw)
+
+    for first, (count, coder, payload, checksum) in zip(
+        range(0, rows, size), side_by_side(code, range(0, rows, size), ticker, threads)
+    ):
+        writer.add(place[0], place[1] + first, count, coder, payload, checksum)
         tally.fallback_blocks += 1
-        progress(len(part))

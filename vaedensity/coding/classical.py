@@ -1,35 +1,40 @@
-"""Coders for what no model fits: raw, deflate, LZMA2. The smallest wins."""
+"""Coders for what no model fits: raw, deflate, LZMA2, LZMA2 of byte planes. The smallest wins."""
 
 import lzma
 import zlib
 
-RAW, DEFLATE, LZMA2 = 0, 1, 2
+import numpy as np
+
+RAW, DEFLATE, LZMA2, PLANES = 0, 1, 2, 3
+WIDEST = 16  # bytes of an element that is worth taking apart
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 24}]
 
 
 def deflate(data: bytes) -> bytes:
+    """A raw deflate stream."""
     coder = zlib.compressobj(6, zlib.DEFLATED, -15)
     return coder.compress(data) + coder.flush()
 
 
-def encode(data: bytes) -> tuple[int, bytes]:
-    """(coder, payload), the shortest of the three."""
-    candidates = [(RAW, data), (DEFLATE, deflate(data))]
-    candidates.append((LZMA2, lzma.compress(data, lzma.FORMAT_RAW, filters=_FILTERS)))
+def encode(data: bytes, width: int = 1) -> tuple[int, bytes]:
+    """(coder, payload), the shortest, of elements of ``width`` bytes each."""
+    candidates = [(RAW, data), (DEFLATE, deflate(data)), (LZMA2, _lzma(data))]
+    if 1 < width <= WIDEST and len(data) > width:
+        candidates.append((PLANES, _lzma(to_planes(data, width))))
     return min(candidates, key=lambda pair: len(pair[1]))
 
 
-def encode_verified(data: bytes) -> tuple[int, bytes]:
+def encode_verified(data: bytes, width: int = 1) -> tuple[int, bytes]:
     """:func:`encode`, decoded and compared; falls back to the raw bytes, which cannot go wrong."""
-    coder, payload = encode(data)
+    coder, payload = encode(data, width)
     try:
-        good = decode(coder, payload, len(data)) == data
+        good = decode(coder, payload, len(data), width) == data
     except ValueError:
         good = False
     return (coder, payload) if good else (RAW, data)
 
 
-def decode(coder: int, payload: bytes, size: int) -> bytes:
+def decode(coder: int, payload: bytes, size: int, width: int = 1) -> bytes:
     """The ``size`` bytes behind ``payload``; never allocates more. Raises ValueError on anything else."""
     if coder == RAW:
         data = payload
@@ -41,11 +46,13 @@ def decode(coder: int, payload: bytes, size: int) -> bytes:
             raise ValueError(f"deflate: {error}") from error
         if not inflater.eof or inflater.unused_data:
             raise ValueError("deflate: the stream does not end where its block does")
-    elif coder == LZMA2:
+    elif coder in (LZMA2, PLANES):
+        if coder == PLANES and width < 2:
+            raise ValueError("byte planes of elements of one byte")
         expander = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS)
         try:
             data = expander.decompress(payload, size + 1)
-        except lzma.LZMAError as error:
+        except (lzma.LZMAError, EOFError) as error:
             raise ValueError(f"lzma2: {error}") from error
         if not expander.eof or expander.unused_data:
             raise ValueError("lzma2: the stream does not end where its block does")
@@ -53,4 +60,18 @@ def decode(coder: int, payload: bytes, size: int) -> bytes:
         raise ValueError(f"coder {coder} is not known")
     if len(data) != size:
         raise ValueError(f"found {len(data)} bytes, expected {size}")
-    return data
+    return from_planes(data, width) if coder == PLANES else data
+
+
+def to_planes(data: bytes, width: int) -> bytes:
+    """First all first bytes of the elements, then all second ones, and so on."""
+    return np.frombuffer(data, np.uint8).reshape(-1, width).T.tobytes()
+
+
+def from_planes(data: bytes, width: int) -> bytes:
+    """Undoes :func:`to_planes`."""
+    return np.frombuffer(data, np.uint8).reshape(width, -1).T.tobytes()
+
+
+def _lzma(data: bytes) -> bytes:
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=_FILTERS)

@@ -6,7 +6,7 @@ Combinators take codecs and return codecs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +22,31 @@ NO_RUN = np.empty((0, 0), np.int64)
 FLOOR = 2  # least frequency of any symbol
 
 
-class Codec(ABC):
-    """Pushes and pops a batch of symbols, one row per stack."""
+Pushed = TypeVar("Pushed", contravariant=True)  # what a codec pushes on
+Popped = TypeVar("Popped", contravariant=True)  # what it pops from
+
+
+class CodecOn(ABC, Generic[Pushed, Popped]):
+    """Pushes and pops a batch of symbols, one row per stack or per what takes a stack's place."""
 
     @abstractmethod
-    def push(self, stacks: Stacks, symbol: Any) -> None: ...
+    def push(self, stacks: Pushed, symbol: Any) -> None: ...
 
     @abstractmethod
-    def pop(self, stacks: Stacks) -> Any: ...
+    def pop(self, stacks: Popped) -> Any: ...
+
+
+class Pushable(Protocol):
+    """B stacks as far as pushing intervals goes; see :class:`~vaedensity.coding.ans.Stacks`."""
+
+    def __len__(self) -> int: ...
+
+    def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None: ...
+
+
+Codec = CodecOn[Stacks, Stacks]
+IntervalCodec = CodecOn[Pushable, Stacks]
+"""A codec that only ever pushes intervals, and so on whatever takes them."""
 
 
 class Table(Protocol):
@@ -50,7 +67,7 @@ class Table(Protocol):
         """``cumulative`` at first + stride * j, j = 0..16, for ``first`` int64 (B,n): (B,n,17)."""
 
 
-class TableCodec(Codec):
+class TableCodec(IntervalCodec):
     """Symbols 0..size-1, (B,n) int64. Alphabets above 32 are coded as two digits of base 16, so that
     a decoder evaluates 2 * 17 boundaries instead of ``size``. All arithmetic is exact in float64."""
 
@@ -58,7 +75,7 @@ class TableCodec(Codec):
         self.table = table
         self.size = table.size
 
-    def push(self, stacks: Stacks, symbol: Ints) -> None:
+    def push(self, stacks: Pushable, symbol: Ints) -> None:
         if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
             return stacks.push_symbols(rows, symbol, NO_RUN, 0)
         digits = self.intervals(symbol)
@@ -71,10 +88,10 @@ class TableCodec(Codec):
             return stacks.pop_rows(self._boundaries(torch.arange(self.size + 1)).numpy())
         digits, count = torch.arange(RADIX + 1), -(-self.size // RADIX) + 1
         ends = (digits[:count] * RADIX).clamp(max=self.size)
-        rows = self._floored(
+        boundaries = self._floored(
             self.table.grid(torch.zeros(len(stacks), self.table.count, dtype=torch.int64), RADIX)[..., :count], ends
         )
-        high = torch.from_numpy(stacks.pop_rows(rows.numpy()))
+        high = torch.from_numpy(stacks.pop_rows(boundaries.numpy()))
         ends = (high[..., None] * RADIX + digits).clamp(max=self.size)
         c = self._floored(self.table.grid(high * RADIX, 1), ends)
         begin = c[..., :1]
@@ -123,7 +140,7 @@ def as_ints(values: Tensor) -> Ints:
     return values.numpy().astype(np.int64)
 
 
-class Autoregressive(Codec):
+class Autoregressive(CodecOn[Pushed, Popped]):
     """A list of symbols, each coded given those before it.
 
     ``codec(i, state)`` is the codec of symbol i, ``advance(i, state, symbol)`` the state after it;
@@ -134,12 +151,12 @@ class Autoregressive(Codec):
         self,
         length: int,
         begin: Callable[[], Any],
-        codec: Callable[[int, Any], Codec],
+        codec: Callable[[int, Any], CodecOn[Pushed, Popped]],
         advance: Callable[[int, Any, Any], Any],
     ):
         self.length, self.begin, self.codec, self.advance = length, begin, codec, advance
 
-    def push(self, stacks: Stacks, symbol: list[Any]) -> None:
+    def push(self, stacks: Pushed, symbol: list[Any]) -> None:
         state, codecs = self.begin(), []
         for i in range(self.length):
             codecs.append(self.codec(i, state))
@@ -147,7 +164,7 @@ class Autoregressive(Codec):
         for i in reversed(range(self.length)):
             codecs[i].push(stacks, symbol[i])
 
-    def pop(self, stacks: Stacks) -> list[Any]:
+    def pop(self, stacks: Popped) -> list[Any]:
         state, symbols = self.begin(), []
         for i in range(self.length):
             symbols.append(self.codec(i, state).pop(stacks))

@@ -1,8 +1,6 @@
 """Stacks whose loops are compiled, where numba is installed: the same words as :class:`~vaedensity.coding.ans.Stacks`."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +8,7 @@ from numpy.typing import NDArray
 from vaedensity.coding.ans import Ints, Stacks, whole_words
 
 NOBODY = np.empty(0, np.int64)
+Rows = tuple[NDArray[np.uint64], NDArray[np.uint32], Ints, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ class CompiledStacks(Stacks):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(others, name)]))
 
     def is_empty(self) -> NDArray[np.bool_]:
-        return (self.state == 0) & (self.counts == 0)
+        empty: NDArray[np.bool_] = (self.state == 0) & (self.counts == 0)
+        return empty
 
     def depth_bits(self) -> Ints:
         length = [max(0, int(s).bit_length() - 1) for s in self.state]
@@ -98,19 +98,22 @@ class CompiledStacks(Stacks):
         from vaedensity.coding import kernels
 
         self._reserve(int(self.counts.max(initial=0)) + 3 * symbol.shape[1] + 1)
-        kernels.push_symbols(*self._rows(), *_arguments(table), first, length, np.ascontiguousarray(symbol, np.int64))
+        kernels.push_symbols(*self._with(table), first, length, np.ascontiguousarray(symbol, np.int64))
 
     def pop_symbols(self, table: TableRows, first: Ints, length: int) -> Ints:
         """Undoes :meth:`push_symbols`. Raises ValueError where a symbol is outside the alphabet."""
         from vaedensity.coding import kernels
 
         out = np.empty(table.totals.shape, np.int64)
-        if not kernels.pop_symbols(*self._rows(), *_arguments(table), first, length, out):
+        if not kernels.pop_symbols(*self._with(table), first, length, out):
             raise ValueError("a symbol lies outside its alphabet")  # no writer makes one
         return out
 
-    def _rows(self) -> Iterable[NDArray[Any]]:
+    def _rows(self) -> Rows:
         return self.state, self.words, self.counts, self.information
+
+    def _with(self, table: TableRows) -> tuple[*Rows, Ints, Ints, Ints, int, NDArray[np.int32], int]:
+        return *self._rows(), table.weights, table.bases, table.totals, table.steps, table.flat, table.size
 
     def _part(self, stacks: slice) -> "CompiledStacks":
         part = CompiledStacks(0, self.counting)
@@ -124,7 +127,3 @@ class CompiledStacks(Stacks):
             room = np.zeros((len(self), max(words, 2 * self.words.shape[1])), np.uint32)
             room[:, : self.words.shape[1]] = self.words
             self.words = room
-
-
-def _arguments(t: TableRows) -> tuple[Any, ...]:
-    return t.weights, t.bases, t.totals, t.steps, t.flat, t.size

@@ -1,4 +1,4 @@
-"""The bytes of a .vdz file: head, blocks, directory, tail (docs/format.md).
+"""The bytes of a .vdz file: head, opening, framed blocks, closing, tail (docs/format.md, 2.2).
 
 This file knows where bytes lie and how they are checked; it knows nothing of what they mean.
 """
@@ -6,97 +6,100 @@ This file knows where bytes lie and how they are checked; it knows nothing of wh
 import json
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from vaedensity.coding import varint
+from vaedensity.coding.block import SINCE, Block, Directory
+from vaedensity.coding.early_layout import read_early
+from vaedensity.coding.frames import LONGEST_FRAME, SHORTEST_FRAME, Frame, unpack
+from vaedensity.coding.streams import crc32, described, inflate, parse_record
 from vaedensity.errors import DamagedArchive
 
 MAGIC = b"\x89VDZ\r\n\x1a\n"  # as PNG's: shows transfers that touch line ends or the high bit
 END_MAGIC = b"VDZ\x1aend\n"
-NEWEST = 4
+NEWEST = 5
+FRAMED_SINCE = 5
 HEAD = struct.Struct("<8sHH")  # magic, version, zero
-TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the directory, CRC-32 of head and directory, end
-MAX_DIRECTORY = 1 << 30
-MODEL_CODERS = {
-    16: 1,
-    17: 2,
-    18: 3,
-    19: 3,
-    20: 3,
-    21: 3,
-    22: 4,
-}  # and the format version that brought each; others are classical
-COUPLED_CODERS = frozenset({17, 19, 21})
-DEFLATE_BEST = 1032  # no deflate stream is longer than this many times its input
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block: which coder made it, how many items it holds, its length and CRC-32."""
-
-    coder: int
-    items: int
-    length: int
-    checksum: int
-
-
-@dataclass(frozen=True)
-class Directory:
-    """``record``: JSON that describes the archive. ``blocks``: in file order. ``version``: of the format."""
-
-    record: dict[str, Any]
-    blocks: list[Block]
-    version: int
+LENGTH = struct.Struct("<I")  # of the record's stream
+CHECKSUM = struct.Struct("<I")  # of head, length and stream
+OPENING = HEAD.size + LENGTH.size + CHECKSUM.size
+TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the closing, CRC-32 of the first OPENING bytes and it, end
+DIGEST = 32
+MAX_STREAM = 1 << 28
+COPY_BYTES = 1 << 22
+FEATURES: frozenset[str] = frozenset()
+"""Names that a record may require and this reader knows."""
 
 
 class Writer:
-    """Writes blocks as they come, then the directory."""
+    """Writes head and record, blocks as they come, then the closing."""
 
-    def __init__(self, f: BinaryIO, version: int):
-        self.f, self.blocks, self.length = f, [], 0  # type: BinaryIO, list[Block], int
-        self.head = HEAD.pack(MAGIC, version, 0)
-        f.write(self.head)
-
-    def add(self, coder: int, items: int, payload: bytes) -> None:
-        self.f.write(payload)
-        self.blocks.append(Block(coder, items, len(payload), zlib.crc32(payload)))
-        self.length += len(payload)
-
-    def finish(self, record: dict[str, Any]) -> dict[str, int]:
-        """Write directory and tail; returns bytes spent on ``header`` and on ``index``."""
+    def __init__(self, f: BinaryIO, record: dict[str, Any]):
+        self.f, self.blocks, self.length, self.payload_bytes = f, [], 0, 0  # type: BinaryIO, list[Block], int, int
         text = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode()
-        index = pack_index(self.blocks)
-        directory = zlib.compress(varint.put(len(text)) + text + index, 9)
-        self.f.write(directory)
-        checksum = zlib.crc32(directory, zlib.crc32(self.head))
-        self.f.write(TAIL.pack(self.length, len(directory), checksum, END_MAGIC))
-        alone = len(zlib.compress(varint.put(len(text)) + text, 9))
-        return {"header": HEAD.size + TAIL.size + alone, "index": len(directory) - alone}
+        stream = zlib.compress(text, 9)
+        head = HEAD.pack(MAGIC, FRAMED_SINCE, 0) + LENGTH.pack(len(stream))
+        self.opening = head + CHECKSUM.pack(crc32(head, stream))
+        self.begin = len(self.opening) + len(stream)
+        f.write(self.opening + stream)
+
+    def add(self, array: int, first: int, items: int, coder: int, payload: bytes, items_checksum: int) -> None:
+        """Write one block: items ``first`` .. ``first`` + ``items`` - 1 of an array; ``items_checksum``: CRC-32 of their bytes."""
+        frame = Frame(array, first, items, coder, len(payload), items_checksum, zlib.crc32(payload)).pack()
+        self.f.write(frame + payload)
+        self.blocks.append(Block(array, first, items, coder, self.begin + self.length, len(frame) + len(payload)))
+        self.length += len(frame) + len(payload)
+        self.payload_bytes += len(payload)
+
+    def copy(self, block: Block, f: BinaryIO) -> None:
+        """Write a block of another archive, frame and payload, as it stands there."""
+        f.seek(block.begin)
+        left = block.size
+        while left:
+            part = f.read(min(left, COPY_BYTES))
+            if not part:
+                raise DamagedArchive("an archive became shorter while it was copied")
+            self.f.write(part)
+            left -= len(part)
+        self.blocks.append(block)
+        self.length += block.size
+
+    def finish(self, digests: list[bytes | None]) -> dict[str, int]:
+        """Write closing and tail, given the SHA-256 of each array; returns bytes spent on ``header`` and on ``index``."""
+        closing = zlib.compress(b"".join(d or bytes(DIGEST) for d in digests) + pack_index(self.blocks), 9)
+        self.f.write(closing)
+        self.f.write(TAIL.pack(self.length, len(closing), crc32(self.opening, closing), END_MAGIC))
+        digests_bytes = min(len(closing), DIGEST * len(digests))
+        frames = self.length - self.payload_bytes
+        return {"header": self.begin + TAIL.size + digests_bytes, "index": len(closing) - digests_bytes + frames}
 
 
 def pack_index(blocks: list[Block]) -> bytes:
-    """Columns: number of blocks, then all coders, item counts, lengths, checksums."""
-    out = varint.put(len(blocks)) + bytes(b.coder for b in blocks)
-    out += b"".join(varint.put(b.items) for b in blocks) + b"".join(varint.put(b.length) for b in blocks)
-    return out + b"".join(struct.pack("<I", b.checksum) for b in blocks)
+    """Columns: number of blocks, then all arrays, coders, item counts, sizes."""
+    out = varint.put(len(blocks)) + b"".join(varint.put(b.array) for b in blocks)
+    out += bytes(b.coder for b in blocks) + b"".join(varint.put(b.items) for b in blocks)
+    return out + b"".join(varint.put(b.size) for b in blocks)
 
 
-def unpack_index(data: bytes, at: int) -> list[Block]:
-    """Undoes :func:`pack_index` at position ``at`` to the end. Raises ValueError."""
+def unpack_index(data: bytes, at: int, arrays: int, begin: int, length: int) -> list[Block]:
+    """Undoes :func:`pack_index` at position ``at`` to the end; ``length``: bytes of all blocks. Raises ValueError."""
     count, at = varint.get(data, at)
-    if count > len(data):
-        raise ValueError(f"{count} blocks in {len(data)} bytes of index")
+    if count * SHORTEST_FRAME > length:
+        raise ValueError(f"{count} blocks in {length} bytes")
+    owners, at = varint.get_many(data, at, count)
     coders, at = data[at : at + count], at + count
-    columns: list[list[int]] = [[], []]
-    for column in columns:
-        for _ in range(count):
-            value, at = varint.get(data, at)
-            column.append(value)
-    if len(data) - at != 4 * count:
+    items, at = varint.get_many(data, at, count)
+    sizes, at = varint.get_many(data, at, count)
+    if at != len(data):
         raise ValueError("the index does not end where it should")
-    checksums = struct.unpack(f"<{count}I", data[at:])
-    return [Block(*entry) for entry in zip(coders, columns[0], columns[1], checksums)]
+    blocks, firsts = [], [0] * arrays
+    for array, coder, number, size in zip(owners, coders, items, sizes):
+        if array >= arrays:
+            raise ValueError("blocks belong to no array")
+        blocks.append(Block(array, firsts[array], number, coder, begin, size))
+        firsts[array] += number
+        begin += size
+    return blocks
 
 
 def read_directory(f: BinaryIO, name: str) -> Directory:
@@ -104,6 +107,22 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
 
     Raises DamagedArchive with the reason; reads no block.
     """
+    head, version, size = read_head(f, name)
+    try:
+        if version < FRAMED_SINCE:
+            directory = read_early(f, name, head, version, size, END_MAGIC)
+        else:
+            directory = _read_framed(f, name, version, size)
+        for block in directory.blocks:
+            if SINCE.get(block.coder, NEWEST + 1) > version:
+                raise ValueError(f"a block of coder {block.coder} in format version {version}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedArchive(f"{name}: the directory cannot be read ({error})") from error
+    return directory
+
+
+def read_head(f: BinaryIO, name: str) -> tuple[bytes, int, int]:
+    """(head, version, size of the file). Raises DamagedArchive."""
     size = f.seek(0, 2)
     if size < HEAD.size + TAIL.size:
         raise DamagedArchive(f"{name}: {size} bytes are too few for a .vdz archive; it is cut off or something else")
@@ -116,30 +135,72 @@ def read_directory(f: BinaryIO, name: str) -> Directory:
         raise DamagedArchive(
             f"{name}: format version {version}.{zero} is not known, expected 1.0 to {NEWEST}.0; update vaedensity"
         )
+    return head, version, size
+
+
+def read_opening(f: BinaryIO, name: str, size: int) -> tuple[dict[str, Any], bytes, int]:
+    """(the record, the file's first OPENING bytes, where blocks begin). Raises DamagedArchive; of what makes no sense, ValueError."""
+    f.seek(0)
+    opening = f.read(OPENING)
+    if len(opening) < OPENING:
+        raise DamagedArchive(f"{name}: {size} bytes are too few for a .vdz archive; it is cut off or something else")
+    (length,) = LENGTH.unpack_from(opening, HEAD.size)
+    (checksum,) = CHECKSUM.unpack_from(opening, HEAD.size + LENGTH.size)
+    if length > min(MAX_STREAM, size - OPENING):
+        raise DamagedArchive(f"{name}: the archive is cut off within its record, or altered; get the file again")
+    stream = f.read(length)
+    if crc32(opening[: -CHECKSUM.size], stream) != checksum:
+        raise DamagedArchive(f"{name}: the record's checksum does not match; get the file again")
+    record = parse_record(inflate(stream, MAX_STREAM))
+    requires = record.get("requires", [])
+    if not isinstance(requires, list) or not all(isinstance(feature, str) for feature in requires):
+        raise ValueError("what it requires is no list of names")
+    if unknown := sorted(set(requires) - FEATURES):
+        raise DamagedArchive(
+            f"{name}: needs {', '.join(map(repr, unknown))}, which this version of vaedensity does not know; update it"
+        )
+    return record, opening, OPENING + length
+
+
+def _read_framed(f: BinaryIO, name: str, version: int, size: int) -> Directory:
     f.seek(size - TAIL.size)
-    length, directory_length, checksum, end = TAIL.unpack(f.read(TAIL.size))
-    if end != END_MAGIC or HEAD.size + length + directory_length + TAIL.size != size:
-        raise DamagedArchive(f"{name}: the end of the archive is missing or altered; get the file again")
-    if directory_length > MAX_DIRECTORY:
-        raise DamagedArchive(f"{name}: a directory of {directory_length} bytes is beyond the limit of {MAX_DIRECTORY}")
-    f.seek(HEAD.size + length)
-    directory = f.read(directory_length)
-    if zlib.crc32(directory, zlib.crc32(head)) != checksum:
-        raise DamagedArchive(f"{name}: the directory's checksum does not match; get the file again")
-    try:
-        limit = min(MAX_DIRECTORY, DEFLATE_BEST * len(directory) + 1024)
-        inflater = zlib.decompressobj()
-        data = inflater.decompress(directory, limit)
-        if not inflater.eof or inflater.unused_data:
-            raise ValueError("the directory's stream does not end with it")
-        text_length, at = varint.get(data, 0)
-        record = json.loads(data[at : at + text_length].decode())
-        blocks = unpack_index(data, at + text_length)
-        if not isinstance(record, dict) or sum(b.length for b in blocks) != length:
-            raise ValueError("blocks and index do not add up")
-        for block in blocks:
-            if MODEL_CODERS.get(block.coder, 1) > version:
-                raise ValueError(f"a block of coder {block.coder} in format version {version}")
-    except (ValueError, zlib.error, RecursionError) as error:
-        raise DamagedArchive(f"{name}: the directory cannot be read ({error})") from error
-    return Directory(record, blocks, version)
+    length, closing_length, checksum, end = TAIL.unpack(f.read(TAIL.size))
+    damaged = (
+        f"{name}: the end of the archive is missing or altered; get the file again, or see 'vaedensity repair --help'"
+    )
+    if end != END_MAGIC or OPENING + length + closing_length + TAIL.size > size:
+        raise DamagedArchive(damaged)
+    record, opening, begin = read_opening(f, name, size)
+    if begin + length + closing_length + TAIL.size != size:
+        raise DamagedArchive(damaged)
+    if closing_length > MAX_STREAM:
+        raise DamagedArchive(f"{name}: a closing of {closing_length} bytes is beyond the limit of {MAX_STREAM}")
+    f.seek(begin + length)
+    closing = f.read(closing_length)
+    if crc32(opening, closing) != checksum:
+        raise DamagedArchive(
+            f"{name}: the index's checksum does not match; get the file again, or see 'vaedensity repair --help'"
+        )
+    data, arrays = inflate(closing, MAX_STREAM), len(described(record))
+    if len(data) < DIGEST * arrays:
+        raise ValueError("the digests are cut off")
+    digests = [data[DIGEST * k : DIGEST * (k + 1)] for k in range(arrays)]
+    blocks = unpack_index(data, DIGEST * arrays, arrays, begin, length)
+    if sum(b.size for b in blocks) != length:
+        raise ValueError("blocks and index do not add up")
+    return Directory(record, blocks, version, [d if any(d) else None for d in digests], begin)
+
+
+def payload_of(block: Block, data: bytes) -> tuple[bytes, int | None]:
+    """(payload, CRC-32 of the items or None) of the bytes of a block. Raises ValueError where they are damaged."""
+    if block.checksum is not None:
+        if len(data) != block.size or zlib.crc32(data) != block.checksum:
+            raise ValueError("its checksum does not match")
+        return data, None
+    frame, at = unpack(data[:LONGEST_FRAME])
+    if len(data) != block.size or zlib.crc32(data[at:]) != frame.checksum:
+        raise ValueError("its checksum does not match")
+    said = (frame.array, frame.first, frame.items, frame.coder, at + frame.length)
+    if said != (block.array, block.first, block.items, block.coder, block.size):
+        raise ValueError("its frame says other than the index")
+    return data[at:], frame.items_checksum

@@ -6,7 +6,7 @@ one particle is chosen by its weight. The chosen latents and their place in thei
 back, and with them all particles. Whole numbers throughout: weights decide a coded probability.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,17 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import SPARE_BITS, TooShallow
-from vaedensity.coding.codec import RADIX, Autoregressive, Codec, Table, TableCodec, as_ints, floored
+from vaedensity.coding.codec import (
+    RADIX,
+    Autoregressive,
+    Codec,
+    CodecOn,
+    IntervalCodec,
+    Table,
+    TableCodec,
+    as_ints,
+    floored,
+)
 from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
 from vaedensity.coding.tables import PRECISION, TOTAL
 
@@ -67,14 +77,14 @@ class Quantiles:
         return np.concatenate(self.lower, 1), np.concatenate(self.width, 1)
 
 
-class QuantileCodec(Codec):
+class QuantileCodec(CodecOn[Quantiles, Quantiles]):
     """Reads symbols of ``table`` (alphabet 256) from :class:`Quantiles`. Every symbol has an interval of at least
     FLOOR, so that whatever is popped can be pushed back."""
 
     def __init__(self, table: Table):
         self.table = table
 
-    def pop(self, stacks: Quantiles) -> Ints:  # type: ignore[override]
+    def pop(self, stacks: Quantiles) -> Ints:
         number = torch.from_numpy(np.ascontiguousarray(stacks.take(self.table.count)))[..., None]
         high = self._digit(torch.zeros_like(number[..., 0]), RADIX, number)
         symbol = (high * RADIX + self._digit(high * RADIX, 1, number)).numpy()
@@ -83,7 +93,7 @@ class QuantileCodec(Codec):
         stacks.width.append(width)
         return symbol
 
-    def push(self, stacks: Quantiles, symbol: Ints) -> None:  # type: ignore[override]
+    def push(self, stacks: Quantiles, symbol: Ints) -> None:
         lower, width = self._interval(symbol)
         stacks.lower.insert(0, lower)
         stacks.width.insert(0, width)
@@ -126,12 +136,12 @@ class UniformCodec(Codec):
         self.places = [UNIFORM_BITS - 4 * (i + 1) for i in range(DIGITS)]
         self.digits = Autoregressive(DIGITS, lambda: room, self._digit, self._narrow)
 
-    def _digit(self, index: int, room: Ints) -> Codec:
+    def _digit(self, index: int, room: Ints) -> TableCodec:
         return TableCodec(EqualCells(room, RADIX, 1 << self.places[index]))
 
     def _narrow(self, index: int, room: Ints, digit: Ints) -> Ints:
         cell = 1 << self.places[index]
-        rest = np.minimum(cell, room - digit * cell)
+        rest: Ints = np.minimum(cell, room - digit * cell)
         if (rest <= 0).any():
             raise ValueError("a latent's place lies outside its interval")
         return rest
@@ -140,7 +150,8 @@ class UniformCodec(Codec):
         self.digits.push(stacks, [symbol >> place & RADIX - 1 for place in self.places])
 
     def pop(self, stacks: Stacks) -> Ints:
-        return sum((digit << place for digit, place in zip(self.digits.pop(stacks), self.places)), np.int64(0))  # type: ignore[return-value]
+        numbers: Iterable[Ints] = (digit << place for digit, place in zip(self.digits.pop(stacks), self.places))
+        return sum(numbers, np.zeros((), np.int64))
 
 
 class ByWeight:
@@ -182,7 +193,7 @@ def rotations(particles: int, latents: int) -> NDArray[np.int64]:
     return turns
 
 
-Parts = tuple[Codec, Callable[[Any], Codec], Callable[[Any], Codec]]
+Parts = tuple[IntervalCodec, Callable[[Any], CodecOn[Quantiles, Quantiles]], Callable[[Any], IntervalCodec]]
 """Prior, posterior given x, likelihood given z, as BitsBack takes them."""
 
 
@@ -211,7 +222,7 @@ class CoupledBitsBack(Codec):
         prior, posterior, likelihood = self.parts(len(stacks), 1)
         own_number = (number + self.turns[chosen]) % UNIFORM
         own = Quantiles(len(stacks), own_number)
-        z = posterior(symbol).pop(own)  # type: ignore[arg-type]
+        z = posterior(symbol).pop(own)
         own_lower, own_width = own.intervals()
         self._index(len(stacks)).push(stacks, chosen[:, None])
         UniformCodec(own_width).push(stacks, own_number - own_lower)
@@ -224,7 +235,7 @@ class CoupledBitsBack(Codec):
         symbol = likelihood(z).pop(stacks)
         assert isinstance(symbol, Tensor)
         own = Quantiles(len(stacks))
-        posterior(symbol).push(own, z)  # type: ignore[arg-type]
+        posterior(symbol).push(own, z)
         own_lower, own_width = own.intervals()
         place = UniformCodec(own_width).pop(stacks)
         chosen = self._index(len(stacks)).pop(stacks)[:, 0]
@@ -246,11 +257,12 @@ class CoupledBitsBack(Codec):
         prior, posterior, likelihood = self.parts(len(number), copies)
         quantiles = Quantiles(count, ((number[:, None] + turns) % UNIFORM).reshape(count, -1))
         weigher = Weigher(count)
-        z = posterior(symbol).pop(quantiles)  # type: ignore[arg-type]
-        likelihood(z).push(weigher, symbol.repeat_interleave(copies, 0))  # type: ignore[arg-type]
-        prior.push(weigher, z)  # type: ignore[arg-type]
+        z = posterior(symbol).pop(quantiles)
+        likelihood(z).push(weigher, symbol.repeat_interleave(copies, 0))
+        prior.push(weigher, z)
         _, width = quantiles.intervals()
-        return (weigher.log2_mass - fixed_log2(width).sum(1)).reshape(-1, copies)
+        weights: Ints = (weigher.log2_mass - fixed_log2(width).sum(1)).reshape(-1, copies)
+        return weights
 
     def _numbers(self, count: int) -> UniformCodec:
         return UniformCodec(np.full((count, self.latents), UNIFORM, np.int64))

@@ -52,10 +52,12 @@ def fixed_log2(values: Ints) -> Ints:
     mantissa = (values << (24 - exponent)) - (1 << 24)
     cell, rest = mantissa >> 12, mantissa & 4095
     table = _log_table()
-    return (exponent << LOG_BITS) + table[cell] + ((table[cell + 1] - table[cell]) * rest >> 12)
+    logarithms: Ints = (exponent << LOG_BITS) + table[cell] + ((table[cell + 1] - table[cell]) * rest >> 12)
+    return logarithms
 
 
 def fixed_power(deficits: Ints) -> Ints:
     """2^30 * 2^-d for d >= 0 in units of 2^-20, rounded down to a multiple of 2^-12 of a bit; 0 below 2^-30."""
     octaves = np.minimum(deficits >> LOG_BITS, 40)
-    return _power_table()[deficits >> LOG_BITS - _CELLS & 4095] >> octaves
+    powers: Ints = _power_table()[deficits >> LOG_BITS - _CELLS & 4095] >> octaves
+    return powers

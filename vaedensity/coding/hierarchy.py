@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
-from vaedensity.coding.codec import Autoregressive, Codec
+from vaedensity.coding.codec import Autoregressive, Codec, CodecOn, IntervalCodec, Popped, Pushable, Pushed
 from vaedensity.coding.coupled import CoupledBitsBack, Parts, QuantileCodec
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.order import DIGITS, Order
@@ -97,25 +97,27 @@ class ItemCodec(Codec):
     def _coupled_parts(self, items: int, particles: int) -> Parts:
         return self._parts(Descent(self.network, items * particles), QuantileCodec, particles)
 
-    def _parts(self, descent: Descent, under_posterior: Callable[[LatticeGaussian], Codec], copies: int = 1) -> Parts:
+    def _parts(
+        self, descent: Descent, under_posterior: Callable[[LatticeGaussian], CodecOn[Pushed, Popped]], copies: int = 1
+    ) -> tuple[IntervalCodec, Callable[[Any], CodecOn[Pushed, Popped]], Callable[[Any], IntervalCodec]]:
         """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z.
         The posterior is of so many consecutive ``copies`` of every item."""
         prior = self._latents(descent, lambda level: self.order.latents(self._prior_table(descent, level)))
 
-        def posterior(x: Tensor) -> Codec:
+        def posterior(x: Tensor) -> CodecOn[Pushed, Popped]:
             features = self.network.encode(x)
             if copies > 1:
                 features = [f.repeat_interleave(copies, 0) for f in features]
             return self._latents(descent, lambda level: under_posterior(gaussian(descent.posterior(level, features))))
 
-        def likelihood(z: list[Ints]) -> Codec:
+        def likelihood(z: list[Ints]) -> IntervalCodec:
             for level in range(self.levels):
                 descent.absorb(level, z[level])
             return PixelCodec(self.network, descent.streams[-1], self.order)
 
         return prior, posterior, likelihood
 
-    def _latents(self, descent: Descent, codec: Callable[[int], Codec]) -> Codec:
+    def _latents(self, descent: Descent, codec: Callable[[int], CodecOn[Pushed, Popped]]) -> CodecOn[Pushed, Popped]:
         def advance(level: int, state: None, z: Ints) -> None:
             descent.absorb(level, z)
 
@@ -136,7 +138,7 @@ class ItemCodec(Codec):
         return z
 
 
-class PixelCodec(Codec):
+class PixelCodec(IntervalCodec):
     """p(x|z): phases in order, channels within a phase in order, given the stream of the latents."""
 
     def __init__(self, network: Network, stream: Tensor, order: Order = DIGITS):
@@ -152,7 +154,7 @@ class PixelCodec(Codec):
         self.phases = len(network.split_phases(torch.zeros(1, *config.item_shape)))
         self.codec = Autoregressive(self.phases * self.channels, begin, self._table, self._advance)
 
-    def push(self, stacks: Stacks, symbol: Tensor) -> None:
+    def push(self, stacks: Pushable, symbol: Tensor) -> None:
         parts = [part.flatten(2).long() for part in self.network.split_phases(symbol)]
         self.codec.push(stacks, [part[:, c].numpy() for part in parts for c in range(self.channels)])
 
@@ -163,7 +165,7 @@ class PixelCodec(Codec):
             view.copy_(torch.stack(flat[i * self.channels : (i + 1) * self.channels], 1).view(view.shape))
         return image
 
-    def _table(self, index: int, state: "_PhaseState") -> Codec:
+    def _table(self, index: int, state: "_PhaseState") -> IntervalCodec:
         phase, channel = divmod(index, self.channels)
         if channel == 0:
             state.streams, state.parameters = self.network.phase(phase, state.streams, state.image)

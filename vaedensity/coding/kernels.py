@@ -10,8 +10,20 @@ Needs numba. Names that several functions share:
   boundary x is sum_k w_k flat[p_k + x steps] // total.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import numpy as np
-from numba import njit  # type: ignore[import-not-found]
+from numba import njit
+from numpy.typing import NDArray
+
+Int = int | np.int64
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint32]
+States = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+Flat = NDArray[np.int32]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 PRECISION = 24
 TOTAL = 1 << PRECISION
@@ -21,12 +33,14 @@ ONE_DIGIT = 32
 _MASK, _WORD, _WORD_END = np.uint64(TOTAL - 1), np.uint64(0xFFFFFFFF), np.uint64(1 << 32)
 _24, _32, _40 = np.uint64(24), np.uint64(32), np.uint64(40)
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+def compiled(function: Function) -> Function:
+    """``function`` in machine code."""
+    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 @compiled
-def push_one(state, words, count, lower, width):
+def push_one(state: np.uint64, words: Words, count: Int, lower: Int, width: Int) -> tuple[np.uint64, Int]:
     """(state, count) after an interval [lower, lower + width) of 2^24."""
     f = np.uint64(width)
     if state >> _40 >= f:
@@ -38,7 +52,7 @@ def push_one(state, words, count, lower, width):
 
 
 @compiled
-def pop_one(state, words, count, lower, width):
+def pop_one(state: np.uint64, words: Words, count: Int, lower: Int, width: Int) -> tuple[np.uint64, Int]:
     """(state, count) before that interval was pushed; the low 24 bits of ``state`` lie in it."""
     state = (state >> _24) * np.uint64(width) + (state & _MASK) - np.uint64(lower)
     if state < _WORD_END and count > 0:
@@ -48,16 +62,18 @@ def pop_one(state, words, count, lower, width):
 
 
 @compiled
-def measure(product, bits, width):
+def measure(product: float, bits: float, width: Int) -> tuple[float, float]:
     """Multiply ``product`` by the share ``width`` of 2^24; its logarithm goes to ``bits`` before it is too small."""
-    product *= width * (1.0 / TOTAL)
+    product *= float(width) * (1.0 / TOTAL)
     if product < 1e-250:
         return 1.0, bits - np.log2(product)
     return product, bits
 
 
 @compiled
-def push_intervals(state, words, counts, bits, lower, upper, owners):
+def push_intervals(
+    state: States, words: Words, counts: Ints, bits: Floats, lower: Ints, upper: Ints, owners: Ints
+) -> None:
     """Intervals (B,n), or, where ``owners`` is not empty, (1,m) on the stacks that it numbers; the last first."""
     for b in range(lower.shape[0]):
         for i in range(lower.shape[1] - 1, -1, -1):
@@ -68,7 +84,7 @@ def push_intervals(state, words, counts, bits, lower, upper, owners):
 
 
 @compiled
-def pop_rows(state, words, counts, bits, rows, owners, out):
+def pop_rows(state: States, words: Words, counts: Ints, bits: Floats, rows: Ints, owners: Ints, out: Ints) -> None:
     """Symbols ``out`` (B,n) of rows of boundaries (B,n,k+1), the first first."""
     for b in range(rows.shape[0]):
         for i in range(rows.shape[1]):
@@ -88,47 +104,20 @@ def pop_rows(state, words, counts, bits, rows, owners, out):
 
 
 @compiled
-def mixture_rows(logits, means, scales, offsets, weight_table, start, last_row, row_length, origin, limit):
-    """Weights (B,n,K), bases (B,n,K) and totals (B,n) from whole float parameters (B,K,n), as MixtureTable has them;
-    ``offsets`` (B,K,n) int64 of the means, or empty."""
-    count, parts, places = logits.shape
-    weights, bases = np.empty((count, places, parts), np.int64), np.empty((count, places, parts), np.int64)
-    totals = np.empty((count, places), np.int64)
-    for b in range(count):
-        for i in range(places):
-            best = logits[b, 0, i]
-            for k in range(1, parts):
-                best = max(best, logits[b, k, i])
-            total = np.int64(0)
-            for k in range(parts):
-                rank = min(np.int64(best - logits[b, k, i]), np.int64(len(weight_table) - 1))
-                mean = np.int64(means[b, k, i])
-                if offsets.shape[0]:
-                    mean += offsets[b, k, i]
-                mean = max(-limit, min(limit, mean))
-                scale = max(np.int64(0), min(last_row, np.int64(scales[b, k, i]) + start))
-                weights[b, i, k] = weight_table[rank]
-                total += weight_table[rank]
-                bases[b, i, k] = scale * row_length + origin - mean
-            totals[b, i] = total
-    return weights, bases, totals
-
-
-@compiled
-def around(symbol, size):
+def around(symbol: Int, size: Int) -> Int:
     """Symbol 0..2 size - 1 on the circle."""
     return symbol - size if symbol >= size else symbol
 
 
 @compiled
-def load(weights, bases, b, i, w, p):
+def load(weights: Ints, bases: Ints, b: Int, i: Int, w: Ints, p: Ints) -> None:
     """Copy place [b,i] of weights and bases (B,n,K) to ``w`` and ``p`` (K,)."""
     for k in range(len(w)):
         w[k], p[k] = weights[b, i, k], bases[b, i, k]
 
 
 @compiled
-def below(boundary, size, w, p, total, steps, flat):
+def below(boundary: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat) -> Int:
     """C(boundary) of docs/format.md, section 11.2."""
     if boundary <= 0:
         return np.int64(0)
@@ -142,8 +131,12 @@ def below(boundary, size, w, p, total, steps, flat):
     return ((mass * (TOTAL - FLOOR * size)) >> PRECISION) + FLOOR * boundary
 
 
+# One argument a line would hide the functions whose formatting is skipped from here on.
 @compiled
-def before(place, origin, count, base, mass, size, w, p, total, steps, flat):
+def before(
+    place: Int, origin: Int, count: Int, base: Int, mass: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int,
+    flat: Flat,
+) -> Int:  # fmt: skip
     """Mass of the first ``place`` of ``count`` symbols that follow ``origin`` around the circle, all of which have
     ``mass``; base = C(origin)."""
     if place >= count:
@@ -155,7 +148,7 @@ def before(place, origin, count, base, mass, size, w, p, total, steps, flat):
 
 
 @compiled
-def stretch(mass, width, d, digits):
+def stretch(mass: Int, width: Int, d: Int, digits: Int) -> Int:
     """Boundary before digit d of so many: ``mass`` out of ``width`` stretched to 2^24, or, with 0 ``digits``, as it is."""
     if digits == 0:
         return mass
@@ -163,10 +156,15 @@ def stretch(mass, width, d, digits):
 
 
 @compiled
-def find(q, most, digits, first, stride, begin, width, origin, count, base, mass, size, w, p, total, steps, flat):
+def find(
+    q: Int, most: Int, digits: Int, first: Int, stride: Int, begin: Int, width: Int, origin: Int, count: Int,
+    base: Int, mass: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat,
+) -> tuple[Int, Int, Int]:  # fmt: skip
     """(d, lower, upper) of the one of ``most`` digits whose interval holds q: d begins at place first + stride * d, mass
     counts from ``begin``, all of it is ``width``; see :func:`stretch`. The last ends at 2^24."""
-    low, high, lower, upper = np.int64(0), np.int64(most), np.int64(0), np.int64(TOTAL)
+    low, high = np.int64(0), np.int64(most)
+    lower: Int = np.int64(0)
+    upper: Int = np.int64(TOTAL)
     while high - low > 1:
         middle = (low + high) >> 1
         c = before(first + stride * middle, origin, count, base, mass, size, w, p, total, steps, flat)
@@ -179,7 +177,9 @@ def find(q, most, digits, first, stride, begin, width, origin, count, base, mass
 
 
 @compiled
-def others_of(first, length, size, w, p, total, steps, flat):
+def others_of(
+    first: Int, length: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat
+) -> tuple[Int, Int, Int, Int]:
     """(origin, count, base, mass) of the symbols that follow the run of ``length`` from ``first`` on around the circle; the
     whole alphabet where length is 0."""
     if length == 0:
@@ -191,7 +191,10 @@ def others_of(first, length, size, w, p, total, steps, flat):
 
 
 @compiled
-def pop_symbols(state, words, counts, bits, weights, bases, totals, steps, flat, size, first, length, out):
+def pop_symbols(
+    state: States, words: Words, counts: Ints, bits: Floats, weights: Ints, bases: Ints, totals: Ints, steps: Int,
+    flat: Flat, size: Int, first: Ints, length: Int, out: Ints,
+) -> bool:  # fmt: skip
     """Symbols ``out`` (B,n) under tables of weights and bases (B,n,K) and totals (B,n): the mass below boundary x of place
     [b,i] is sum_k weights[b,i,k] flat[bases[b,i,k] + x steps] // totals[b,i]. ``first`` (B,n) and ``length``: the run that
     comes first; without one (length 0), two digits, or one where size is at most 32.
@@ -259,7 +262,10 @@ def pop_symbols(state, words, counts, bits, weights, bases, totals, steps, flat,
 
 
 @compiled
-def push_symbols(state, words, counts, bits, weights, bases, totals, steps, flat, size, first, length, symbols):
+def push_symbols(
+    state: States, words: Words, counts: Ints, bits: Floats, weights: Ints, bases: Ints, totals: Ints, steps: Int,
+    flat: Flat, size: Int, first: Ints, length: Int, symbols: Ints,
+) -> None:  # fmt: skip
     """Undoes :func:`pop_symbols`."""
     n = symbols.shape[1]
     w, p = np.empty(weights.shape[2], np.int64), np.empty(weights.shape[2], np.int64)

@@ -20,11 +20,11 @@ from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussia
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.sequence import SequenceCodec
-from vaedensity.errors import ModelError
+from vaedensity.errors import ModelError, refuse_if_out_of_memory
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
-from vaedensity.model.kinds import Config, Network, to_device, untrained
+from vaedensity.model.kinds import Config, Network, outline, to_device, untrained
 from vaedensity.model.lattice_conv import IntegerKernel
 from vaedensity.model.sequence import SequenceVAE
 
@@ -105,15 +105,30 @@ def build(
     config: Config, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
 ) -> IntegerNetwork:
     """The integer network of stored integers, every bound proved anew. Raises ValueError."""
-    network = untrained(config)
-    shapes = network.latent_shapes
+    shapes = require_layers(config, kernels, start).latent_shapes
     if len(direct_steps) != len(shapes) or any(
         len(steps) != c or any(s not in COARSE_STEPS for s in steps) for steps, (c, _, _) in zip(direct_steps, shapes)
     ):
         raise ValueError("integer network: direct steps do not fit the latents")
+    network = untrained(config)
     network.to_exact(kernels, start)
     network = to_device(network, "cpu")
     return IntegerNetwork(network, kernels, start, direct_steps)
+
+
+def require_layers(config: Config, kernels: dict[str, IntegerKernel], start: Tensor) -> Network:
+    """The network of ``config`` without its memory. Raises ValueError unless it is one of just these integers: a configuration of
+    a few bytes may ask for gigabytes."""
+    network = outline(config)
+    layers = network.lattice_convs()
+    if set(layers) != set(kernels):
+        raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
+    for name, layer in layers.items():
+        if kernels[name].weight.shape != layer.weight.shape or kernels[name].bias.shape != layer.bias.shape:
+            raise ValueError(f"layer {name}: integer weights of shape {tuple(kernels[name].weight.shape)} do not fit")
+    if start.shape != network.start.shape:
+        raise ValueError("integer network: the start map does not fit")
+    return network
 
 
 def coding_model(file: ModelFile, name: str) -> CodingModel:
@@ -123,7 +138,8 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
         rate = float(file.card["integer_bits_per_dim"])
         if not 0 <= rate <= 64:
             raise ValueError(f"a rate of {rate} bits per dimension")
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
+        refuse_if_out_of_memory(error)
         raise ModelError(f"{file.path}: its integer network is not usable ({error}); fit again") from error
     return CodingModel(integers, file.network_sha256, name, file.values, rate, file.file_bytes)
 
@@ -184,7 +200,7 @@ def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[in
     """
     batch = max(1, PASS_VALUES // network.config.dims)
     costs = [_direct_costs(network, items[begin : begin + batch]) for begin in range(0, len(items), batch)]
-    return [[COARSE_STEPS[i] for i in sum(level).argmin(0).tolist()] for level in zip(*costs)]  # type: ignore[union-attr]
+    return [[COARSE_STEPS[i] for i in sum(level).argmin(0).tolist()] for level in zip(*costs)]
 
 
 def _direct_costs(network: HierarchicalVAE, items: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, TableCodec
+from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Table, TableCodec
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
@@ -22,14 +22,14 @@ class Order:
     centre_first: bool = False
     ends_first: bool = False
 
-    def latents(self, table: LatticeGaussian | CoarseGaussian) -> Codec:
+    def latents(self, table: LatticeGaussian | CoarseGaussian) -> IntervalCodec:
         """The codec of latents with ``table``."""
         return CentreFirst(table) if self.centre_first and isinstance(table, LatticeGaussian) else TableCodec(table)
 
-    def pixels(self, table: Table) -> Codec:
+    def pixels(self, table: Table) -> IntervalCodec:
         """The codec of pixels with ``table``."""
-        apart = self.ends_first and isinstance(table, MixtureTable) and table.size > ONE_DIGIT
-        return EndsFirst(table) if apart else TableCodec(table)  # type: ignore[arg-type]
+        apart = self.ends_first and table.size > ONE_DIGIT
+        return EndsFirst(table) if apart and isinstance(table, MixtureTable) else TableCodec(table)
 
 
 DIGITS = Order()

@@ -36,7 +36,7 @@ def _constant(table: Callable[[], NDArray[np.int32]]) -> Tensor:
 
 def steps_per_level(levels: int) -> int:
     """How many steps of 2^-11 of the range make one level."""
-    return 2 ** (11 - (levels - 1).bit_length())
+    return 1 << 11 - (levels - 1).bit_length()
 
 
 class MixtureTable:
@@ -52,15 +52,18 @@ class MixtureTable:
         self.size, self.count = levels, parameters.shape[2]
         self.steps = steps_per_level(levels)
         self.origin = LOGISTIC_REACH - (levels // 2) * self.steps - self.steps // 2
-        self.parameters, self.mean_offset = parameters.split(components, 1)[:3], mean_offset
+        self.parameters, self.mean_offset = torch.split(parameters, components, 1)[:3], mean_offset
 
     def rows(self) -> TableRows:
         """The same table for compiled loops."""
-        from vaedensity.coding import kernels
+        from vaedensity.coding.mixture_rows import mixture_rows
 
         offset = np.empty((0, 0, 0), np.int64) if self.mean_offset is None else self.mean_offset.contiguous().numpy()
-        weights, bases, totals = kernels.mixture_rows(
-            *(p.float().contiguous().numpy() for p in self.parameters),
+        logits, means, scales = (p.float().contiguous().numpy() for p in self.parameters)
+        weights, bases, totals = mixture_rows(
+            logits,
+            means,
+            scales,
             offset,
             weight_table().ravel(),
             START_SCALE,
@@ -175,7 +178,7 @@ def pixel_table(
         return CategoricalTable(here)
     components, offset = here.shape[1] // (5 if parameters.shape[2] == 3 else 3), None
     if parameters.shape[2] == 3 and channel > 0:
-        coefficients = here.long().split(components, 1)[3:]
+        coefficients = torch.split(here.long(), components, 1)[3:]
         steps = steps_per_level(levels)
         for coefficient, values in zip(coefficients, known):
             moved = coefficient.clamp(-COLOR_LIMIT, COLOR_LIMIT) * ((values - levels // 2) * steps)[:, None]

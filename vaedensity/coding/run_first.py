@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
-from vaedensity.coding.codec import ONE_DIGIT, RADIX, Codec, Table, floored, within
+from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Pushable, Table, floored, within
 from vaedensity.coding.compiled import CompiledStacks, TableRows
 from vaedensity.coding.tables import TOTAL
 
@@ -43,7 +43,7 @@ class CentredTable(SelectableTable, Protocol):
         ...
 
 
-class RunFirst(Codec):
+class RunFirst(IntervalCodec):
     """More than 32 symbols 0..size-1, (B,n) int64, seen as a circle: the run of ``length`` symbols from ``first`` on, int64 (B,n), comes
     first, the others follow it around the circle."""
 
@@ -53,7 +53,7 @@ class RunFirst(Codec):
         assert table.size > ONE_DIGIT
         self.table, self.size, self.first = table, table.size, first
 
-    def push(self, stacks: Stacks, symbol: Ints) -> None:
+    def push(self, stacks: Pushable, symbol: Ints) -> None:
         if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
             return stacks.push_symbols(rows, symbol, self._first_of_all(rows), self.length)
         s = torch.from_numpy(symbol)
@@ -71,8 +71,8 @@ class RunFirst(Codec):
         if isinstance(stacks, CompiledStacks) and (rows := self.table.rows()):
             return stacks.pop_symbols(rows, self._first_of_all(rows), self.length)
         run = self._run()
-        rows = torch.nn.functional.pad(run, (0, 1), value=float(TOTAL))
-        place = torch.from_numpy(stacks.pop_rows(rows.numpy()))
+        boundaries = torch.nn.functional.pad(run, (0, 1), value=float(TOTAL))
+        place = torch.from_numpy(stacks.pop_rows(boundaries.numpy()))
         symbol = (self.first + place).remainder(self.size)
         other = place == self.length
         if other.any():
@@ -136,7 +136,7 @@ class _Others:
         self.table, self.owners, self.origin, self.count, self.width = self.parts
         self.digits = -(-count // RADIX)
 
-    def push(self, stacks: Stacks, symbol: Tensor) -> None:
+    def push(self, stacks: Pushable, symbol: Tensor) -> None:
         place = (symbol - self.origin).remainder(self.table.size)
         first, digit = place // RADIX, place % RADIX
         c = self._mass(torch.stack([first * RADIX, (first + 1) * RADIX, place, place + 1], -1))

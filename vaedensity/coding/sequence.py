@@ -60,11 +60,11 @@ class SequenceCodec(Codec):
     def _by_category(self, logits: Tensor) -> Tensor:
         """(B,categories,variables) from rows (B,variables categories)."""
         config = self.network.config
-        return logits.unflatten(1, (config.variables, config.categories)).transpose(1, 2)
+        return torch.unflatten(logits, 1, (config.variables, config.categories)).transpose(1, 2)
 
     def _posterior_logits(self, x: Tensor) -> Tensor:
         items = max(1, PASS_POSITIONS // self.network.config.length)
-        return self._by_category(torch.cat([self.network.encode(part)[0] for part in x.split(items)]))
+        return self._by_category(torch.cat([self.network.encode(part)[0] for part in torch.split(x, items)]))
 
     def _posterior(self, x: Tensor) -> Codec:
         return TableCodec(argmax_table(self._posterior_logits(x), self.network.config.noise))
@@ -100,7 +100,7 @@ class ValuesCodec(Codec):
             part = slice(first, first + PASS_POSITIONS // 4)
             codec = TableCodec(CategoricalTable(logits[:, part].transpose(1, 2)))
             ends = codec.intervals(values[:, part].numpy())
-            digits.append(tuple([digit[end] for digit in ends] for end in (0, 1)))  # type: ignore[arg-type]
+            digits.append(([lower for lower, _ in ends], [upper for _, upper in ends]))
         lower, upper = (
             np.concatenate([np.stack(one[end], 2).reshape(len(values), -1) for one in digits], 1) for end in (0, 1)
         )

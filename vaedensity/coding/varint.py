@@ -25,3 +25,14 @@ def get(data: bytes, at: int) -> tuple[int, int]:
                 raise ValueError("a number is written longer than it need be")
             return value, at + i + 1
     raise ValueError("a number is too long")
+
+
+def get_many(data: bytes, at: int, count: int) -> tuple[list[int], int]:
+    """(``count`` values, position after them). Raises ValueError."""
+    if count > len(data) - at:
+        raise ValueError("numbers are cut off")
+    values = []
+    for _ in range(count):
+        value, at = get(data, at)
+        values.append(value)
+    return values, at

@@ -95,7 +95,8 @@ def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, c
 def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
     """:func:`side_by_side` in ``count`` forked processes, at most two jobs a process not yet handed over."""
     crew: dict[Connection, BaseProcess] = {}
-    next_job, handed_over, done = 0, 0, {}  # type: int, int, dict[int, Result]
+    next_job, handed_over = 0, 0
+    done: dict[int, Result] = {}
     try:
         for _ in range(count):
             _hire(crew, work, jobs, ticker)
@@ -159,7 +160,8 @@ def _lost(process: BaseProcess) -> VaedensityError:
 
 def _receive(line: Connection, process: BaseProcess) -> tuple[str, int, Any]:
     try:
-        return line.recv()  # type: ignore[no-any-return]
+        message: tuple[str, int, Any] = line.recv()
+        return message
     except (EOFError, OSError) as error:
         raise _lost(process) from error
 
@@ -179,6 +181,7 @@ def _serve(
             number = line.recv()
         except (EOFError, OSError):
             return
+        answer: tuple[str, int, Result | Exception]
         try:
             answer = ("done", number, work(jobs[number]))
         except Exception as error:

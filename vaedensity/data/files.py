@@ -1,6 +1,7 @@
 """Arrays in .npy and .npz files, in and out, never unpickled."""
 
 import re
+import shutil
 import struct
 import tokenize
 import zipfile
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.data.disk_array import DiskArray
 from vaedensity.errors import UsageError
 
 # What numpy and zipfile raise on files that are cut off, altered, encrypted or something else.
@@ -89,12 +91,17 @@ def save_npy(f: BinaryIO, array: NDArray[Any]) -> None:
     np.lib.format.write_array(_Checked(f), array, allow_pickle=False)  # type: ignore[arg-type]
 
 
-def save_npz(f: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write an .npz file; unlike numpy.savez it takes any array name."""
+def save_npz(f: BinaryIO, arrays: dict[str, Any]) -> None:
+    """Write an .npz file; unlike numpy.savez it takes any array name, and arrays on disk."""
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as z:
         for name, array in arrays.items():
             with z.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                if isinstance(array, DiskArray):
+                    array.flush()
+                    with open(array.path, "rb") as whole:
+                        shutil.copyfileobj(whole, member, 1 << 20)
+                else:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def _plain(member: str) -> str:

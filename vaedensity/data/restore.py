@@ -2,38 +2,49 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 from pathlib import Path, PurePosixPath
-from secrets import token_hex
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.atomic import refuse_existing
+from vaedensity.data.disk_array import DiskArray, in_pieces
 from vaedensity.data.files import save_npy, save_npz
+from vaedensity.data.tree_contents import check_metadata
+from vaedensity.data.tree_note import check_tree, check_tree_note
+from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, VaedensityError
+from vaedensity.staging import heal
+from vaedensity.staging import move_into_place as move_into_place
+from vaedensity.staging import staging as staging
 
+LostItems = dict[str, list[tuple[int, int]]]
 KINDS_OF_BYTES = ("file", "files")
-KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES)
+KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
+LONGEST_NAME = 1 << 15  # characters: no system has longer paths
 
 
-def is_safe(name: str) -> bool:
-    """Whether ``name`` is a relative path that cannot leave its folder, on any system, and can be one here."""
+def is_safe(name: str, anywhere: bool = True) -> bool:
+    """Whether ``name`` is a relative path that cannot leave its folder, and can be one here; ``anywhere``: on any system."""
+    if len(name) > LONGEST_NAME:
+        return False
     path = PurePosixPath(name)
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
         return False
+    forbidden = "\0\\:" if anywhere or os.name == "nt" else "\0"
     return (
-        not any(c in name for c in "\0\\:") and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
+        not any(c in name for c in forbidden) and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
     )
 
 
-def safe_name(name: str) -> PurePosixPath:
+def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
     """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
-    if not is_safe(name):
+    if not is_safe(name, anywhere):
         raise DamagedArchive(
             f"the archive holds the name {name!r}, which would leave the target folder or can name no file; "
             "nothing was restored"
@@ -41,10 +52,16 @@ def safe_name(name: str) -> PurePosixPath:
     return PurePosixPath(name)
 
 
-def require_apart(names: list[str]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other."""
-    paths = {safe_name(name) for name in names}
-    if len(paths) != len(names) or any(parent in paths for path in paths for parent in path.parents):
+def noted_path(note: dict[str, Any]) -> PurePosixPath:
+    """The path that a note names. Raises DamagedArchive where it is not safe; one of kind `tree` need be so on this system only."""
+    return safe_name(note["name"], anywhere=note["kind"] != "tree")
+
+
+def require_apart(names: Sequence[str | PurePosixPath]) -> None:
+    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are safe already."""
+    parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
+    # In this order what lies inside a name follows it at once, or is behind another that does.
+    if any(after[: len(before)] == before for before, after in pairwise(parts)):
         raise ValueError("two names are in each other's way")
 
 
@@ -66,77 +83,94 @@ def check_note(notes: list[Any], arrays: list[str]) -> None:
             require_apart(note.get("files", []))
             if kind in KINDS_OF_BYTES:
                 _require_sizes(note)
-        require_apart([note["name"] for note in notes])
+            if kind == "tree":
+                check_tree_note(note)
+        require_apart([noted_path(note) for note in notes])
         if sorted(named) != sorted(arrays):
             raise ValueError("the arrays are not those that are described")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedArchive(f"the archive's note on how to restore it makes no sense ({error})") from error
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder``, of this call alone, that is gone afterwards; so are the folders
-    made on the way to it that then hold nothing."""
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
-    stage = folder / f".vaedensity.{token_hex(8)}.partial"  # known before it is there: an interrupt may come between
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stage.mkdir(mode=0o700)
-        except OSError as error:
-            raise VaedensityError(f"cannot write to {folder}: {error.strerror or error}") from error
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        with suppress(OSError):  # not empty: what was restored
-            for path in made:
-                path.rmdir()
-
-
-def targets(notes: list[Any], folder: Path, overwrite: bool) -> list[Path]:
-    """What restoring will make; raises UsageError where something exists and must stay."""
-    paths = [folder / safe_name(note["name"]) for note in notes]
+def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any") -> list[Path]:
+    """What restoring will make; raises UsageError where something exists and must stay, and where ``links``, as of
+    :func:`write_collection`, or this system's names forbid a tree."""
+    paths = [folder / noted_path(note) for note in notes]
+    for note in notes:
+        if note["kind"] == "tree":
+            require_restorable(note, links)
+    heal(folder)
     for path in paths:
         refuse_existing(path, overwrite)
     return paths
 
 
-def write_collection(note: dict[str, Any], arrays: dict[str, NDArray[Any]], stage: Path) -> Path:
-    """Write one collection under ``stage`` and return its path there."""
-    path = stage / safe_name(note["name"])
+def write_collection(
+    note: dict[str, Any],
+    arrays: dict[str, Any],
+    stage: Path,
+    lost: LostItems | None = None,
+    left_out: list[str] | None = None,
+    *,
+    links: str = "inside",
+) -> Path:
+    """Write one collection under ``stage`` and return its path there. ``arrays``: numpy's, or :class:`DiskArray`.
+
+    ``lost``: by stored name, the ranges of items that could not be decoded and are zeros: files of a folder that they touch are
+    not written but added to ``left_out``. ``links`` of a tree: as of :func:`write_tree`.
+    """
+    path = stage / noted_path(note)
+    lost, left_out = lost or {}, [] if left_out is None else left_out
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         own = {original: arrays[stored] for stored, original in note["arrays"].items()}
         if note["kind"] == "folder":
-            _write_folder(note, next(iter(own.values())), path)
+            _write_folder(note, next(iter(own.values())), path, lost.get(next(iter(note["arrays"])), ()), left_out)
         elif note["kind"] in KINDS_OF_BYTES:
-            _write_files(note, arrays, path)
+            _write_files(note, arrays, path, lost, left_out)
+        elif note["kind"] == "tree":
+            left_out += write_tree(note, arrays, path, links, lost)
+        elif note["kind"] == "npz":
+            with open(path, "xb") as f:
+                save_npz(f, own)
         else:
-            with open(path, "wb") as f:
-                if note["kind"] == "npz":
-                    save_npz(f, own)
-                else:
-                    save_npy(f, next(iter(own.values())))
+            _write_npy(next(iter(own.values())), path)
     except OSError as error:
         raise VaedensityError(f"cannot write {path.name}: {error.strerror or error}") from error
     return path
 
 
-def move_into_place(staged: Path, target: Path) -> None:
-    """Rename what is finished onto its place, the old one (if any) away first."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        old = staged.with_name(staged.name + ".old")
-        if os.path.lexists(target):
-            target.rename(old)
-        try:
-            staged.rename(target)
-        except BaseException:
-            if os.path.lexists(old) and not os.path.lexists(target):
-                old.rename(target)
-            raise
-    except OSError as error:
-        raise VaedensityError(f"cannot write {target}: {error.strerror or error}") from error
+def _write_npy(array: Any, path: Path) -> None:
+    if isinstance(array, DiskArray):
+        array.flush()
+        os.link(array.path, path) if hasattr(os, "link") else shutil.copyfile(array.path, path)
+        return
+    with open(path, "xb") as f:
+        save_npy(f, array)
+
+
+def count_items(notes: list[Any], rows: dict[str, int]) -> int:
+    """What archives with such notes hold: entries of arrays along their first axis (``rows``, by stored name), files of folders."""
+    count = 0
+    for note in notes:
+        if note["kind"] == "tree":
+            count += note["types"].count("f") + note["types"].count("i")
+        elif note["kind"] in KINDS_OF_BYTES:
+            count += len(note.get("files", [""]))
+        else:
+            count += sum(rows[name] for name in note["arrays"])
+    return count
+
+
+def check_collection(note: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Raise DamagedArchive unless decoded ``arrays`` can be restored as ``note`` says."""
+    if note["kind"] == "folder":
+        check_folder(note, arrays[next(iter(note["arrays"]))])
+    elif note["kind"] in KINDS_OF_BYTES:
+        check_files(note, arrays)
+    elif note["kind"] == "tree":
+        check_tree(note, arrays)
+        check_metadata(note, arrays)
 
 
 def check_folder(note: dict[str, Any], images: NDArray[Any]) -> None:
@@ -156,21 +190,31 @@ def check_folder(note: dict[str, Any], images: NDArray[Any]) -> None:
         raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
 
 
-def _write_folder(note: dict[str, Any], images: NDArray[np.uint8], path: Path) -> None:
+def _write_folder(
+    note: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
+) -> None:
     from vaedensity.data.folder import save_image
 
     check_folder(note, images)
 
     files, mode = note["files"], note["mode"]
     path.mkdir(parents=True)
-    for name, pixels in zip(files, images):
+    for i, name in enumerate(files):
+        if touches(lost, i, i + 1):
+            left_out.append(f"{note['name']}/{name}")
+            continue
         file = path / safe_name(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "xb") as f:
             try:
-                save_image(f, np.ascontiguousarray(pixels), mode, file.suffix)
+                save_image(f, np.ascontiguousarray(images[i : i + 1][0]), mode, file.suffix)
             except (ValueError, TypeError, KeyError, SystemError) as error:
                 raise DamagedArchive(f"the archive's image {name} cannot be written ({error})") from error
+
+
+def touches(ranges: Sequence[tuple[int, int]], first: int, end: int) -> bool:
+    """Whether ``first`` .. ``end`` - 1 and any of ``ranges`` (first, end) overlap."""
+    return any(low < end and first < high for low, high in ranges)
 
 
 def check_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
@@ -204,23 +248,40 @@ def _require_sizes(note: dict[str, Any]) -> None:
         raise ValueError("sizes are not whole numbers")
 
 
-def _write_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]], path: Path) -> None:
+def _write_files(
+    note: dict[str, Any], arrays: dict[str, Any], path: Path, lost: LostItems, left_out: list[str]
+) -> None:
     """The bytes of the note's arrays, one after the other, as the file ``path`` or as the files of that folder."""
     check_files(note, arrays)
-    parts = [np.ascontiguousarray(arrays[stored]).reshape(-1) for stored in note["arrays"]]
+    bytes_of = chain.from_iterable(in_pieces(arrays[stored]) for stored in note["arrays"])
     if note["kind"] == "file":
         with open(path, "xb") as f:
-            for part in parts:
+            for part in bytes_of:
                 f.write(part.data)
         return
     path.mkdir(parents=True)
+    holes, rest, at = lost_bytes(note["arrays"], arrays, lost), np.empty(0, np.uint8), 0
     for name, size in zip(note["files"], note["sizes"]):
         file = path / safe_name(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "xb") as f:
-            while size:
-                part, parts[0] = parts[0][:size], parts[0][size:]
-                f.write(part.data)
-                size -= len(part)
-                if not len(parts[0]):
-                    parts.pop(0)
+            left = size
+            while left:
+                rest = rest if len(rest) else next(bytes_of)
+                f.write(rest[:left].data)
+                left, rest = left - min(left, len(rest)), rest[left:]
+        if touches(holes, at, at + size):
+            left_out.append(f"{note['name']}/{name}")
+            file.unlink()
+        at += size
+
+
+def lost_bytes(names: Iterable[str], arrays: dict[str, Any], lost: LostItems) -> list[tuple[int, int]]:
+    """What is ``lost`` of arrays that hold bytes, as ranges of the bytes of all of them, one array after the other."""
+    holes, begin = [], 0
+    for name in names:
+        array = arrays[name]
+        row = array.nbytes // len(array) if array.ndim and len(array) else array.nbytes
+        holes += [(begin + low * row, begin + high * row) for low, high in lost.get(name, ())]
+        begin += array.nbytes
+    return holes

@@ -82,7 +82,8 @@ class Typicality(AnomalyScore):
 
     def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
         _require_same_kind(self.name, estimate, "reference", self.reference)
-        return np.abs(information_bits(estimate) - self.entropy_bits)
+        distance: Floats = np.abs(information_bits(estimate) - self.entropy_bits)
+        return distance
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from dataclasses import Field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -33,8 +33,15 @@ class Estimator(ABC):
     """A source of log-weights and a way to gather them. Knows no architecture and uses exactly as many
     samples as asked for."""
 
-    samples: int
-    name: ClassVar[str]
+    if TYPE_CHECKING:  # a dataclass would take a property that exists for the default of its field
+
+        @property
+        def samples(self) -> int: ...
+
+        @property
+        def name(self) -> str: ...
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every estimator is a dataclass
     kind: Kind
 
     @abstractmethod

@@ -41,14 +41,14 @@ class UntilStandardError(Estimator):
                 f"found at most {self.most} samples, expected at least {max(FEWEST, self.estimator.samples)}, with which "
                 "it begins"
             )
-        replace(self.estimator, samples=self.most)  # type: ignore[type-var]  # refuses what it cannot do
+        replace(self.estimator, samples=self.most)  # refuses what it cannot do
 
     @property
-    def samples(self) -> int:  # type: ignore[override]
+    def samples(self) -> int:
         return max(FEWEST, self.estimator.samples)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return self.estimator.name
 
     def sampler(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Sampler:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vaedensity.atomic import atomic_file
 from vaedensity.errors import ModelError
 from vaedensity.model.config import with_unit
-from vaedensity.model.kinds import Config, Network, config_from_json, untrained
+from vaedensity.model.kinds import Config, Network, config_from_json, outline, untrained
 from vaedensity.model.lattice_conv import IntegerKernel
 
 FIELDS_SINCE = {
@@ -32,6 +32,7 @@ FIELDS_SINCE = {
 FORMATS = (1, 2, 3, 4)
 KEY = "vaedensity"
 MAX_FILE_BYTES = 1 << 32
+MAX_HEADER_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -59,31 +60,34 @@ class ModelFile:
         """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
         that its integers stand for."""
         if not self.weights:
-            return self._from_integers(untrained(self.coding_config))
-        model = untrained(self.config)
-        wanted = dict(model.named_parameters())
+            return self._from_integers()
+        wanted = dict(outline(self.config).named_parameters())
         if set(wanted) != set(self.weights):
             raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")
+        for name, p in wanted.items():
+            if p.shape != self.weights[name].shape:
+                raise ModelError(
+                    f"{self.path}: weight {name} has shape {tuple(self.weights[name].shape)}, expected {tuple(p.shape)}"
+                )
+        model = untrained(self.config)
         with torch.no_grad():
-            for name, p in wanted.items():
-                if p.shape != self.weights[name].shape:
-                    raise ModelError(
-                        f"{self.path}: weight {name} has shape {tuple(self.weights[name].shape)}, expected {tuple(p.shape)}"
-                    )
+            for name, p in model.named_parameters():
                 p.copy_(self.weights[name])
         return model.eval()
 
-    def _from_integers(self, model: Network) -> Network:
-        layers = model.lattice_convs()
+    def _from_integers(self) -> Network:
+        shell = outline(self.coding_config)
+        layers = shell.lattice_convs()
         if set(layers) != set(self.kernels) or any(
             self.kernels[name].weight.shape != layer.weight.shape or self.kernels[name].bias.shape != layer.bias.shape
             for name, layer in layers.items()
         ):
             raise ModelError(f"{self.path}: its weights do not fit its configuration; fit again")
-        for name, layer in layers.items():
-            layer.load_real(self.kernels[name])
-        if self.start.shape != model.start.shape:
+        if self.start.shape != shell.start.shape:
             raise ModelError(f"{self.path}: its start map does not fit its configuration; fit again")
+        model = untrained(self.coding_config)
+        for name, layer in model.lattice_convs().items():
+            layer.load_real(self.kernels[name])
         with torch.no_grad():
             model.start.copy_(self.start / model.start_unit)
         return model.eval()
@@ -156,18 +160,49 @@ def save_model(
         f.write(data)
 
 
+def slim_model(file: ModelFile) -> bytes:
+    """The part of a model file that decoding needs, itself a model file of an even number of bytes: no float weights, of the card
+    only what must be there."""
+    config = file.config.to_json()
+    record = {
+        "format": max([1, *(since for field, since in FIELDS_SINCE.items() if field in config)]),
+        "config": config,
+        "values": file.values,
+        "card": {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card},
+        "unit": file.unit,
+        "direct_steps": file.direct_steps,
+    }
+    tensors = {name: t.contiguous() for name, t in _integer_tensors(file.kernels, file.start).items()}
+    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+    if len(data) % 2:
+        end = 8 + int.from_bytes(data[:8], "little")
+        data = (end - 7).to_bytes(8, "little") + data[8:end] + b" " + data[end:]
+    return data
+
+
 def load_model(path: Path) -> ModelFile:
     """Read and check a model file. Raises ModelError with one line."""
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; 'vaedensity models' lists the released ones")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ModelError(f"{path}: {size} bytes are beyond the limit of {MAX_FILE_BYTES}")
-    data_sha256 = _sha256(path)
     try:
-        with safe_open(path, "pt") as f:
-            record = json.loads((f.metadata() or {})[KEY])
-            tensors = {key: f.get_tensor(key) for key in f.keys()}
+        with open(path, "rb") as f:
+            size = f.seek(0, 2)
+            if size > MAX_FILE_BYTES:
+                raise ModelError(f"{path}: {size} bytes are beyond the limit of {MAX_FILE_BYTES}")
+            f.seek(0)
+            return parse_model(f.read(), path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_model(data: bytes, path: Path) -> ModelFile:
+    """Check a model file's bytes; ``path`` is for messages. Raises ModelError with one line."""
+    try:
+        header = int.from_bytes(data[:8], "little")
+        if header > MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {header} bytes, {MAX_HEADER_BYTES} at most")
+        record = json.loads(json.loads(data[8 : 8 + header])["__metadata__"][KEY])
+        tensors = load(data)
         if record["format"] not in FORMATS:
             raise ModelError(
                 f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} to {FORMATS[-1]}; "
@@ -187,10 +222,20 @@ def load_model(path: Path) -> ModelFile:
             raise ValueError("the card is not a record")
         with_unit(config, unit)
         direct = [[int(s) for s in level] for level in steps]
-        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, direct, data_sha256, size)
+        digest = hashlib.sha256(data).hexdigest()
+        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, direct, digest, len(data))
     except ModelError:
         raise
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
@@ -224,11 +269,6 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     if start.dtype != torch.int32 or start.numel() == 0 or 3 * len(kernels) != len(parts):
         raise ValueError("integer tensors are missing or left over")
     return weights, kernels, start
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def finite(value: float) -> float | None:

@@ -24,6 +24,12 @@ def untrained(config: Config) -> Network:
         return build_network(config)
 
 
+def outline(config: Config) -> Network:
+    """A network whose layers have shapes and no memory: a file's few bytes can ask for gigabytes of it."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build_network(config)
+
+
 def to_device(model: Network, device: torch.device | str) -> Network:
     """``model`` on ``device``, images' channels where convolutions like them."""
     return model.to(device) if isinstance(model, SequenceVAE) else model.to(device, memory_format=torch.channels_last)

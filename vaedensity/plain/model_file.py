@@ -5,19 +5,20 @@ import json
 import math
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.errors import ModelError
-from vaedensity.plain.container import WRONG
+from vaedensity.plain.record import WRONG
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 INTEGERS = {"I32": "int32", "I16": "int16", "I8": "int8"}
 UNITS = (64, 128, 256)
-LONGEST_HEADER, LARGEST = 100_000_000, 1 << 32
+LONGEST_HEADER, LARGEST = 1 << 22, 1 << 32  # bytes, of the JSON and of the whole file
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -47,22 +48,27 @@ class Model:
 def read_model(path: Path) -> Model:
     """The network of a model file, all but its bounds checked. Raises ModelError."""
     try:
-        with open(path, "rb") as f:
-            size = f.seek(0, 2)
-            if size > LARGEST:
-                raise ValueError(f"{size} bytes are beyond the limit of {LARGEST}")
-            f.seek(0)
-            data = f.read()
+        with open(path, "rb") as file:
+            return _read(file, path, f"{path}:")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: {error}") from error
+
+
+def model_inside(data: bytes, path: Path) -> Model:
+    """As ``read_model``, of the bytes that the archive ``path`` holds (section 8.1)."""
+    return _read(BytesIO(data), path, f"{path}: the model inside is")
+
+
+def _read(file: BinaryIO, path: Path, said: str) -> Model:
     try:
-        tensors, metadata = _safetensors(data)
+        tensors, metadata = _safetensors(file)
         record = json.loads(metadata["vaedensity"])
         given, unit, values, steps = (record[key] for key in ("config", "unit", "values", "direct_steps"))
-        if record["format"] not in (1, 2, 3, 4) or not isinstance(record["card"], dict):
+        if record["format"] not in (1, 2, 3, 4):
             raise ValueError(f"model format {record['format']} is not known, expected 1 to 4")
+        bits = record["card"]["integer_bits_per_dim"]
+        if type(bits) not in (int, float) or not 0 <= bits <= 64:
+            raise ValueError(f"{bits} integer_bits_per_dim on its card, expected 0 to 64")
         config = _series_config(given) if "kind" in given else _image_config(given)
         if type(unit) is not int or unit not in UNITS:
             raise ValueError(f"a unit of {unit}")
@@ -78,7 +84,7 @@ def read_model(path: Path) -> Model:
         return Model(path, config, values, steps, tensors, _network_sha256(config, values, steps, tensors))
     except (*WRONG, OverflowError) as error:
         raise ModelError(
-            f"{path}: not a vaedensity model ({error}); expected a file written by 'vaedensity fit'"
+            f"{said} not a vaedensity model ({error}); expected a file written by 'vaedensity fit'"
         ) from error
 
 
@@ -91,12 +97,18 @@ def _require_steps(steps: Any, channels: list[int]) -> None:
         raise ValueError("direct steps are not powers of two up to 256")
 
 
-def _safetensors(data: bytes) -> tuple[Tensors, dict[str, str]]:
+def _safetensors(file: BinaryIO) -> tuple[Tensors, dict[str, str]]:
     """(tensors named integer/..., without that, the metadata) of a safetensors file; all of it is accounted for."""
-    (size,) = struct.unpack("<Q", data[:8])
-    if size > min(LONGEST_HEADER, len(data) - 8):
+    whole = file.seek(0, 2)
+    if whole > LARGEST:
+        raise ValueError(f"{whole} bytes are beyond the limit of {LARGEST}")
+    file.seek(0)
+    (size,) = struct.unpack("<Q", file.read(8))
+    if size > whole - 8:
         raise ValueError("the header is cut off")
-    header, body = json.loads(data[8 : 8 + size].decode()), memoryview(data)[8 + size :]
+    if size > LONGEST_HEADER:
+        raise ValueError(f"a header of {size} bytes is beyond the limit of {LONGEST_HEADER}")
+    header, body = json.loads(file.read(size).decode()), memoryview(file.read())
     metadata = header.pop("__metadata__")
     tensors: Tensors = {}
     end = 0

@@ -14,8 +14,10 @@ from vaedensity import items
 from vaedensity.coding.workers import usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.tasks.packing import compress, decompress, open_model
+from vaedensity.tasks.models import open_model
+from vaedensity.tasks.packing import compress
 from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out
+from vaedensity.tasks.unpacking import decompress
 
 LAYOUTS_OF_SERIES = ("whole array", "packed bits")
 COLLECTIONS = (10_000, 60_000)  # items for which the rate with the model's bytes is given

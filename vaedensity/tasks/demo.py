@@ -18,8 +18,10 @@ from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.tasks.fitting import FitRequest, fit_model
-from vaedensity.tasks.packing import compress, decompress, open_model
+from vaedensity.tasks.models import open_model
+from vaedensity.tasks.packing import compress
 from vaedensity.tasks.scoring import ScoreRequest, score_array
+from vaedensity.tasks.unpacking import decompress
 from vaedensity.training.fit import Observer
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.reader import Archive
 from vaedensity.data.collection import Collection
 from vaedensity.density.annealed import Annealed
@@ -18,8 +19,9 @@ from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
+from vaedensity.tasks.limits import Limits
+from vaedensity.tasks.models import model_for, open_model
 from vaedensity.tasks.packing import compress as compress_collections
-from vaedensity.tasks.packing import model_for, open_model
 from vaedensity.tasks.scoring import ScoreRequest, score_array
 from vaedensity.tasks.self_test import self_test as run_self_test
 
@@ -85,21 +87,28 @@ def compress(
     *,
     model: str | Path | None = None,
     particles: int = 1,
+    embed_model: bool = False,
     overwrite: bool = False,
     verify: bool = True,
 ) -> dict[str, Any]:
     """Write named arrays to an archive that ``vaedensity decompress`` restores as ``NAME.npy`` files.
 
     ``model``: file or released name; None for the classical coder. ``particles``, at most 256, make the file smaller
-    and the work so many times longer. Returns the record of
+    and the work so many times longer. ``embed_model`` stores the model in the archive. Returns the record of
     ``vaedensity compress --json``.
     """
     collections = [Collection(name, {name: a}, {"kind": "npy", "name": f"{name}.npy"}) for name, a in arrays.items()]
     coder = open_model(str(model)) if model is not None else None
-    return compress_collections(collections, Path(out), coder, particles=particles, overwrite=overwrite, verify=verify)
+    embed = model if embed_model else None
+    return compress_collections(
+        collections, Path(out), coder, particles=particles, embed=embed, overwrite=overwrite, verify=verify
+    )
 
 
-def decompress(path: str | Path, *, model: str | Path | None = None) -> dict[str, NDArray[Any]]:
-    """All arrays of an archive, checked against the SHA-256 of the originals."""
+def decompress(
+    path: str | Path, *, model: str | Path | None = None, limits: Limits = Limits()
+) -> dict[str, NDArray[Any]]:
+    """All arrays of an archive in memory, checked against the SHA-256 of the originals. ``limits``: what they may take."""
     with Archive(path) as archive:
-        return archive.read(model_for(archive, None if model is None else str(model)))
+        limits.check(archive)
+        return read_arrays(archive, model_for(archive, None if model is None else str(model)))

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,11 +11,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.coding.decoding import read_rows
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive as ArchiveFile
-from vaedensity.data import restore
-from vaedensity.errors import DamagedArchive, UsageError
-from vaedensity.tasks.packing import model_for
+from vaedensity.coding.stored_array import StoredArray
+from vaedensity.errors import UsageError
+from vaedensity.tasks.limits import Limits
+from vaedensity.tasks.models import model_for
 
 BLOCKS_KEPT = 8
 
@@ -37,16 +38,10 @@ class Archive(Sequence[NDArray[Any]]):
     def __init__(self, path: str | Path, name: str | None = None, *, model: str | Path | None = None):
         self.path, self.model_name = Path(path), None if model is None else str(model)
         with ArchiveFile(self.path) as archive:
-            arrays = [a for a in archive.arrays if a.shape]
-            if name is None and len(arrays) != 1:
-                held = ", ".join(a.name for a in arrays)
-                raise UsageError(f"{path}: which array? It holds {held or 'none'}; name one")
-            self.name = arrays[0].name if name is None else name
-            archive.read_rows(self.name, 0, 0)  # is it there?
-            array = next(a for a in archive.arrays if a.name == self.name)
-            self.shape, self.dtype = array.shape, array.dtype
-            first = archive.first_block[self.name]
-            counts = [block.items for block in archive.blocks[first : first + array.blocks]]
+            array = _only_array(archive) if name is None else archive.array(name)
+            Limits().check_memory(archive, [array])
+            self.name, self.shape, self.dtype = array.name, array.shape, array.dtype
+            counts = [archive.blocks[k].items for k in array.blocks]
             self.ends = np.cumsum(counts) if counts else np.zeros(0, np.int64)
         self._open()
 
@@ -94,7 +89,7 @@ class Archive(Sequence[NDArray[Any]]):
                 return np.empty((0, *self.shape[1:]), self.dtype)
             if places.step == 1:
                 with self._lock_here():
-                    return self._archived().read_rows(self.name, places.start, places.stop, self._model)
+                    return read_rows(self._archived(), self.name, places.start, places.stop, self._model)
             return np.stack([self[i] for i in places])
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
@@ -108,7 +103,7 @@ class Archive(Sequence[NDArray[Any]]):
     def _block(self, block: int, origin: int) -> NDArray[Any]:
         with self._lock_here():
             if block not in self._kept:
-                rows = self._archived().read_rows(self.name, origin, int(self.ends[block]), self._model, threads=1)
+                rows = read_rows(self._archived(), self.name, origin, int(self.ends[block]), self._model, threads=1)
                 self._kept[block] = rows
                 if len(self._kept) > BLOCKS_KEPT:
                     self._kept.popitem(last=False)
@@ -129,63 +124,12 @@ class Archive(Sequence[NDArray[Any]]):
         return self._archive
 
 
-def decompress_items(
-    path: Path,
-    folder: Path,
-    wanted: Sequence[str],
-    ranges: Sequence[str] = (),
-    model_name: str | None = None,
-    *,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Restore some items of an archive of one array or one folder of images: ``wanted``, indices or file names, then those of
-    ``ranges`` "a:b". Nothing appears before all of them are decoded. Returns the record of ``decompress --item --json``."""
-    started = time.monotonic()
-    with ArchiveFile(path) as archive:
-        notes = archive.note.get("collections", [])
-        restore.check_note(notes, [a.name for a in archive.arrays])
-        if len(notes) != 1 or notes[0]["kind"] not in ("npy", "folder") or not archive.arrays[0].shape:
-            held = ", ".join(f"{note['kind']} {note['name']}" for note in notes)
-            raise UsageError(f"{path}: single items are of one array or folder of images; it holds {held or 'nothing'}")
-        names = notes[0].get("files", [])
-        if notes[0]["kind"] == "folder" and len(names) != archive.arrays[0].rows:
-            raise DamagedArchive(f"{path}: {len(names)} file names for {archive.arrays[0].rows} images")
-    with Archive(path, model=model_name) as items:
-        chosen = choose(path, len(items), names, wanted, ranges)
-        note = dict(notes[0])
-        if "files" in note:
-            note["files"] = [names[i] for i in chosen]
-        goals = restore.targets([note], folder, overwrite)
-        rows = np.stack([items[i] for i in chosen])
-        with restore.staging(folder) as stage:
-            staged = restore.write_collection(note, {next(iter(note["arrays"])): rows}, stage)
-            restore.move_into_place(staged, goals[0])
-    return {
-        "archive": str(path),
-        "items": len(chosen),
-        "bytes_in": path.stat().st_size,
-        "bytes_out": rows.nbytes,
-        "restored": [str(goals[0])],
-        "seconds": time.monotonic() - started,
-    }
-
-
-def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], ranges: Sequence[str]) -> list[int]:
-    """Indices, each once and in the order asked for. Raises UsageError."""
-    place, found = {name: i for i, name in enumerate(names)}, []
-    for item in wanted:
-        index = place.get(item, int(item) if item.isascii() and item.isdigit() else -1)
-        if not 0 <= index < count:
-            raise UsageError(
-                f"--item {item}: {path} holds items 0 to {count - 1}" + (" and their names" if names else "")
-            )
-        found.append(index)
-    for text in ranges:
-        ends = text.split(":")
-        if len(ends) != 2 or any(end and not (end.isascii() and end.isdigit()) for end in ends):
-            raise UsageError(f"--range {text}: expected FIRST:END, items FIRST to END - 1")
-        low, high = int(ends[0] or 0), int(ends[1] or count)
-        if not low < high <= count:
-            raise UsageError(f"--range {text}: expected a range within 0:{count}")
-        found += range(low, high)
-    return list(dict.fromkeys(found))
+def _only_array(archive: ArchiveFile) -> StoredArray:
+    """The array that is meant where none is named: the only one, or the only one of images or series. Raises UsageError."""
+    arrays = [a for a in archive.contents if a.shape]
+    if len(arrays) != 1:
+        arrays = [a for a in arrays if a.layout is not None]
+    if len(arrays) != 1:
+        held = ", ".join(a.name for a in archive.contents if a.shape)
+        raise UsageError(f"{archive.path}: which array? It holds {held or 'none'}; name one")
+    return arrays[0]

@@ -1,0 +1,79 @@
+"""Standard input and output as files, and sizes as people write them."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaedensity.errors import UsageError, VaedensityError
+
+STREAM = "-"
+NAME_OF_STDIN = "stdin"
+PIECE_BYTES = 1 << 20
+
+
+@contextmanager
+def stdin_as_file(name: str = NAME_OF_STDIN) -> Iterator[Path]:
+    """Everything on standard input in a temporary file. Raises UsageError where it is a terminal."""
+    stream = click.get_binary_stream("stdin")
+    if stream.isatty():
+        raise UsageError("standard input is a terminal; expected data from a pipe or file")
+    with tempfile.TemporaryDirectory(prefix="vaedensity-stdin-") as folder:
+        path = Path(folder, name)
+        try:
+            with open(path, "xb") as f:
+                shutil.copyfileobj(stream, f, PIECE_BYTES)
+        except OSError as error:
+            raise VaedensityError(f"cannot keep standard input in {folder}: {error.strerror or error}") from error
+        yield path
+
+
+@contextmanager
+def maybe_stdin(path: Path) -> Iterator[Path]:
+    """``path``, or a file with standard input where it is ``-``."""
+    if str(path) != STREAM:
+        yield path
+        return
+    with stdin_as_file() as kept:
+        yield kept
+
+
+def refuse_terminal() -> None:
+    """Raise UsageError where standard output is a terminal, which no binary data belong on."""
+    if click.get_binary_stream("stdout").isatty():
+        raise UsageError("standard output is a terminal; expected a pipe or file for binary data")
+
+
+def to_stdout(path: Path) -> None:
+    """The bytes of a file on standard output."""
+    out = click.get_binary_stream("stdout")
+    with open(path, "rb") as f:
+        shutil.copyfileobj(f, out, PIECE_BYTES)
+    out.flush()
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 500, 20K, 3M, 8G, 2T, powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,15})([KMGT]?)(i?B)?", str(value), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r}: expected bytes such as 500M or 8G", param, ctx)
+        return int(found[1]) << (10 * " KMGT".index(found[2].upper() or " "))
+
+
+max_output_option = click.option(
+    "--max-output", type=Size(), help="Refuse archives of more bytes. [default: 1G, or 2000 times the archive]"
+)
+memory_option = click.option(
+    "--memory", type=Size(), help="Refuse archives that take more memory. [default: 3/4 of the machine's]"
+)

@@ -1,0 +1,99 @@
+"""Arrays that lie in .npy files while they are made, so that memory does not grow with them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.errors import VaedensityError
+
+PIECE_BYTES = 1 << 22
+IN_MEMORY = 1 << 16  # bytes: smaller arrays are not worth a file
+
+
+class DiskArray:
+    """An array (n,...) in the .npy file ``path``, which is made: written and read by slices of its first axis."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]):
+        assert shape
+        self.path, self.dtype, self.shape, self.ndim = path, dtype, shape, len(shape)
+        self.size = int(np.prod(shape, dtype=object))
+        self.nbytes = self.size * dtype.itemsize
+        self.row_bytes = self.nbytes // shape[0] if shape[0] else 0
+        try:
+            self._file = open(path, "x+b")
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[arg-type]
+            self._begin = self._file.tell()
+            self._file.truncate(self._begin + self.nbytes)
+        except OSError as error:
+            raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __setitem__(self, rows: slice, part: NDArray[Any]) -> None:
+        first, end, _ = rows.indices(len(self))
+        data = np.ascontiguousarray(part, self.dtype)
+        assert data.shape == (end - first, *self.shape[1:])
+        try:
+            self._file.seek(self._begin + first * self.row_bytes)
+            self._file.write(data.tobytes())
+        except OSError as error:
+            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, end, _ = rows.indices(len(self))
+        self._file.seek(self._begin + first * self.row_bytes)
+        data = self._file.read((end - first) * self.row_bytes)
+        return np.frombuffer(data, self.dtype).reshape(end - first, *self.shape[1:])
+
+    def flush(self) -> None:
+        """Hand all bytes to the system."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file, which stays; what could not be written is noticed by :meth:`flush`, not here."""
+        try:
+            self._file.close()
+        except OSError:
+            self._file.close()  # a second time gives up what cannot be written
+
+
+class DiskArrays:
+    """Makes arrays in ``folder``, small ones in memory; a context manager that closes them."""
+
+    def __init__(self, folder: Path):
+        self.folder, self._made = folder, []  # type: Path, list[DiskArray]
+
+    def __enter__(self) -> "DiskArrays":
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for array in self._made:
+            array.close()
+
+    def __call__(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+        """An array for ``name``, which decides nothing."""
+        if not shape or int(np.prod(shape, dtype=object)) * dtype.itemsize <= IN_MEMORY:
+            return np.empty(shape, dtype)
+        self._made.append(DiskArray(self.folder / f"{len(self._made)}.npy", dtype, shape))
+        return self._made[-1]
+
+
+def in_pieces(array: Any) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of an array, or one on disk, in C order, a few megabytes at a time: (n,) uint8."""
+    if array.ndim == 0:
+        yield np.frombuffer(array.tobytes(), np.uint8)
+        return
+    if not array.nbytes:
+        return
+    rows = max(1, PIECE_BYTES * len(array) // array.nbytes)
+    for begin in range(0, len(array), rows):
+        yield np.frombuffer(np.ascontiguousarray(array[begin : begin + rows]).tobytes(), np.uint8)

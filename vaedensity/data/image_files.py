@@ -1,0 +1,82 @@
+"""Image files as pixels and metadata, and back: the same pixels, mode and metadata, in a file of other bytes."""
+
+import io
+import struct
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vaedensity.data import metadata, tiff
+from vaedensity.data.folder import MODES, WRITERS, save_image
+from vaedensity.errors import DamagedArchive
+
+LARGEST_FILE = 1 << 28  # larger ones are not worth the memory of taking them apart
+# Notes of Pillow on how pixels were stored, which may change.
+STORAGE_NOTES = ("compression", "interlace")
+# What writing may raise where an archive holds what no image can be.
+UNWRITABLE = (ValueError, TypeError, KeyError, SystemError, OverflowError, struct.error)
+
+
+class ImageFile(NamedTuple):
+    """``pixels`` (H,W) or (H,W,3) uint8, in mode ``1`` 0 and 1; ``extras``: metadata as in `metadata`."""
+
+    pixels: NDArray[np.uint8]
+    mode: str
+    extras: bytes
+
+
+def read_image(data: bytes, suffix: str) -> ImageFile | None:
+    """What the image file ``data`` holds, or None where :func:`image_bytes` would not give back all that it shows.
+
+    ``suffix``: of its name, in lower case, one of WRITERS. Whether it comes back is tried, here and now. BMP, PGM and PPM
+    files count only where every byte does.
+    """
+    try:
+        extras = metadata.take(data, suffix) if suffix in metadata.KEPT_OF else b""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Pillow only half understands is kept as bytes
+            pixels, mode, notes = _open(data, suffix)
+            if mode not in MODES or (suffix == ".webp" and mode != "RGB"):
+                return None
+            back = image_bytes(pixels, mode, suffix, extras, quick=True)
+            if suffix not in metadata.KEPT_OF:
+                return ImageFile(pixels, mode, extras) if back == data else None
+            same_pixels, same_mode, same_notes = _open(back, suffix)
+            same = mode == same_mode and np.array_equal(pixels, same_pixels) and notes == same_notes
+            same = same and metadata.take(back, suffix) == extras and _form(data, suffix) == _form(back, suffix)
+            return ImageFile(pixels, mode, extras) if same else None
+    except Exception:  # however Pillow stumbles over somebody's file, its bytes can be kept
+        return None
+
+
+def image_bytes(pixels: NDArray[np.uint8], mode: str, suffix: str, extras: bytes, *, quick: bool = False) -> bytes:
+    """An image file with these pixels, as in :class:`ImageFile`, and metadata; ``quick``: larger but sooner.
+
+    Raises DamagedArchive where there is no such image.
+    """
+    try:
+        if mode == "1" and pixels.max() > 1:
+            raise ValueError("its values are other than 0 and 1")
+        f = io.BytesIO()
+        save_image(f, np.ascontiguousarray(pixels), mode, suffix, quick=quick)
+        return metadata.put(f.getvalue(), suffix, extras)
+    except UNWRITABLE as error:
+        raise DamagedArchive(f"the archive holds an image that cannot be written ({error})") from error
+
+
+def _open(data: bytes, suffix: str) -> tuple[NDArray[np.uint8], str, dict[object, object]]:
+    """Pixels, mode and Pillow's notes on a file of one image. Raises whatever Pillow does."""
+    with Image.open(io.BytesIO(data), formats=[WRITERS[suffix]["format"]]) as image:
+        if getattr(image, "n_frames", 1) != 1 or "transparency" in image.info or image.mode not in MODES:
+            raise ValueError("no plain image")
+        pixels = np.asarray(image).astype(np.uint8)
+        return pixels, image.mode, {k: v for k, v in image.info.items() if k not in STORAGE_NOTES}
+
+
+def _form(data: bytes, suffix: str) -> object:
+    """What decides how the stored numbers are shown, and must be the same in both files."""
+    kind = metadata.KEPT_OF[suffix]
+    return metadata.png_form(data) if kind == "png" else tiff.meaning(data) if kind == "tiff" else None

@@ -1,0 +1,134 @@
+"""Tags of TIFF files of one image: which are metadata, taken out and put into another file with the same pixels."""
+
+import struct
+from typing import NamedTuple
+
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+# bytes of a value of each type, and of the numbers it is made of
+TYPES = {1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4), 11: (4, 4), 12: (8, 8)}  # fmt: skip
+# How pixels are stored: the new file has its own. Size, compression, strips and tiles, predictor, order of bits and planes.
+STORAGE = frozenset([256, 257, 259, 266, 273, 278, 279, 284, 292, 293, 317, 322, 323, 324, 325])
+# How stored numbers become what is shown: has to be that of the new file. Value where there is none.
+# Kind of image, bits per sample, kind of colour, samples per pixel, orientation, more samples, format of samples.
+MEANING: dict[int, tuple[int, ...]] = {254: (0,), 258: (1,), 262: (), 277: (1,), 274: (1,), 338: (), 339: (1,)}
+TWO_VALUED = MEANING | {262: (1,)}
+ORDINARY = (TWO_VALUED, TWO_VALUED | {258: (8,)}, TWO_VALUED | {258: (8,), 262: (2,), 277: (3,)})  # grey, RGB
+COMPRESSION, LOSSLESS = 259, frozenset([1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000])
+# Cannot be kept: offsets in the file and what only goes with another way of storing. Sub-images, EXIF, GPS and other
+# tables, free space, old ways of JPEG, palettes, subsampled colours.
+REFUSED = frozenset(
+    [330, 34665, 34853, 40965, 288, 289, 347, *range(512, 522), 320, 529, 530, 531, 532, 301, 332, 333, 334, 336, 50740]
+)
+
+
+class Tag(NamedTuple):
+    number: int
+    kind: int
+    length: int  # numbers, or pairs of them
+    value: bytes  # as in the file
+
+
+def read_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
+    """("<" or ">", tags by number) of a TIFF file with one IFD. Raises ValueError; also where values share bytes, so what
+    comes back is never more than ``data``."""
+    order = ORDERS.get(data[:4])
+    if order is None or len(data) < 8:
+        raise ValueError("no TIFF file")
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    if not 8 <= at <= len(data) - 6:
+        raise ValueError("a TIFF file without tags")
+    (count,) = struct.unpack_from(order + "H", data, at)
+    end = at + 2 + 12 * count
+    if end + 4 > len(data) or data[end : end + 4] != bytes(4):
+        raise ValueError("a TIFF file of several images, or cut off")
+    tags: dict[int, Tag] = {}
+    room = len(data) - 8 - (end + 4 - at)
+    for entry in range(at + 2, end, 12):
+        number, kind, n = struct.unpack_from(order + "HHI", data, entry)
+        size = TYPES.get(kind, (0, 0))[0] * n
+        start = struct.unpack_from(order + "I", data, entry + 8)[0] if size > 4 else entry + 8
+        room -= size if size > 4 else 0
+        if not size or start + size > len(data) or room < 0 or number in tags:
+            raise ValueError("a TIFF tag of no known type, beyond the end or there twice")
+        tags[number] = Tag(number, kind, n, data[start : start + size])
+    return order, tags
+
+
+def meaning(data: bytes) -> dict[int, tuple[int, ...]]:
+    """What decides how the numbers stored in a TIFF file are shown: what is said of each channel, once. Raises ValueError."""
+    order, tags = read_tags(data)
+    found = {number: _numbers(tags[number], order) if number in tags else usual for number, usual in MEANING.items()}
+    return {number: tuple(sorted(set(values))) for number, values in found.items()}
+
+
+def kept_tags(data: bytes) -> bytes:
+    """The tags of a file that are metadata: a TIFF header and one IFD, in the order ``<``; empty where there are none.
+    Raises ValueError where others could not be put into another file."""
+    order, tags = read_tags(data)
+    if REFUSED & tags.keys():
+        raise ValueError("tags that go with this file only")
+    if meaning(data) not in ORDINARY:
+        raise ValueError("pixels that are not plainly two-valued, grey or RGB")
+    if COMPRESSION in tags and not LOSSLESS.issuperset(_numbers(tags[COMPRESSION], order)):
+        raise ValueError("pixels stored with loss, or in a way that is not known")
+    kept = [tag for number, tag in sorted(tags.items()) if number not in STORAGE and number not in MEANING]
+    if not kept:
+        return b""
+    return b"II*\0" + struct.pack("<I", 8) + _directory([_ordered(tag, order, "<") for tag in kept], "<", 8, {})
+
+
+def check_tags(extras: bytes) -> None:
+    """Raise ValueError unless ``extras`` are what :func:`kept_tags` may have made, in either order."""
+    _, tags = read_tags(extras)
+    if any(number in STORAGE or number in MEANING or number in REFUSED for number in tags):
+        raise ValueError("a tag that is no metadata")
+
+
+def with_tags(data: bytes, extras: bytes) -> bytes:
+    """The TIFF file ``data`` with the tags of ``extras`` in the place of what metadata it has."""
+    order, tags = read_tags(data)
+    other, kept = read_tags(extras)
+    own = {number: tag for number, tag in tags.items() if number in STORAGE or number in MEANING}
+    merged = own | {number: _ordered(tag, other, order) for number, tag in kept.items()}
+    data += b"\0" * (len(data) % 2)
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    places = {}  # of the file's own tags, which stay where they are
+    for entry in range(at + 2, at + 2 + 12 * len(tags), 12):
+        places[struct.unpack_from(order + "H", data, entry)[0]] = data[entry + 8 : entry + 12]
+    places = {number: places[number] for number in own}
+    directory = _directory([merged[number] for number in sorted(merged)], order, len(data), places)
+    return data[:4] + struct.pack(order + "I", len(data)) + data[8:] + directory
+
+
+def _directory(tags: list[Tag], order: str, at: int, places: dict[int, bytes]) -> bytes:
+    """An IFD that lies at offset ``at``, with the values behind it of all tags that are not in ``places``."""
+    head = struct.pack(order + "H", len(tags))
+    start = at + 2 + 12 * len(tags) + 4
+    parts = []
+    for tag in tags:
+        if tag.number in places:
+            field = places[tag.number]
+        elif len(tag.value) <= 4:
+            field = tag.value.ljust(4, b"\0")
+        else:
+            field = struct.pack(order + "I", start)
+            parts.append(tag.value + b"\0" * (len(tag.value) % 2))
+            start += len(parts[-1])
+        head += struct.pack(order + "HHI", tag.number, tag.kind, tag.length) + field
+    return head + bytes(4) + b"".join(parts)
+
+
+def _ordered(tag: Tag, found: str, wanted: str) -> Tag:
+    """``tag`` with its numbers in the order ``wanted``."""
+    width = TYPES[tag.kind][1]
+    if found == wanted or width == 1:
+        return tag
+    value = b"".join(tag.value[i : i + width][::-1] for i in range(0, len(tag.value), width))
+    return tag._replace(value=value)
+
+
+def _numbers(tag: Tag, order: str) -> tuple[int, ...]:
+    letter = {1: "B", 3: "H", 4: "I"}.get(tag.kind)
+    if letter is None:
+        raise ValueError(f"TIFF tag {tag.number} is no whole number")
+    return struct.unpack(f"{order}{tag.length}{letter}", tag.value)

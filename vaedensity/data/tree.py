@@ -1,0 +1,229 @@
+"""A folder with whatever is in it, read: what lies where, and which image files can come back pixel for pixel."""
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.data.collection import Collection
+from vaedensity.data.tree_names import WINDOWS, from_system, link_from_system, shown, to_system
+from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, MOST, SUFFIXES, suffix_of
+from vaedensity.errors import UsageError
+
+Key = tuple[str, int, int]  # mode, height, width
+FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing in the folder. ``name``: relative, with ``/``; ``size``, ``rights``, ``time`` (ns): of lstat; ``target``:
+    of a link; ``image``: the group of an image file, with ``extras``, its metadata."""
+
+    name: str
+    type: str
+    size: int
+    rights: int
+    time: int
+    target: str = ""
+    image: Key | None = None
+    extras: bytes = b""
+
+
+@dataclass
+class Tree:
+    """What a folder holds, read once.
+
+    ``groups``: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8 of the image files that can come back with the same
+    pixels and metadata, in the order of ``entries``. The bytes of other files are read when they are needed.
+    """
+
+    source: str
+    groups: dict[Key, NDArray[np.uint8]]
+    folder: str | bytes = field(repr=False)
+    own: Entry = field(repr=False)
+    entries: list[Entry] = field(repr=False)
+    keep_times: bool = True
+    file_bytes: dict[Key, int] = field(default_factory=dict, repr=False)
+
+    def group_bytes(self, key: Key) -> int:
+        """Bytes on disk of the image files of a group."""
+        return self.file_bytes[key]
+
+    def collection(self, as_pixels: Callable[[Key, NDArray[np.uint8]], bool]) -> Collection:
+        """Everything as arrays and a note of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all other
+        files as bytes, which are read now, into the array ``bytes`` (n,) uint8, which is not there if it were empty.
+
+        Raises UsageError where a file cannot be read, or has another size by now.
+        """
+        images = {key: array for key, array in self.groups.items() if as_pixels(key, array)}
+        numbers = {key: number for number, key in enumerate(images)}
+        types = "".join(IMAGE if entry.image in images else entry.type for entry in self.entries)
+        shown_as_pixels = [entry for entry, kind in zip(self.entries, types) if kind == IMAGE]
+        pool = self._pool(types)
+        arrays: dict[str, NDArray[Any]] = {"bytes": pool} if pool.size else {}
+        arrays |= {_array_name(key): array for key, array in images.items()}
+        note: dict[str, Any] = {
+            "kind": "tree",
+            "name": _name_of(self.folder),
+            "entries": [entry.name for entry in self.entries],
+            "types": types,
+            "bytes": ["bytes"] if pool.size else [],
+            "images": [{"array": _array_name(key), "mode": key[0]} for key in images],
+            "sizes": [entry.size for entry, kind in zip(self.entries, types) if kind == FILE],
+            "links": [entry.target for entry in self.entries if entry.type == LINK],
+        }
+        if len(images) > 1:
+            note["groups"] = [numbers[entry.image] for entry in shown_as_pixels if entry.image]
+        if any(entry.extras for entry in shown_as_pixels):
+            note["extras"] = [len(entry.extras) for entry in shown_as_pixels]
+        if not WINDOWS:  # whose permissions would be others elsewhere
+            note["rights"] = [entry.rights for entry in (self.own, *self.entries)]
+        if self.keep_times:
+            times = [entry.time for entry in (self.own, *self.entries)]
+            note["times"] = [time - before for time, before in zip(times, [0, *times])]
+        alone = len(images) == 1 and set(types) <= {IMAGE, FOLDER}
+        return Collection(self.source, arrays, note, [entry.name for entry in shown_as_pixels] if alone else None)
+
+    def _pool(self, types: str) -> NDArray[np.uint8]:
+        """Files and metadata, one after the other, in one array (n,)."""
+        sizes = [
+            entry.size if kind == FILE else len(entry.extras) * (kind == IMAGE)
+            for entry, kind in zip(self.entries, types)
+        ]
+        pool, at = np.empty(sum(sizes), np.uint8), 0
+        for entry, kind, size in zip(self.entries, types, sizes):
+            part = pool[at : at + size]
+            if kind == FILE:
+                _read_into(self.source, self.folder, entry, part)
+            elif size:
+                part[:] = np.frombuffer(entry.extras, np.uint8)
+            at += size
+        return pool
+
+
+def scan(path: Path, *, all_bytes: bool = False, keep_times: bool = True, links: str = "store") -> Tree:
+    """Find out what a folder holds. Links are stored, never followed; ``path`` itself may be one.
+
+    With ``all_bytes`` no file is taken for an image; without ``keep_times`` the times of change are left out; with
+    ``links`` "refuse" a link is an error. Kept are names, links, permission bits and times of change; not owners,
+    attributes, or that files are one (hard links).
+
+    Raises UsageError where something can be kept in no archive (a pipe, a socket, a device) or cannot be read.
+    """
+    folder = os.fspath(path) if WINDOWS else os.fsencode(path)
+    source = shown(str(path))
+    try:
+        own = _entry("", os.stat(folder))
+        if own.type != FOLDER:
+            raise UsageError(f"{source}: no folder; expected one to read all that is in it")
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read ({error.strerror or error})") from error
+    tree = Tree(source, {}, folder, own, _walk(source, folder, links), keep_times)
+    if not all_bytes:
+        _find_images(tree)
+    return tree
+
+
+def _walk(source: str, folder: str | bytes, links: str) -> list[Entry]:
+    """All entries, parents first, otherwise sorted by name in each folder."""
+    found: list[Entry] = []
+    waiting: list[tuple[str, Any]] = [("", folder)]
+    while waiting:
+        name, place = waiting.pop()
+        try:
+            if name:
+                found.append(_entry(name, os.lstat(place)))
+                if found[-1].type == LINK:
+                    if links != "store":
+                        raise UsageError(f"{source}: {shown(name)} is a link; expected files and folders only")
+                    found[-1].target = link_from_system(os.readlink(place))
+                if found[-1].type not in (FOLDER, FILE, LINK):
+                    raise UsageError(
+                        f"{source}: {shown(name)} is {found[-1].type}, which no archive can hold; take it out of the folder"
+                    )
+                if found[-1].type != FOLDER:
+                    continue
+            inside = [(from_system(part), part) for part in os.listdir(place)]
+        except OSError as error:
+            _refuse(source, name, error)
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{source}: a name in {shown(name) or 'it'} is no Unicode; rename that") from error
+        prefix = f"{name}/" if name else ""
+        waiting += sorted(((prefix + part, os.path.join(place, own)) for part, own in inside), reverse=True)
+    return found
+
+
+SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def _entry(name: str, found: os.stat_result) -> Entry:
+    """``type`` is a word for what no archive can hold."""
+    form = stat.S_IFMT(found.st_mode)
+    kind = {stat.S_IFDIR: FOLDER, stat.S_IFREG: FILE, stat.S_IFLNK: LINK}.get(form) or SPECIAL.get(
+        form, "of no known type"
+    )
+    rights = 0 if kind == LINK else stat.S_IMODE(found.st_mode)
+    time = max(-MOST, min(found.st_mtime_ns, MOST - 1))  # some file systems have times beyond the year 2262
+    return Entry(name, kind, found.st_size if kind == FILE else 0, rights, time)
+
+
+def _find_images(tree: Tree) -> None:
+    """Fill in ``groups``, and which entries belong to them."""
+    from vaedensity.data.image_files import LARGEST_FILE, read_image
+
+    pixels: dict[Key, bytearray] = {}
+    for entry in tree.entries:
+        suffix = suffix_of(entry.name)
+        if entry.type != FILE or suffix not in SUFFIXES or not 0 < entry.size <= LARGEST_FILE:
+            continue
+        data = np.empty(entry.size, np.uint8)
+        _read_into(tree.source, tree.folder, entry, data)
+        image = read_image(data.tobytes(), suffix)
+        if image is None:
+            continue
+        entry.image, entry.extras = (image.mode, *image.pixels.shape[:2]), image.extras
+        pixels.setdefault(entry.image, bytearray()).extend(image.pixels.tobytes())
+        tree.file_bytes[entry.image] = tree.file_bytes.get(entry.image, 0) + entry.size
+    for key, buffer in pixels.items():
+        mode, height, width = key
+        shape = (-1, height, width, 3) if mode == "RGB" else (-1, height, width)
+        tree.groups[key] = np.frombuffer(buffer, np.uint8).reshape(shape)
+
+
+def _read_into(source: str, folder: Any, entry: Entry, room: NDArray[np.uint8]) -> None:
+    """The bytes of a file, exactly as many as there is room for."""
+    place = os.path.join(folder, to_system(entry.name))
+    try:
+        with open(os.open(place, FLAGS), "rb", buffering=0) as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                raise UsageError(
+                    f"{source}: {shown(entry.name)} changed while it was read; try again when it is at rest"
+                )
+            at = 0
+            while at < len(room) and (n := f.readinto(room[at:].data)):
+                at += n
+            if at < len(room) or f.read(1):
+                raise UsageError(
+                    f"{source}: {shown(entry.name)} changed while it was read; try again when it is at rest"
+                )
+    except OSError as error:
+        _refuse(source, entry.name, error)
+
+
+def _refuse(source: str, name: str, error: OSError) -> NoReturn:
+    raise UsageError(f"{source}: {shown(name) or 'the folder'} cannot be read ({error.strerror or error})") from error
+
+
+def _name_of(folder: str | bytes) -> str:
+    """The name of the folder as the user names it; of what has none, such as ``/``, "folder"."""
+    return from_system(os.path.basename(os.path.abspath(folder))) or "folder"
+
+
+def _array_name(key: Key) -> str:
+    mode, height, width = key
+    return f"images {width}x{height} {mode}"

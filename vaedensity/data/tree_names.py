@@ -1,0 +1,61 @@
+"""Names and links of trees: sequences of bytes, in Python and JSON str with a lone surrogate for each byte that is not UTF-8."""
+
+import os
+
+ESCAPES = "surrogateescape"
+WINDOWS = os.name == "nt"
+FORBIDDEN_ON_WINDOWS = frozenset('\\:*?"<>|') | frozenset(map(chr, range(32)))
+DEVICES_OF_WINDOWS = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in (*"123456789", *"\xb9\xb2\xb3"))]
+)
+
+
+def from_system(name: str | bytes) -> str:
+    """A name as the operating system gave it, whatever the locale: on POSIX its bytes decide, not how Python reads them.
+
+    Raises ValueError (UnicodeEncodeError) for a name of Windows that is no Unicode.
+    """
+    if WINDOWS:
+        name = os.fsdecode(name)
+        name.encode()
+        return name
+    return os.fsencode(name).decode("utf-8", ESCAPES)
+
+
+def link_from_system(target: str | bytes) -> str:
+    """What a link points to, with ``/`` between folders."""
+    name = from_system(target)
+    return name.removeprefix("\\\\?\\").replace("\\", "/") if WINDOWS else name
+
+
+def to_system(name: str) -> str | bytes:
+    """Undoes :func:`from_system`: what the functions of `os` take. Folders are apart by ``/``."""
+    return name.replace("/", "\\") if WINDOWS else name.encode("utf-8", ESCAPES)
+
+
+def is_text(name: str) -> bool:
+    """Whether ``name`` stands for one sequence of bytes, is the only way to write it, and holds no NUL."""
+    if name.isascii():
+        return "\0" not in name
+    try:
+        return "\0" not in name and name.encode("utf-8", ESCAPES).decode("utf-8", ESCAPES) == name
+    except UnicodeEncodeError:
+        return False
+
+
+def fits_system(name: str, windows: bool = WINDOWS) -> bool:
+    """Whether a file of the relative path ``name``, or a link to it, can be made on this system and means the same here."""
+    if not windows:
+        return True
+    return all(_fits_windows(part) for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _fits_windows(part: str) -> bool:
+    if FORBIDDEN_ON_WINDOWS.intersection(part) or part[-1] in ". " or any("\ud800" <= c <= "\udfff" for c in part):
+        return False
+    return part.partition(".")[0].rstrip(" ").upper() not in DEVICES_OF_WINDOWS
+
+
+def shown(name: str) -> str:
+    """``name`` for one line of a message."""
+    return name if name.isprintable() else ascii(name)

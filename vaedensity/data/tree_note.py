@@ -1,0 +1,200 @@
+"""What a note of kind `tree` must be like (docs/format.md, section 5.1), for every reader and without Pillow."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from vaedensity.data.tree_names import is_text, shown
+from vaedensity.errors import DamagedArchive
+
+FOLDER, FILE, IMAGE, LINK = "dfil"
+MOST = 1 << 63
+MOST_RIGHTS = 4095
+SUFFIXES = (".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+WITH_EXTRAS = (".png", ".webp", ".tif", ".tiff")
+MODES = ("L", "RGB", "1")
+
+
+class Described(Protocol):
+    """An array, or what an archive says of one."""
+
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_tree_note(note: dict[str, Any]) -> None:
+    """Raise DamagedArchive unless a note of kind `tree` makes sense, whatever is in its arrays.
+
+    ``note["arrays"]``, where there is one, must name what ``bytes`` and ``images`` name.
+    """
+    try:
+        _check_note(note)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DamagedArchive(
+            f"the archive's note on how to restore a folder makes no sense ({_line(error)})"
+        ) from error
+
+
+def check_tree(note: dict[str, Any], arrays: Mapping[str, Described]) -> None:
+    """Raise DamagedArchive unless ``note`` makes sense and can be restored from arrays of these types and shapes.
+
+    ``arrays``: by stored name, others may be among them.
+    """
+    check_tree_note(note)
+    try:
+        _check_arrays(note, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DamagedArchive(f"the archive's list of a folder does not fit its arrays ({_line(error)})") from error
+
+
+def image_groups(note: dict[str, Any]) -> list[int]:
+    """The group of each image of a note that makes sense."""
+    return note.get("groups") or [0] * note["types"].count(IMAGE)
+
+
+def image_extras(note: dict[str, Any]) -> list[int]:
+    """The bytes of metadata of each image of a note that makes sense."""
+    return note.get("extras") or [0] * note["types"].count(IMAGE)
+
+
+def pool_bytes(note: dict[str, Any]) -> int:
+    """Bytes that the pool of a note that makes sense has."""
+    return int(sum(note["sizes"]) + sum(note.get("extras", ())))
+
+
+def entry_times(note: dict[str, Any]) -> Iterator[int]:
+    """Nanoseconds since 1970, the folder's own, then one for each entry; nothing where the note has no ``times``."""
+    time = 0
+    for step in note.get("times", ()):
+        time += step
+        yield time
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name in lower case, as of :class:`pathlib.PurePosixPath`."""
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return (dot + suffix).lower() if stem.strip(".") and suffix else ""
+
+
+def renamed(note: dict[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
+    """``note`` with its arrays under other names: original name -> name in the archive."""
+    images = [group | {"array": stored[group["array"]]} for group in note["images"]]
+    return note | {"bytes": [stored[name] for name in note["bytes"]], "images": images}
+
+
+def _check_note(note: dict[str, Any]) -> None:
+    entries, types, links = note["entries"], note["types"], note["links"]
+    if not isinstance(entries, list) or not isinstance(types, str) or len(entries) != len(types):
+        raise ValueError("not one type for each entry")
+    if not set(types) <= {FOLDER, FILE, IMAGE, LINK}:
+        raise ValueError("an entry of no known type")
+    _check_paths(entries, types)
+    images = types.count(IMAGE)
+    if not isinstance(links, list) or len(links) != types.count(LINK):
+        raise ValueError("not one target for each link")
+    if not all(isinstance(link, str) and link and is_text(link) for link in links):
+        raise ValueError("a link to what can be no name")
+    _require_numbers(note["sizes"], types.count(FILE), 0, MOST, "size")
+    _check_groups(note, images)
+    if "extras" in note:
+        _require_numbers(note["extras"], images, 0, MOST, "number of bytes of metadata")
+        suffixes = (suffix_of(name) for name, kind in zip(entries, types) if kind == IMAGE)
+        if any(size and suffix not in WITH_EXTRAS for size, suffix in zip(note["extras"], suffixes)):
+            raise ValueError("metadata of an image that can have none")
+    if "rights" in note:
+        _require_numbers(note["rights"], 1 + len(entries), 0, MOST_RIGHTS + 1, "permission")
+    if "times" in note:
+        _require_numbers(note["times"], 1 + len(entries), -2 * MOST, 2 * MOST, "time")
+        if any(not -MOST <= time < MOST for time in entry_times(note)):
+            raise ValueError("a time out of reach")
+    _check_names_of_arrays(note)
+
+
+def _check_paths(entries: list[Any], types: str) -> None:
+    """Every path plain, apart from the others, and in a folder that was there before it."""
+    seen: set[str] = set()
+    folders = {""}
+    for name, kind in zip(entries, types):
+        if not isinstance(name, str):
+            raise ValueError("a name that is no text")
+        parent, slash, last = name.rpartition("/")
+        if last in ("", ".", "..") or not is_text(last) or (slash and not parent):
+            raise ValueError(f"the name {_short(name)}, which could leave the folder or can name no file")
+        if parent not in folders or name in seen:
+            raise ValueError(f"the name {_short(name)}, which is there twice or lies in no folder")
+        seen.add(name)
+        if kind == FOLDER:
+            folders.add(name)
+        elif kind == IMAGE and suffix_of(name) not in SUFFIXES:
+            raise ValueError(f"the name {_short(name)} of an image, of no known format")
+
+
+def _check_groups(note: dict[str, Any], images: int) -> None:
+    groups = note["images"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        raise ValueError("groups of images are not described")
+    if any(not isinstance(group["array"], str) or group["mode"] not in MODES for group in groups):
+        raise ValueError("a group of images without array or mode")
+    if "groups" in note:
+        _require_numbers(note["groups"], images, 0, len(groups), "group")
+    elif len(groups) != min(images, 1):
+        raise ValueError("images without a group")
+    modes = [group["mode"] for group in groups]
+    names = (name for name, kind in zip(note["entries"], note["types"]) if kind == IMAGE)
+    if any(modes[k] != "RGB" and suffix_of(name) == ".webp" for name, k in zip(names, image_groups(note))):
+        raise ValueError("a .webp image that is not RGB")
+
+
+def _check_names_of_arrays(note: dict[str, Any]) -> None:
+    if not isinstance(note["bytes"], list) or not all(isinstance(name, str) for name in note["bytes"]):
+        raise ValueError("no list of arrays of bytes")
+    used = [*note["bytes"], *(group["array"] for group in note["images"])]
+    if len(set(used)) != len(used):
+        raise ValueError("an array is used twice")
+    if "arrays" in note and set(used) != set(note["arrays"]):
+        raise ValueError("the arrays are not those that are described")
+
+
+def _check_arrays(note: dict[str, Any], arrays: Mapping[str, Described]) -> None:
+    pool = [arrays[name] for name in note["bytes"]]
+    if any(_is_not_bytes(array) or not array.shape for array in pool):
+        raise ValueError("files in an array of other than bytes")
+    found, expected = sum(math.prod(array.shape) for array in pool), pool_bytes(note)
+    if found != expected:
+        raise ValueError(f"{found} bytes, expected {expected}")
+    counts = [0] * len(note["images"])
+    for k in image_groups(note):
+        counts[k] += 1
+    for group, count in zip(note["images"], counts):
+        array, mode = arrays[group["array"]], group["mode"]
+        channels = (3,) if mode == "RGB" else ()
+        if _is_not_bytes(array) or len(array.shape) < 3 or tuple(array.shape[3:]) != channels or 0 in array.shape:
+            raise ValueError(f"images of mode {mode} in an array {array.dtype}{list(array.shape)}")
+        if array.shape[0] != count:
+            raise ValueError(f"{array.shape[0]} images, expected {count}")
+
+
+def _is_not_bytes(array: Described) -> bool:
+    return bool(getattr(array.dtype, "str", array.dtype) != "|u1")
+
+
+def _require_numbers(values: Any, count: int, low: int, high: int, what: str) -> None:
+    """Raise ValueError unless ``values`` are ``count`` whole numbers from ``low`` on and below ``high``."""
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"not one {what} for each")
+    if not _whole(values) or (values and not low <= min(values) <= max(values) < high):
+        raise ValueError(f"a {what} that is no whole number or out of reach")
+
+
+def _whole(values: Iterable[Any]) -> bool:
+    return all(type(n) is int for n in values)
+
+
+def _short(name: str) -> str:
+    return shown(name if len(name) <= 80 else name[:77] + "...")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,146 @@
+"""The record (section 4): arrays, model, and which blocks hold which items of which array."""
+
+import math
+import struct
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from vaedensity.plain.layout import FRAMED, Layout
+from vaedensity.plain.streams import PLANES
+
+LOST, FIRST_MODEL_CODER, SERIES = 15, 16, 22
+COUPLED = (17, 19, 21)
+SINCE = {0: 1, 1: 1, 2: 1, PLANES: 5, LOST: 5, 16: 1, 17: 2, 18: 3, 19: 3, 20: 3, 21: 3, SERIES: 4}
+"""Coder -> version that brought it."""
+LARGEST, MOST_DIMENSIONS, LONGEST_CHAIN = 1 << 48, 8, 4096
+WRONG = (KeyError, TypeError, ValueError, AttributeError, SyntaxError, IndexError, RecursionError, struct.error)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where a block lies in the file, with its frame if it has one, what it holds, and how it is coded. ``array``: its
+    array's number; ``first``: items of that array before it; ``checksum``: CRC-32 of its bytes, None where its frame
+    has it."""
+
+    index: int
+    array: int
+    coder: int
+    first: int
+    items: int
+    begin: int
+    length: int
+    checksum: int | None
+
+
+class Entry:
+    """One array of the record. ``item_shape``: (C,H,W) where it has a ``layout``; ``blocks``: its own; ``count``: how
+    many those are, None where the index says it. Raises WRONG."""
+
+    def __init__(self, record: dict[str, Any], version: int):
+        self.name, self.layout = record["name"], record.get("layout")
+        self.shape, self.count = tuple(record["shape"]), record["blocks"] if version < FRAMED else None
+        self.dtype = np.dtype(record["dtype"])
+        self.blocks: list[Block] = []
+        if not isinstance(self.name, str) or any(type(n) is not int or n < 0 for n in (*self.shape, self.count or 0)):
+            raise ValueError("an array is described by other than a name and whole numbers")
+        if self.dtype.kind not in "biufcSUmMV" or self.dtype.str != record["dtype"] or self.dtype.names is not None:
+            raise ValueError(f"array {self.name}: dtype {record['dtype']} is not plain")
+        extent = self.dtype.itemsize * math.prod(max(1, n) for n in self.shape)
+        if len(self.shape) > MOST_DIMENSIONS or extent > LARGEST:
+            raise ValueError(f"array {self.name}: shape {list(self.shape)} is beyond the limits")
+        self.nbytes = extent if all(self.shape) else 0
+        self.rows = self.shape[0] if self.shape else 1
+        self.item_shape: tuple[int, ...] | None = None
+        if self.layout is not None:
+            rest = self.shape[1:]
+            rule, shape = None, None
+            if len(rest) == 1 and version >= SINCE[SERIES]:
+                rule, shape = "NT", (1, 1, *rest)
+            elif len(rest) == 2:
+                rule, shape = "NHW", (1, *rest)
+            elif len(rest) == 3 and rest[2] in (1, 3):
+                rule, shape = "NHWC", (rest[2], *rest[:2])
+            elif len(rest) == 3 and rest[0] in (1, 3):
+                rule, shape = "NCHW", rest
+            if rule is None or self.layout != rule or self.dtype.str not in ("|u1", "|b1") or not all(rest):
+                raise ValueError(f"array {self.name}: layout {self.layout} does not fit")
+            self.item_shape = shape
+
+
+class Record:
+    """What an archive says it holds. ``arrays``: in order, each with its blocks; ``blocks``: in the order of the file;
+    ``note``: how arrays become files; ``model``: None or its ``sha256`` and ``name``; ``particles``: of items of
+    coupled coders; ``inside``: the array that holds the model, or None. Raises WRONG."""
+
+    def __init__(self, layout: Layout, version: int):
+        record = layout.record
+        self.note, self.model = record["note"], record.get("model")
+        if not isinstance(self.note, dict):
+            raise ValueError("the note is not an object")
+        if self.model is not None and not all(isinstance(self.model[key], str) for key in ("sha256", "name")):
+            raise ValueError("the model is not named")
+        self.particles = 1 if self.model is None else self.model.get("particles", 1)
+        if type(self.particles) is not int or not 1 <= self.particles <= 256:
+            raise ValueError(f"{self.particles} particles, expected 1 to 256")
+        self.arrays = [Entry(entry, version) for entry in record["arrays"]]
+        if len({a.name for a in self.arrays}) != len(self.arrays):
+            raise ValueError("two arrays have one name")
+        for coder in layout.columns.coders:
+            if SINCE.get(coder, version + 1) > version:
+                raise ValueError(f"a block of coder {coder} in format version {version}")
+        self.blocks = self._deal(layout)
+        for array in self.arrays:
+            items = sum(b.items for b in array.blocks)
+            if items != (array.rows if array.nbytes else 0) or (array.blocks and not array.nbytes):
+                raise ValueError(f"array {array.name}: its blocks do not add up to its items")
+            for block in array.blocks:
+                self._require_fit(array, block)
+        self.inside = None if version < FRAMED else self._inside()
+
+    def _deal(self, layout: Layout) -> list[Block]:
+        """All blocks, each also given to its array."""
+        index, numbers = layout.columns, layout.columns.arrays
+        if numbers is None:
+            counts = [array.count or 0 for array in self.arrays]
+            if sum(counts) != len(index.coders):
+                raise ValueError("the arrays do not own all blocks")
+            numbers = [number for number, count in enumerate(counts) for _ in range(count)]
+        checksums = index.checksums or [None] * len(index.coders)
+        begins = accumulate(index.lengths, initial=layout.begin)
+        firsts, blocks = [0] * len(self.arrays), []
+        for i, facts in enumerate(zip(numbers, index.coders, index.items, begins, index.lengths, checksums)):
+            number, coder, items, begin, length, checksum = facts
+            if number >= len(self.arrays):
+                raise ValueError(f"block {i} is of an array that is not described")
+            blocks.append(Block(i, number, coder, firsts[number], items, begin, length, checksum))
+            firsts[number] += items
+            self.arrays[number].blocks.append(blocks[-1])
+        return blocks
+
+    def _require_fit(self, array: Entry, block: Block) -> None:
+        """Raise ValueError where ``block`` of ``array`` has a coder that cannot be."""
+        if block.coder == PLANES and array.dtype.itemsize < 2:
+            raise ValueError(f"array {array.name}: byte planes of elements of one byte")
+        if block.coder >= FIRST_MODEL_CODER and (
+            array.item_shape is None
+            or self.model is None
+            or not 1 <= block.items <= LONGEST_CHAIN
+            or (block.coder in COUPLED) != (self.particles > 1)
+            or (block.coder == SERIES) != (array.layout == "NT")
+        ):
+            raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")
+
+    def _inside(self) -> Entry | None:
+        """The array that holds the model (section 8.1)."""
+        if self.model is None or "array" not in self.model:
+            return None
+        found = [array for array in self.arrays if array.name == self.model["array"]]
+        if not found:
+            raise ValueError(f"the model is in array {self.model['array']!r}, which is not described")
+        (array,) = found
+        if array.dtype.str != "<i2" or len(array.shape) != 1:
+            raise ValueError(f"array {array.name}, {array.dtype.str} of shape {list(array.shape)}, can hold no model")
+        return array

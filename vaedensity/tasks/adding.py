@@ -1,0 +1,164 @@
+"""Add to an archive what is not in it, without coding again what is."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity import __version__
+from vaedensity.atomic import atomic_file
+from vaedensity.coding.archive import Tally, describe, plan_arrays, write_arrays
+from vaedensity.coding.container import FRAMED_SINCE, Writer
+from vaedensity.coding.decoding import read_rows
+from vaedensity.coding.digest import feed
+from vaedensity.coding.lowering import CodingModel
+from vaedensity.coding.reader import Archive
+from vaedensity.data.collection import Collection
+from vaedensity.data.tree import Tree
+from vaedensity.errors import UsageError
+from vaedensity.tasks.models import choose_model, groups_of, model_for, open_model
+from vaedensity.tasks.packing import compress_record, cut_bytes, gather, require_readable, settle
+from vaedensity.tasks.unpacking import checked_notes
+
+PIECE_BYTES = 1 << 24
+
+
+def add(
+    path: Path,
+    sources: Sequence[Collection | Tree],
+    model_name: str | None = None,
+    *,
+    to: str | None = None,
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Put ``sources`` beside what the archive ``path`` holds, or, where ``to`` names one of its arrays, after the items of that array.
+
+    The archive is replaced when all is written: it holds what it held or that and ``sources``, whatever happens. Its blocks are
+    copied as they are. Returns the record of `add --json`, which speaks of what was added. Raises UsageError.
+    """
+    started = time.monotonic()
+    with _locked(path), Archive(path) as archive:
+        if archive.version < FRAMED_SINCE:
+            raise UsageError(
+                f"{path}: format version {archive.version}, to which nothing can be added; expected {FRAMED_SINCE} or later: "
+                "decompress it and compress it again"
+            )
+        notes = checked_notes(archive)
+        model = _model_of(archive, sources, model_name, say)
+        collections = [cut_bytes(collection, model) for collection in settle(sources, model)]
+        record = {**archive.record, "arrays": [dict(entry) for entry in archive.record["arrays"]], "by": __version__}
+        if to is None:
+            arrays, own_notes = gather(collections, {array.name for array in archive.arrays}, notes)
+            first = 0
+        else:
+            arrays, own_notes, first = {to: _more(archive, to, collections)}, [], archive.array(to).rows
+        particles = archive.particles
+        plan = plan_arrays(arrays, model, verify=verify, particles=particles)
+        if plan.coders and "model" not in record:
+            assert model is not None
+            record["model"] = {"sha256": model.sha256, "name": model.name}
+        number, digests = len(archive.arrays), list(archive.digests)
+        if to is None:
+            record["arrays"] += describe(arrays, plan)
+            record["note"] = {**archive.note, "collections": notes + own_notes}
+        else:
+            number = archive.arrays.index(archive.array(to))
+            record["arrays"][number]["shape"][0] += len(arrays[to])
+            if to in plan.coders:
+                record["arrays"][number]["layout"] = plan.layouts[to]
+        tally = Tally()
+        with atomic_file(path, True) as f:
+            writer = Writer(f, record)
+            for block in archive.blocks:
+                writer.copy(block, archive.file)
+            fresh = write_arrays(
+                writer, arrays, plan, number, tally, first=first, verify=verify, threads=threads, progress=progress
+            )
+            if to is None:
+                digests += fresh
+            else:
+                digests[number] = _digest(archive, to, model, arrays[to])
+            tally.overhead |= writer.finish(digests)
+            tally.payload_bytes = writer.payload_bytes
+            size = f.tell()
+            require_readable(f)
+    added = compress_record(tally, size, model, time.monotonic() - started)
+    kept = ("items", "bytes_in", "bytes_out", "model", "model_sha256", "model_items", "classical_blocks", "seconds")
+    return {"archive": str(path), **{key: added[key] for key in kept}}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """No other process adds to ``path`` meanwhile. Raises UsageError where one does."""
+    try:
+        f = open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    with f:
+        try:
+            import fcntl
+
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # a system without such locks
+        except OSError as error:
+            raise UsageError(f"{path}: another process is adding to it; try again when it is done") from error
+        if not os.path.samestat(os.fstat(f.fileno()), os.stat(path)):
+            raise UsageError(f"{path}: another process has just added to it; try again")
+        yield
+
+
+def _model_of(
+    archive: Archive, sources: Sequence[Collection | Tree], name: str | None, say: Callable[[str], None]
+) -> CodingModel | None:
+    """The archive's model, since it has one at most; else the one named or the one that fits best."""
+    if archive.model is not None:
+        model = model_for(archive, name)
+        if model is not None and model.sha256 != archive.model["sha256"]:
+            raise UsageError(
+                f"{archive.path}: made with the model {archive.model['name']}, found {model.name}; an archive has one model: "
+                "leave -m out"
+            )
+        return model
+    if "model" in archive.record:  # was tried, and nothing coded by it
+        return None
+    model = open_model(name) if name is not None else choose_model(groups_of(sources))
+    if model is not None and name is None:
+        say(f"using the released model {model.name}")
+    return model
+
+
+def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[Any]:
+    """The items to be put after those of the array ``to``. Raises UsageError."""
+    array = archive.array(to)
+    owner = next(note for note in archive.note["collections"] if to in note["arrays"])
+    parts = [part for collection in collections for part in collection.arrays.values()]
+    if owner["kind"] not in ("npy", "npz") or any(
+        collection.note["kind"] not in ("npy", "npz") for collection in collections
+    ):
+        raise UsageError("--to: expected .npy or .npz files, to be added to an array that came from one")
+    for part in parts:
+        if part.dtype.str != array.dtype.str or part.shape[1:] != array.shape[1:] or not part.ndim:
+            raise UsageError(
+                f"--to {to}: found {part.dtype}{list(part.shape)}, expected {array.dtype}{['N', *array.shape[1:]]}"
+            )
+    return np.concatenate(parts)
+
+
+def _digest(archive: Archive, to: str, model: CodingModel | None, more: NDArray[Any]) -> bytes:
+    """SHA-256 of the items of ``to`` and then ``more``; the former are decoded for it."""
+    digest, array = hashlib.sha256(), archive.array(to)
+    rows = max(1, PIECE_BYTES // max(1, array.row_bytes))
+    for begin in range(0, array.rows, rows):
+        digest.update(read_rows(archive, to, begin, min(begin + rows, array.rows), model).tobytes())
+    feed(digest, more)
+    return digest.digest()

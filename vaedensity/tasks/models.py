@@ -1,0 +1,133 @@
+"""Which model codes a collection, and which one an archive needs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaedensity import items
+from vaedensity.coding import classical
+from vaedensity.coding.decoding import read_whole
+from vaedensity.coding.lowering import CodingModel, coded_bits, coding_model
+from vaedensity.coding.reader import Archive
+from vaedensity.data.collection import Collection
+from vaedensity.data.tree import Tree
+from vaedensity.errors import ModelError
+from vaedensity.model.checkpoint import MAX_FILE_BYTES, load_model, parse_model
+from vaedensity.model.released import released, resolve
+from vaedensity.tasks.limits import usual_output
+
+SAMPLE_ITEMS, LEAST_SAMPLE, SAMPLE_VALUES = 48, 16, 1 << 18
+SAMPLE_BYTES = 1 << 20
+LEAST_GAIN = 0.0005  # share of the rate that particles must save to be used
+
+
+def open_model(name: str) -> CodingModel:
+    """The coding side of a model file or released model."""
+    path = resolve(name)
+    return coding_model(load_model(path), path.stem)
+
+
+def groups_of(sources: Sequence[Collection | Tree]) -> dict[str, NDArray[Any]]:
+    """All arrays that a model might code."""
+    groups = [source.groups if isinstance(source, Tree) else source.arrays for source in sources]
+    return {f"{i}/{name}": array for i, own in enumerate(groups) for name, array in own.items()}
+
+
+def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
+    """The released model that codes a sample of the largest array smallest, if smaller than a classical coder does."""
+    known = [a for a in arrays.values() if items.layout_of(a) or items.series_layout(a) or _is_bytes(a)]
+    if not known:
+        return None
+    array = max(known, key=lambda a: a.size)
+    head = np.ascontiguousarray(array[: max(1, SAMPLE_BYTES // array[:1].nbytes)])
+    best, best_rate = None, 8 * len(classical.encode(head.tobytes())[1]) / head.size
+    for path in released().values():
+        model = coding_model(load_model(path), path.stem)
+        seen = items.pieces(array, model.integers.config.dims)[0] if _is_bytes(array) else array
+        levels = _sample_levels(model, seen) if model.fits(seen) else None
+        if levels is None:
+            continue
+        rate = coded_bits(model.integers, levels) / levels[0].numel()
+        if rate < best_rate:
+            best, best_rate = model, rate
+    return best
+
+
+def _is_bytes(array: NDArray[Any]) -> bool:
+    return array.ndim == 1 and array.dtype == np.uint8 and array.size > 0
+
+
+def model_for(archive: Archive, name: str | None) -> CodingModel | None:
+    """The model that ``archive`` needs: the one named, else the one inside, else the released one with its hash, else None."""
+    if archive.model is None:
+        return None
+    if name is not None:
+        return open_model(name)
+    if archive.model_array is not None:
+        return model_inside(archive)
+    candidates = sorted(released().items(), key=lambda pair: pair[0] != archive.record["model"]["name"])
+    for stem, path in candidates:
+        model = coding_model(load_model(path), stem)
+        if model.sha256 == archive.model["sha256"]:
+            return model
+    raise ModelError(
+        f"{archive.path}: needs the model {archive.model['name']} (sha256 {archive.model['sha256'][:16]}...), "
+        "which is not among the released ones; pass its file with -m, or ask whoever wrote the archive for it"
+    )
+
+
+def model_inside(archive: Archive) -> CodingModel:
+    """The model that ``archive`` holds, which must be the one that it names. Raises DamagedArchive or ModelError."""
+    assert archive.model_array is not None and archive.model is not None
+    if archive.model_array.nbytes > min(MAX_FILE_BYTES, usual_output(archive)):
+        raise ModelError(f"{archive.path}: a model of {archive.model_array.nbytes} bytes is beyond the limit")
+    data = read_whole(archive, archive.model_array)
+    return coding_model(parse_model(data.tobytes(), archive.path), archive.model["name"])
+
+
+def worthwhile(
+    particles: int, model: CodingModel | None, arrays: dict[str, NDArray[Any]], say: Callable[[str], None]
+) -> int:
+    """``particles``, or 1 where they gain nothing."""
+    if model is None:
+        say(f"--particles {particles} gains nothing without a model: one is used")
+        return 1
+    if model.integers.is_sequence:
+        say(
+            f"--particles {particles} needs latents that are numbers, those of {model.name} are categories: one is used"
+        )
+        return 1
+    array = max((a for a in arrays.values() if model.fits(a)), key=len)
+    one, many = particle_gain(model, array, particles)
+    if not one:
+        say(f"--particles {particles} gains nothing: {model.name} does not know all values of a sample; one is used")
+        return 1
+    if many > one * (1 - LEAST_GAIN):
+        say(
+            f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used"
+        )
+        return 1
+    return particles
+
+
+def particle_gain(model: CodingModel, array: NDArray[Any], particles: int) -> tuple[float, float]:
+    """Bits per dimension that a sample of ``array`` takes with one particle and with so many; both 0 where the
+    model does not know the sample's values."""
+    levels = _sample_levels(model, array)
+    if levels is None:
+        return 0.0, 0.0
+    one, many = (coded_bits(model.integers, levels, particles=k) / levels[0].numel() for k in (1, particles))
+    return one, many
+
+
+def _sample_levels(model: CodingModel, array: NDArray[Any]) -> torch.Tensor | None:
+    """A few items of ``array`` as the model's levels; None where it does not know their values."""
+    layout = model.layout_of(array)
+    assert layout is not None
+    most = max(LEAST_SAMPLE, min(SAMPLE_ITEMS, SAMPLE_VALUES // model.integers.config.dims))
+    sample = array[:: max(1, len(array) // most)][:most]
+    levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
+    return torch.from_numpy(np.ascontiguousarray(levels)) if known.all() else None
