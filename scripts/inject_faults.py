@@ -381,7 +381,8 @@ def make_inputs(folder: Path, digits: np.ndarray, n: int) -> list[str]:
     """An array, several arrays, and a folder of images; ``more.npy`` beside them is not among the inputs."""
     (folder / "pictures" / "deep").mkdir(parents=True)
     np.save(folder / "digits.npy", digits)
-    np.savez(folder / "parts.npz", a=digits[:8], b=np.arange(2000) * (n + 1))
+    noise = np.random.default_rng(n).integers(0, 1 << 60, 4000)  # so that archives have several pages
+    np.savez(folder / "parts.npz", a=digits[:8], b=noise)
     for i, image in enumerate(digits[: 8 + n]):
         Image.fromarray(image * 15).save(folder / "pictures" / ("deep" if i % 2 else ".") / f"{n}-{i}.png")
     np.save(folder / "more.npy", digits[::-1][:20])

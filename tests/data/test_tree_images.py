@@ -214,7 +214,7 @@ def test_files_too_large_for_pillow_are_no_images_and_nobody_is_warned(monkeypat
 
 # Putting back what an archive holds
 
-EXTRAS = {suffix: read_image(*KEPT[name]).extras for suffix, name in ((".png", "colour png"), (".webp", "webp with all"), (".tif", "grey tiff"))}  # fmt: skip
+EXTRAS = {KEPT[name][1]: read_image(*KEPT[name]).extras for name in ("colour png", "webp with all", "grey tiff")}
 TAG = struct.pack("<HHII", 270, 2, 4, 0x41424344)
 
 
@@ -300,5 +300,6 @@ def test_two_valued_images_of_other_values_are_refused() -> None:
 
 
 def test_notes_are_checked_without_pillow() -> None:
-    code = "import sys; sys.modules['PIL'] = None; import vaedensity.data.restore, vaedensity.data.tree, vaedensity.data.metadata"
+    rooms = ", ".join(f"vaedensity.data.{name}" for name in ("restore", "tree", "metadata"))
+    code = f"import sys; sys.modules['PIL'] = None; import {rooms}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -37,7 +37,8 @@ IN = {
     "d/e/sound": ["../..", "../../f", "../e/../../d/e", "..", "../../nowhere", "../../here/f"],
 }
 OUT = {
-    "bad": ["/etc/passwd", "/", "..", "../t", "../t/f", "d/../../t", "d/e/../../../x", "here/..", "nowhere/../..", "nowhere/..", "nowhere/d/..", "here/here/../x", "./..", "f/../.."],
+    "bad": ["/etc/passwd", "/", "..", "../t", "../t/f", "d/../../t", "d/e/../../../x", "here/..",
+            "nowhere/../..", "nowhere/..", "nowhere/d/..", "here/here/../x", "./..", "f/../.."],
     "d/e/bad": ["../../..", "../../../t/f", "../../here/../x", "/"],
 }  # fmt: skip
 
@@ -145,7 +146,8 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
     (tmp_path / "open").chmod(0o777)
     monkeypatch.chdir(tmp_path / "open")
     note = {
-        "kind": "tree", "name": "t", "arrays": {"p": "p"}, "bytes": ["p"], "images": [], "sizes": [2, 1], "links": ["x"],
+        "kind": "tree", "name": "t", "arrays": {"p": "p"}, "bytes": ["p"], "images": [],
+        "sizes": [2, 1], "links": ["x"],
         "entries": ["shut", "shut/in", "shut/in/f", "shut/l", "x", "void", "void/in"], "types": "ddflfdd",
         "rights": [0o500, 0o500, 0o500, 0o400, 0, 0o7666, 0o600, 0o711], "times": [10**18, *[1] * 7],
     }  # fmt: skip

@@ -11,9 +11,9 @@ class Collection:
     """One DATA or INPUT argument.
 
     ``arrays``: name -> array as found. ``note``: JSON that says how to restore it: ``kind`` is
-    "npy", "npz", "folder" (of images), "file" or "files" (a folder of files of any kind, as bytes),
-    ``name`` the file or folder to make. ``item_names``: for reports, one per item of the only
-    array, or None.
+    "npy", "npz", "folder" (of images), "file", "files" (a folder of files of any kind, as bytes) or
+    "tree" (a folder with whatever is in it), ``name`` the file or folder to make. ``item_names``: for
+    reports, one per item of the only array, or None; of a tree, where there is nothing else in it.
     """
 
     source: str

@@ -31,8 +31,8 @@ class ImageFile(NamedTuple):
 def read_image(data: bytes, suffix: str) -> ImageFile | None:
     """What the image file ``data`` holds, or None where :func:`image_bytes` would not give back all that it shows.
 
-    ``suffix``: of its name, in lower case, one of WRITERS. Whether it comes back is tried, here and now. BMP, PGM and PPM
-    files count only where every byte does.
+    ``suffix``: of its name, in lower case, one of WRITERS. Whether it comes back is tried, here and now. BMP, PGM and
+    PPM files count only where every byte does.
     """
     try:
         extras = metadata.take(data, suffix) if suffix in metadata.KEPT_OF else b""

@@ -1,4 +1,4 @@
-"""Metadata of image files, taken out of their bytes and put back: PNG chunks, WebP chunks, TIFF tags (docs/format.md, section 5.1).
+"""Metadata of image files, taken out of their bytes and put back: docs/format.md, section 5.1.
 
 `take` reads the file of somebody else, `put` one that Pillow has just written, `check` what an archive holds.
 """

@@ -15,8 +15,8 @@ Ranges = Sequence[tuple[int, int]]
 class Pool:
     """``arrays``: of dtype uint8, numpy's or what is sliced like those; their bytes in C order are the pool.
 
-    At most PIECE bytes of them, or one item, are read at a time and kept. ``lost``: by position in ``arrays``, the first
-    and the last + 1 of lost items.
+    At most PIECE bytes of them, or one item, are read at a time and kept. ``lost``: by position in ``arrays``, the
+    first and the last + 1 of lost items.
     """
 
     def __init__(self, arrays: Sequence[Any], lost: Mapping[int, Ranges]):

@@ -28,7 +28,7 @@ LONGEST_NAME = 1 << 15  # characters: no system has longer paths
 
 
 def is_safe(name: str, anywhere: bool = True) -> bool:
-    """Whether ``name`` is a relative path that cannot leave its folder, and can be one here; ``anywhere``: on any system."""
+    """Whether ``name`` is a relative path that cannot leave its folder, here or ``anywhere``, and can be one here."""
     if len(name) > LONGEST_NAME:
         return False
     path = PurePosixPath(name)
@@ -53,7 +53,7 @@ def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
 
 
 def noted_path(note: dict[str, Any]) -> PurePosixPath:
-    """The path that a note names. Raises DamagedArchive where it is not safe; one of kind `tree` need be so on this system only."""
+    """The path that a note names. Raises DamagedArchive where it is not safe, of a `tree` on this system."""
     return safe_name(note["name"], anywhere=note["kind"] != "tree")
 
 

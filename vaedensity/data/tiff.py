@@ -5,8 +5,14 @@ from typing import NamedTuple
 
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 # bytes of a value of each type, and of the numbers it is made of
-TYPES = {1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4), 11: (4, 4), 12: (8, 8)}  # fmt: skip
-# How pixels are stored: the new file has its own. Size, compression, strips and tiles, predictor, order of bits and planes.
+TYPES = {
+    **dict.fromkeys((1, 2, 6, 7), (1, 1)),
+    **dict.fromkeys((3, 8), (2, 2)),
+    **dict.fromkeys((4, 9, 11), (4, 4)),
+    **dict.fromkeys((5, 10), (8, 4)),
+    12: (8, 8),
+}
+# How pixels are stored: the new file has its own. Size, compression, strips and tiles, predictor, order of bits.
 STORAGE = frozenset([256, 257, 259, 266, 273, 278, 279, 284, 292, 293, 317, 322, 323, 324, 325])
 # How stored numbers become what is shown: has to be that of the new file. Value where there is none.
 # Kind of image, bits per sample, kind of colour, samples per pixel, orientation, more samples, format of samples.
@@ -29,8 +35,8 @@ class Tag(NamedTuple):
 
 
 def read_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
-    """("<" or ">", tags by number) of a TIFF file with one IFD. Raises ValueError; also where values share bytes, so what
-    comes back is never more than ``data``."""
+    """("<" or ">", tags by number) of a TIFF file with one IFD. Raises ValueError; also where values share bytes, so
+    what comes back is never more than ``data``."""
     order = ORDERS.get(data[:4])
     if order is None or len(data) < 8:
         raise ValueError("no TIFF file")
@@ -55,7 +61,8 @@ def read_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
 
 
 def meaning(data: bytes) -> dict[int, tuple[int, ...]]:
-    """What decides how the numbers stored in a TIFF file are shown: what is said of each channel, once. Raises ValueError."""
+    """What decides how the numbers stored in a TIFF file are shown: what is said of each channel, once. Raises
+    ValueError."""
     order, tags = read_tags(data)
     found = {number: _numbers(tags[number], order) if number in tags else usual for number, usual in MEANING.items()}
     return {number: tuple(sorted(set(values))) for number, values in found.items()}

@@ -21,8 +21,8 @@ FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 @dataclass(slots=True)
 class Entry:
-    """One thing in the folder. ``name``: relative, with ``/``; ``size``, ``rights``, ``time`` (ns): of lstat; ``target``:
-    of a link; ``image``: the group of an image file, with ``extras``, its metadata."""
+    """One thing in the folder. ``name``: relative, with ``/``; ``size``, ``rights``, ``time`` (ns): of lstat;
+    ``target``: of a link; ``image``: the group of an image file, with ``extras``, its metadata."""
 
     name: str
     type: str
@@ -55,8 +55,9 @@ class Tree:
         return self.file_bytes[key]
 
     def collection(self, as_pixels: Callable[[Key, NDArray[np.uint8]], bool]) -> Collection:
-        """Everything as arrays and a note of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all other
-        files as bytes, which are read now, into the array ``bytes`` (n,) uint8, which is not there if it were empty.
+        """Everything as arrays and a note of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all
+        other files as bytes, which are read now, into the array ``bytes`` (n,) uint8, which is not there if it were
+        empty.
 
         Raises UsageError where a file cannot be read, or has another size by now.
         """
@@ -143,9 +144,8 @@ def _walk(source: str, folder: str | bytes, links: str) -> list[Entry]:
                         raise UsageError(f"{source}: {shown(name)} is a link; expected files and folders only")
                     found[-1].target = link_from_system(os.readlink(place))
                 if found[-1].type not in (FOLDER, FILE, LINK):
-                    raise UsageError(
-                        f"{source}: {shown(name)} is {found[-1].type}, which no archive can hold; take it out of the folder"
-                    )
+                    what = f"{shown(name)} is {found[-1].type}, which no archive can hold"
+                    raise UsageError(f"{source}: {what}; take it out of the folder")
                 if found[-1].type != FOLDER:
                     continue
             inside = [(from_system(part), part) for part in os.listdir(place)]

@@ -32,8 +32,9 @@ Pieces = Iterator[NDArray[np.uint8]]
 def contents(
     note: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges]
 ) -> Iterator[tuple[int, str, Pieces | Image | None]]:
-    """(position in ``entries``, name, content) of every file of a note that fits ``arrays``; None is one that needs lost
-    items. What is yielded is to be used before the next. ``lost`` as in :func:`~vaedensity.data.tree_write.write_tree`."""
+    """(position in ``entries``, name, content) of every file of a note that fits ``arrays``; None is one that needs
+    lost items. What is yielded is to be used before the next. ``lost`` as in
+    :func:`~vaedensity.data.tree_write.write_tree`."""
     pool = Pool(
         [arrays[name] for name in note["bytes"]], {k: lost.get(name, ()) for k, name in enumerate(note["bytes"])}
     )

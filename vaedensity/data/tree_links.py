@@ -10,8 +10,8 @@ CHOICES = ("inside", "any", "none")
 
 
 def require_links(note: dict[str, Any], links: str) -> None:
-    """Raise UsageError where links of a note that makes sense are not to be made: "inside" those that may lead out of the
-    tree; "any" and "none" do not mind."""
+    """Raise UsageError where links of a note that makes sense are not to be made: "inside" those that may lead out of
+    the tree; "any" and "none" do not mind."""
     if links not in CHOICES:
         raise UsageError(f"--links {links}: expected {', '.join(CHOICES)}")
     if links == "inside" and note["links"] and (out := _leading_out(note)):

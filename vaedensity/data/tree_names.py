@@ -1,4 +1,4 @@
-"""Names and links of trees: sequences of bytes, in Python and JSON str with a lone surrogate for each byte that is not UTF-8."""
+"""Names and links of trees: sequences of bytes, as str with a lone surrogate for each byte that is not UTF-8."""
 
 import os
 
@@ -11,7 +11,8 @@ DEVICES_OF_WINDOWS = frozenset(
 
 
 def from_system(name: str | bytes) -> str:
-    """A name as the operating system gave it, whatever the locale: on POSIX its bytes decide, not how Python reads them.
+    """A name as the operating system gave it, whatever the locale: on POSIX its bytes decide, not how Python reads
+    them.
 
     Raises ValueError (UnicodeEncodeError) for a name of Windows that is no Unicode.
     """
@@ -44,7 +45,8 @@ def is_text(name: str) -> bool:
 
 
 def fits_system(name: str, windows: bool = WINDOWS) -> bool:
-    """Whether a file of the relative path ``name``, or a link to it, can be made on this system and means the same here."""
+    """Whether a file of the relative path ``name``, or a link to it, can be made on this system and means the same
+    here."""
     if not windows:
         return True
     return all(_fits_windows(part) for part in name.split("/") if part not in ("", ".", ".."))

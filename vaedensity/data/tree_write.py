@@ -41,16 +41,16 @@ def write_tree(
 ) -> list[str]:
     """Make the folder ``path``, which must not be there, with everything in it; returns the names of files left out.
 
-    ``arrays``: by stored name, numpy arrays or anything with ``dtype``, ``shape``, ``len`` and slices along the first axis,
-    which are read one image and a few MiB of bytes at a time. ``links``: "inside" makes links and refuses those that may
-    lead out of the tree, before anything is written; "any" makes all, "none" none. ``lost``: by stored name, the first and
-    the last + 1 of items that are not to be read; files that need them are left out.
+    ``arrays``: by stored name, numpy arrays or anything with ``dtype``, ``shape``, ``len`` and slices along the first
+    axis, which are read one image and a few MiB of bytes at a time. ``links``: "inside" makes links and refuses those
+    that may lead out of the tree, before anything is written; "any" makes all, "none" none. ``lost``: by stored name,
+    the first and the last + 1 of items that are not to be read; files that need them are left out.
 
     Links are made last, and nothing is written through one. Permissions are kept but for the bits setuid, setgid and
     sticky, which are always dropped; they and the times of change are kept as far as the file system can hold them.
 
-    Raises DamagedArchive where note and arrays do not fit, UsageError for links and names, VaedensityError where the disk
-    refuses.
+    Raises DamagedArchive where note and arrays do not fit, UsageError for links and names, VaedensityError where the
+    disk refuses.
     """
     check_tree(note, arrays)
     require_restorable(note, links)
@@ -111,8 +111,8 @@ class _NewFolder:
         os.symlink(points_to, place, os.path.isdir(os.path.join(os.path.dirname(place), points_to)))
 
     def finish(self, number: int, name: str, is_link: bool = False) -> None:
-        """Give time and permissions number ``number`` of the note to what is complete; in this order, as permissions may
-        forbid to set times."""
+        """Give time and permissions number ``number`` of the note to what is complete; in this order, as permissions
+        may forbid to set times."""
         place = self.place(name)
         if self.times:
             with suppress(*NOT_HELD):

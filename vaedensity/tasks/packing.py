@@ -173,7 +173,7 @@ def gather(
                 stored = f"{number}/{stored}"
             arrays[stored], own[stored] = array, name
         for name in (collection.note["name"], *collection.note.get("files", ())):
-            if not restore.is_safe(name):
+            if not restore.is_safe(name, anywhere=collection.note["kind"] != "tree"):
                 raise UsageError(
                     f"{collection.source}: the name {name!r} could not be restored everywhere; "
                     "rename it to one without backslash and colon"

@@ -39,7 +39,7 @@ def decompress(
     started = time.monotonic()
     with Archive(path) as archive:
         notes = checked_notes(archive)
-        goals = restore.targets(notes, folder, overwrite)
+        goals = restore.targets(notes, folder, overwrite, links)
         limits.check(archive, folder)
         model = model_for(archive, model_name)
         lost: list[Lost] | None = [] if keep_going else None

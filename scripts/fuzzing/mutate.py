@@ -1,0 +1,245 @@
+"""Inputs made from other inputs: bytes altered, or parts altered and all outer checks made right again."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from copy import copy
+from random import Random
+from typing import Any
+
+from fuzzing.parts import ModelParts, Part, Parts
+
+NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 20, 21, 22, 23, 31, 32, 63, 64, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536]
+NUMBERS += [2**k + d for k in (24, 28, 31, 32, 40, 48, 62, 63, 64) for d in (-1, 0, 1)]
+VARINTS = [n for n in NUMBERS if n < 2**64]
+NAMES = ["", ".", "..", "/", "../x", "/etc/passwd", "a/../../b", "a\\b", "c:d", "a\0b", "\ud800", "\udc80", "a" * 300, "a/" * 200]
+NAMES += ["x", "y", "pool", "grey", "model", "a/b", "a//b", "a/./b", "é", "e\u0301", "\u202e", "a\nb", "CON", "~", "-rf", " ", "a/"]
+WORDS = ["|u1", "|b1", "<i2", ">i2", "<f4", "<f8", "<U5", "|S3", "|V4", "|V0", "<M8[ns]", "<m8[0s]", "|O", "i4,i4", "(2,)i4", "<c16"]
+WORDS += ["NHW", "NHWC", "NCHW", "NT", "L", "RGB", "1", "npy", "npz", "folder", "file", "files", "tree", "d", "f", "i", "l", "telepathy"]
+WORDS += ["a.png", "b.webp", "c.tif", "d.PNG", "sequence", "image", "gumbel", "normal", "mixture", "categorical", "I16", "I8", "I32"]
+WORDS += ["F32", "F16", "BF16", "F64", "U8", "BOOL", "F8_E4M3", "0" * 64, "f" * 64]
+FLOATS = [0.5, -1.0, 1e300, float("inf"), float("-inf"), float("nan")]
+KEYS = ["arrays", "name", "dtype", "shape", "layout", "blocks", "note", "collections", "kind", "files", "sizes", "mode", "entries"]
+KEYS += ["types", "links", "images", "groups", "extras", "rights", "times", "bytes", "requires", "model", "particles", "array"]
+KEYS += ["sha256", "config", "values", "card", "unit", "direct_steps", "format", "neighbours", "phases", "likelihood", "kind"]
+
+
+def odd_value(rng: Random, depth: int = 0) -> Any:
+    """Some JSON value."""
+    kind = rng.randrange(14)
+    if kind < 4:
+        return rng.choice(NUMBERS) * rng.choice((1, 1, 1, -1))
+    if kind < 6:
+        return rng.choice(NAMES)
+    if kind < 8:
+        return rng.choice(WORDS)
+    if kind == 8:
+        return rng.choice((True, False, None))
+    if kind == 9:
+        return rng.choice(FLOATS)
+    if kind == 10 and depth < 3:
+        return [odd_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    if kind == 11 and depth < 3:
+        return {rng.choice(KEYS): odd_value(rng, depth + 1) for _ in range(rng.randrange(3))}
+    if kind == 12:
+        deep: Any = 0
+        for _ in range(rng.choice((3, 30, 90))):
+            deep = [deep] if rng.random() < 0.5 else {"a": deep}
+        return deep
+    return [rng.choice(NUMBERS) for _ in range(rng.choice((0, 1, 2, 9, 40)))]
+
+
+def mutate_json(rng: Random, root: Any) -> Any:
+    """``root`` with one place altered; it may be altered itself."""
+    holder: Any = {"root": root}
+    key: Any = "root"
+    for _ in range(rng.choice((1, 2, 3, 4, 5, 8))):
+        value = holder[key]
+        if not isinstance(value, (dict, list)) or not value:
+            break
+        holder, key = value, rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
+    value, choice = holder[key], rng.randrange(12)
+    if choice == 0 and len(holder) > 1:
+        del holder[key]
+        return root
+    if choice == 1:
+        if isinstance(holder, list):
+            holder.insert(key, value)
+        elif key != "root":
+            holder[rng.choice(KEYS)] = value
+        return root
+    if choice == 2 and isinstance(value, dict):
+        value[rng.choice(KEYS)] = odd_value(rng)
+        return root
+    if choice == 3 and isinstance(value, list):
+        value.append(odd_value(rng) if rng.random() < 0.5 or not value else rng.choice(value))
+        return root
+    if choice == 4 and isinstance(value, list):
+        rng.shuffle(value)
+        return root
+    if choice < 8 and type(value) is int:
+        new: Any = value + rng.choice((-1, 1, 2, -2, 8, -value - 1, value))
+    elif choice < 9 and isinstance(value, str):
+        at = rng.randrange(len(value) + 1)
+        new = value[:at] + rng.choice(NAMES) + value[at + rng.randrange(2) :]
+    else:
+        new = odd_value(rng)
+    if key == "root":
+        return new
+    holder[key] = new
+    return root
+
+
+def mutate_bytes(rng: Random, data: bytes, other: bytes = b"") -> bytes:
+    """Bits and bytes flipped, runs overwritten, cut, doubled, moved, or taken from ``other``; numbers that are edges."""
+    out, size = bytearray(data), len(data)
+    at, choice = rng.randrange(size + 1), rng.randrange(10)
+    if choice < 3 and at < size:
+        out[at] ^= 1 << rng.randrange(8)
+    elif choice == 3 and at < size:
+        out[at] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+    elif choice == 4:
+        length = rng.choice((1, 2, 4, 8, 20))
+        out[at : at + length] = rng.randbytes(length)
+    elif choice == 5:
+        del out[at : size if rng.random() < 0.5 else at + rng.choice((1, 2, 4, 16, 64))]
+    elif choice == 6:
+        out[at:at] = out[at : at + rng.choice((1, 4, 16, 64, 256))]
+    elif choice == 7 and other:
+        begin = rng.randrange(len(other))
+        part = other[begin : begin + rng.choice((4, 16, 64, 512))]
+        out[at : at + len(part)] = part
+    elif choice == 8:
+        number = rng.choice(VARINTS)
+        packed = struct.pack(rng.choice("<>") + rng.choice("BHIQ"), 0)
+        out[at : at + len(packed)] = (number & (1 << 8 * len(packed)) - 1).to_bytes(len(packed), "little")
+    else:
+        length, target = rng.choice((1, 4, 16)), rng.randrange(size + 1)
+        out[target : target + length] = out[at : at + length]
+    return bytes(out)
+
+
+def mutate_parts(rng: Random, parts: Parts, other: Parts | None) -> Parts:
+    """One or a few of the things that an archive is made of altered."""
+    out = parts.copied()
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        rng.choices(CHANGES, WEIGHTS)[0](rng, out, other)
+    return out
+
+
+def _record(rng: Random, out: Parts, other: Parts | None) -> None:
+    record = out.record
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        record = mutate_json(rng, record)
+    out.text = out.with_record(record).text
+
+
+def _text(rng: Random, out: Parts, other: Parts | None) -> None:
+    out.text = mutate_bytes(rng, out.text, other.text if other else b"")
+
+
+def _payload(rng: Random, out: Parts, other: Parts | None) -> None:
+    if out.parts:
+        part = rng.choice(out.parts)
+        if rng.random() < 0.1 and other and other.parts:
+            part.payload = rng.choice(other.parts).payload
+        else:
+            part.payload = mutate_bytes(rng, part.payload or b"\0", b"".join(p.payload for p in out.parts))
+
+
+def _field(rng: Random, out: Parts, other: Parts | None) -> None:
+    if out.parts:
+        part, name = rng.choice(out.parts), rng.choice(("array", "first", "items", "coder"))
+        value = getattr(part, name)
+        setattr(part, name, rng.choice((abs(value + rng.choice((-1, 1))), value ^ 1, rng.choice(VARINTS))))
+
+
+def _said(rng: Random, out: Parts, other: Parts | None) -> None:
+    if out.parts:
+        said, fields = rng.choice(
+            [
+                (rng.choice(out.parts).said, ("array", "first", "items", "coder", "length", "checksum")),
+                (rng.choice(out.parts).listed, ("array", "items", "coder", "length")),
+            ]
+        )
+        name = rng.choice(fields)
+        said[name] = rng.choice(VARINTS) & 0xFFFFFFFF if name == "checksum" else rng.choice(VARINTS)
+
+
+def _checksum(rng: Random, out: Parts, other: Parts | None) -> None:
+    if out.parts:
+        rng.choice(out.parts).checksum = rng.choice((0, rng.getrandbits(32)))
+
+
+def _blocks(rng: Random, out: Parts, other: Parts | None) -> None:
+    choice = rng.randrange(5)
+    if choice == 0 and out.parts:
+        out.parts.pop(rng.randrange(len(out.parts)))
+    elif choice == 1 and out.parts:
+        out.parts.insert(rng.randrange(len(out.parts) + 1), copy(rng.choice(out.parts)))
+    elif choice == 2:
+        rng.shuffle(out.parts)
+    elif choice == 3 and other and other.parts:
+        out.parts.insert(rng.randrange(len(out.parts) + 1), copy(rng.choice(other.parts)))
+    else:
+        out.parts.append(Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice((0, 1, 2, 3, 15, 16)), b"abc"))
+
+
+def _lost(rng: Random, out: Parts, other: Parts | None) -> None:
+    if out.parts:
+        part = rng.choice(out.parts)
+        part.coder, part.payload, part.checksum = 15, rng.choice((b"", b"x")), 0
+
+
+def _digests(rng: Random, out: Parts, other: Parts | None) -> None:
+    choice = rng.randrange(4)
+    if choice == 0 and out.digests:
+        out.digests[rng.randrange(len(out.digests))] = rng.choice((bytes(32), b"\1" * 32, b"\1" * 31))
+    elif choice == 1:
+        out.digests.append(bytes(32))
+    elif choice == 2 and out.digests:
+        out.digests.pop()
+    else:
+        out.closing = mutate_bytes(rng, b"".join(out.digests) + out.index([p.framed() for p in out.parts]))
+
+
+def _version(rng: Random, out: Parts, other: Parts | None) -> None:
+    out.version = rng.choice((1, 2, 3, 4, 5, 5, rng.choice(VARINTS)))
+    out.zero = rng.choice((0, 0, 0, 1))
+
+
+def _streams(rng: Random, out: Parts, other: Parts | None) -> None:
+    """A stream that inflates too far, is followed by something, or is damaged inside."""
+    name, choice = rng.choice(("record", "closing")), rng.randrange(4)
+    if choice == 0:
+        out.streams[name] = zlib.compress(out.text + b" " * (1 << 20), 1)
+    elif choice == 1:
+        out.streams[name] = zlib.compress(out.text, 1) + b"x"
+    elif choice == 2:
+        out.streams[name] = mutate_bytes(rng, zlib.compress(out.text, 1))
+    else:
+        out.streams[name] = zlib.compress(mutate_bytes(rng, out.text), 0)
+
+
+Change = Callable[[Random, Parts, Parts | None], None]
+CHANGES: list[Change] = [_record, _text, _payload, _field, _said, _checksum, _blocks, _lost, _digests, _version, _streams]
+WEIGHTS = [40, 4, 20, 8, 6, 2, 8, 3, 4, 3, 1]
+
+
+def mutate_model(rng: Random, parts: ModelParts) -> ModelParts:
+    """A model file's record, header or numbers altered."""
+    out = ModelParts(parts.tensors, parts.record, parts.data)
+    for _ in range(rng.choice((1, 1, 2))):
+        choice = rng.randrange(6)
+        if choice < 3:
+            out.record = mutate_json(rng, out.record)
+        elif choice == 3:
+            tensors = mutate_json(rng, out.tensors)
+            out.tensors = tensors if isinstance(tensors, dict) else {}
+        elif choice == 4:
+            out.data = mutate_bytes(rng, out.data or b"\0")
+        else:
+            edge = rng.choice((b"\xff\x7f", b"\0\x80", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\x7f", b"\x80", b"\xff\xff\xff\x7f"))
+            at = rng.randrange(0, max(1, len(out.data)))
+            out.data = out.data[:at] + edge + out.data[at + len(edge) :]
+    return out

@@ -1,0 +1,158 @@
+"""Where the fuzzer begins: goldens, and small archives of every kind there is."""
+
+import hashlib
+import math
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuzzing.parts import Part, Parts, take_apart, to_early
+from fuzzing.tiny import COLOURS, IMAGES, SERIES, TWO, model_bytes, packed, pictures, series, tree_arrays, tree_note
+from vaedensity.coding import classical
+from vaedensity.tasks.repairing import repair
+
+GOLDEN = Path(__file__).parent.parent.parent / "tests" / "golden"
+LARGEST = 6000  # bytes of a seed: larger ones are slow
+
+
+def mixed() -> dict[str, np.ndarray]:
+    """Arrays of many types and shapes, some empty."""
+    return {
+        "a": np.arange(7, dtype="<i2"),
+        "b": np.zeros((0, 3), ">f8"),
+        "scalar": np.array(2.5),
+        "text": np.array(["ein", "zwei"]),
+        "flags": np.array([[True, False]]),
+        "when": np.array(["2020-01-01"], "M8[s]"),
+        "nothing": np.zeros(3, "V0"),
+        "complex": np.array([1j, 2], "<c16"),
+    }
+
+
+def with_coders() -> bytes:
+    """An array in four blocks of the four classical coders."""
+    whole = np.arange(40, dtype="<u4")
+    parts = take_apart(packed({"x": whole}))
+    parts.parts = []
+    for coder in range(4):
+        raw = whole[10 * coder : 10 * coder + 10].tobytes()
+        payload = {
+            0: lambda raw: raw,
+            1: classical.deflate,
+            2: classical._lzma,
+            3: lambda raw: classical._lzma(classical.to_planes(raw, 4)),
+        }[coder](raw)
+        parts.parts.append(Part(0, 10 * coder, 10, coder, payload, zlib.crc32(raw)))
+    return parts.together()
+
+
+def archives() -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of archives of version 5, then of versions 1 to 4."""
+    bytes_ = {"bytes": np.frombuffer(b"some bytes of files", np.uint8)}
+    images = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}
+    files = {"kind": "folder", "name": "p", "mode": "L", "files": ["a.png", "b/c.tif"]}
+    plain: dict[str, tuple[dict[str, np.ndarray], list[dict[str, Any]]]] = {
+        "npy": ({"x": np.arange(12).reshape(4, 3)}, [{"kind": "npy", "name": "x.npy"}]),
+        "npz": (mixed(), []),
+        "folder": (images, [files]),
+        "file": (bytes_, [{"kind": "file", "name": "f"}]),
+        "files": (bytes_, [{"kind": "files", "name": "d", "files": ["a", "b/c", "e"], "sizes": [4, 15, 0]}]),
+        "tree": (tree_arrays(), [tree_note()]),
+        "tree-bytes": (
+            {"pool": tree_arrays()["pool"][:5]},
+            [tree_note(entries=["a"], types="f", images=[], extras=[], links=[], rights=[448, 511], times=[0, 0])],
+        ),
+        "tree-none": (
+            {},
+            [
+                {
+                    "kind": "tree",
+                    "name": "t",
+                    "entries": [],
+                    "types": "",
+                    "bytes": [],
+                    "images": [],
+                    "sizes": [],
+                    "links": [],
+                }
+            ],
+        ),
+        "nothing": ({}, [{"kind": "npz", "name": "x"}]),
+        "empty": ({"x": np.zeros(0, "u1")}, [{"kind": "npy", "name": "x.npy"}]),
+        "two": (
+            images | bytes_,
+            [{"arrays": {"images": "images"}, **files}, {"kind": "file", "name": "f", "arrays": {"bytes": "bytes"}}],
+        ),
+    }
+    made = {name: packed(arrays, *notes) for name, (arrays, notes) in plain.items()}
+    made["coders"] = with_coders()
+    yield from made.items()
+    for name, version in (("npz", 1), ("folder", 2), ("two", 3), ("file", 4)):
+        yield f"{name}-early", early(made[name], version).together()
+    yield from with_models()
+    for name in ("coders", "npz", "folder", "two", "file", "tree"):
+        if (data := repaired(made[name])) is not None:
+            yield f"{name}-repaired", data
+
+
+def with_models() -> Iterator[tuple[str, bytes]]:
+    """Archives of blocks that a model codes, which is inside."""
+    for name, config, coders in (("images", IMAGES, (16, 18, 20)), ("colours", COLOURS, (18,))):
+        model = model_bytes(config)
+        for coder in coders:
+            for particles in (1, 2):
+                arrays = {"x": pictures(config, 5), "n": np.arange(3)}
+                yield f"{name}-{coder}-{particles}", packed(arrays, model=model, coder=coder, particles=particles)
+    two = pictures(IMAGES, 5) % 2 * np.uint8(255)
+    yield "two-valued", packed({"x": two}, model=model_bytes(TWO, [0, 255]))
+    yield "series", packed({"x": series(SERIES, 5)}, model=model_bytes(SERIES))
+
+
+def early(data: bytes, version: int) -> Parts:
+    """``data``, whose blocks are classical, as an archive of that version."""
+    parts = take_apart(data)
+    digest, entries = hashlib.sha256(), parts.record["arrays"]
+    for part in sorted(parts.parts, key=lambda p: p.array):
+        entry = entries[part.array]
+        width = np.dtype(entry["dtype"]).itemsize
+        size = part.items * width * math.prod(entry["shape"][1:])
+        digest.update(classical.decode(part.coder, part.payload, size, width))
+    return to_early(parts, version, digest.hexdigest())
+
+
+def repaired(data: bytes) -> bytes | None:
+    """An archive a block of which was lost, repaired."""
+    parts = take_apart(data)
+    if not parts.parts:
+        return None
+    parts.parts[0].said["checksum"] = 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.vdz")
+        path.write_bytes(parts.together())
+        repair(path, Path(folder, "y.vdz"))
+        return Path(folder, "y.vdz").read_bytes()
+
+
+def models() -> Iterator[tuple[str, bytes]]:
+    for name, config, values in (("images", IMAGES, None), ("colours", COLOURS, None), ("two", TWO, [0, 255])):
+        yield name, model_bytes(config, values)
+    yield "floats", model_bytes(IMAGES, slim=False)
+    yield "series", model_bytes(SERIES)
+
+
+def write_seeds(folder: Path, corpus: Path) -> None:
+    """All seeds as files."""
+    folder.mkdir(parents=True)
+    for name, data in archives():
+        (folder / f"made-{name}.vdz").write_bytes(data)
+    for name, data in models():
+        (folder / f"made-{name}.safetensors").write_bytes(data)
+    for path in [*sorted(GOLDEN.glob("*.vdz")), *(sorted(corpus.iterdir()) if corpus.is_dir() else [])]:
+        if path.suffix in (".vdz", ".safetensors") and path.stat().st_size <= LARGEST:
+            (folder / path.name).write_bytes(path.read_bytes())
+    smallest = min(GOLDEN.glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    (folder / smallest.name).write_bytes(smallest.read_bytes())

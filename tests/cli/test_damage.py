@@ -1,0 +1,218 @@
+"""Damage stays local: --keep-going restores what is whole, repair makes an index anew."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from conftest import invoke
+from early import EarlyWriter, early_record
+from PIL import Image
+from refusals import DAMAGED, USAGE, Done, Refused
+
+from vaedensity.coding.container import read_directory
+from vaedensity.coding.reader import Archive
+
+ROWS = 1600
+
+
+@contextmanager
+def small_blocks() -> Iterator[None]:
+    """Chains of about 2 KB, whatever they cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaedensity.coding.model_blocks.BLOCK_BYTES", 2000)
+        patch.setattr("vaedensity.coding.model_blocks.OVERHEAD_SHARE", 1.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def packed(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """Digits in several blocks by the model, an array of halves in one classical block, and a folder."""
+    folder = tmp_path_factory.mktemp("packed")
+    np.savez(folder / "both.npz", digits=digits[:ROWS], halves=np.arange(500, dtype="<f2"))
+    (folder / "f").mkdir()
+    for i in range(5):
+        (folder / "f" / f"{i}.txt").write_text(f"{i} " * 300)
+    with small_blocks():
+        result = invoke("compress", folder / "both.npz", folder / "f", "-o", folder / "a.vdz", "-m", model, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["model_items"] == ROWS
+    with Archive(folder / "a.vdz") as archive:
+        assert len(archive.arrays[0].blocks) > 3
+    return folder / "a.vdz", digits[:ROWS]
+
+
+def damaged(path: Path, out: Path, block: int) -> tuple[Path, slice]:
+    """A copy with one bit of a block's payload turned, and which items that block holds."""
+    with Archive(path) as archive:
+        at = archive.blocks[block]
+    data = bytearray(path.read_bytes())
+    data[at.begin + at.size - 3] ^= 8
+    out.write_bytes(data)
+    return out, slice(at.first, at.first + at.items)
+
+
+def lost_items(result: Result) -> list[tuple[str, int, int]]:
+    return [(one["array"], one["first"], one["end"]) for one in json.loads(result.stdout)["lost"]]
+
+
+@pytest.mark.parametrize("block", [0, 2])
+def test_one_damaged_block_costs_its_own_items(
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, block: int, refused: Refused
+) -> None:
+    path, lost = damaged(packed[0], tmp_path / "b.vdz", block)
+    line = refused(DAMAGED, "decompress", path, "-o", tmp_path / "no", "-m", model)
+    assert f"block {block} of" in line and "--keep-going" in line
+    result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    assert result.exit_code == DAMAGED and lost_items(result) == [("digits", lost.start, lost.stop)]
+    assert result.stderr.count("\n") == 2 and f"items {lost.start} to {lost.stop - 1} of digits" in result.stderr
+    with np.load(tmp_path / "out" / "both.npz") as back:
+        expected = packed[1].copy()
+        expected[lost] = 0
+        assert np.array_equal(back["digits"], expected) and np.array_equal(back["halves"], np.arange(500, dtype="<f2"))
+    assert (tmp_path / "out" / "f" / "3.txt").read_text() == "3 " * 300
+
+
+def test_an_archive_without_damage_loses_nothing(packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path) -> None:
+    result = invoke("decompress", packed[0], "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    assert result.exit_code == 0 and lost_items(result) == [] and json.loads(result.stdout)["left_out"] == []
+
+
+def test_files_that_a_damaged_block_touches_are_left_out(
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path
+) -> None:
+    with Archive(packed[0]) as archive:
+        pool = next(array for array in archive.arrays if array.name == "bytes")
+    path, _ = damaged(packed[0], tmp_path / "b.vdz", pool.blocks[0])
+    result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    assert result.exit_code == DAMAGED
+    assert json.loads(result.stdout)["left_out"] == [f"{i}.txt" for i in range(5)]
+    assert list((tmp_path / "out" / "f").iterdir()) == []
+    with np.load(tmp_path / "out" / "both.npz") as back:
+        assert np.array_equal(back["digits"], packed[1])
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9, 0.999])
+def test_a_cut_off_archive_is_repaired(
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, share: float, refused: Refused
+) -> None:
+    whole = packed[0].read_bytes()
+    (tmp_path / "cut.vdz").write_bytes(whole[: int(share * len(whole))])
+    assert "vaedensity repair" in refused(DAMAGED, "list", tmp_path / "cut.vdz")
+    result = invoke("repair", tmp_path / "cut.vdz", "-o", tmp_path / "new.vdz", "--json")
+    record = json.loads(result.stdout)
+    with Archive(packed[0]) as archive:
+        ends = [block.begin + block.size for block in archive.blocks]
+        left = [block for block, end in zip(archive.blocks, ends) if end <= int(share * len(whole))]
+    assert record["blocks"] == len(left) and record["index_lost"] and not record["whole"]
+    assert result.exit_code == (DAMAGED if record["lost"] else 0)
+    back = invoke("decompress", tmp_path / "new.vdz", "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    assert back.exit_code == result.exit_code
+    kept = sum(block.items for block in left if block.array == 0)
+    with np.load(tmp_path / "out" / "both.npz") as found:
+        assert np.array_equal(found["digits"][:kept], packed[1][:kept]) and not found["digits"][kept:].any()
+
+
+def test_a_lost_index_costs_nothing(packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path) -> None:
+    data = bytearray(packed[0].read_bytes())
+    data[-40:] = bytes(40)
+    (tmp_path / "b.vdz").write_bytes(data)
+    assert invoke("repair", tmp_path / "b.vdz", "-o", tmp_path / "new.vdz").exit_code == 0
+    assert invoke("test", tmp_path / "new.vdz", "-m", model).exit_code == 0
+    result = invoke("decompress", tmp_path / "new.vdz", "-o", tmp_path / "out", "-m", model)
+    assert result.exit_code == 0
+    with np.load(tmp_path / "out" / "both.npz") as back:
+        assert np.array_equal(back["digits"], packed[1])
+
+
+def test_damaged_frames_are_passed_over(
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, refused: Refused
+) -> None:
+    with Archive(packed[0]) as archive:
+        first, second = archive.blocks[1], archive.blocks[2]
+    data = bytearray(packed[0].read_bytes())
+    data[first.begin] ^= 1
+    data[second.begin + 4] ^= 1
+    (tmp_path / "b.vdz").write_bytes(data)
+    assert "block 1 of" in refused(DAMAGED, "test", tmp_path / "b.vdz", "-m", model)
+    result = invoke("repair", tmp_path / "b.vdz", "-o", tmp_path / "new.vdz", "--json")
+    assert result.exit_code == DAMAGED
+    assert lost_items(result) == [("digits", first.first, second.first + second.items)]
+    with open(tmp_path / "new.vdz", "rb") as f, open(packed[0], "rb") as old:
+        assert read_directory(f, "new").digests == read_directory(old, "old").digests
+    assert "lost before the archive was repaired" in refused(DAMAGED, "test", tmp_path / "new.vdz", "-m", model)
+    twice = invoke("repair", tmp_path / "new.vdz", "-o", tmp_path / "again.vdz", "--json")
+    assert lost_items(twice) == lost_items(result)
+
+
+def test_a_whole_archive_is_left_alone(packed: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    result = invoke("repair", packed[0], "-o", tmp_path / "new.vdz", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["whole"] and not (tmp_path / "new.vdz").exists()
+
+
+def test_what_cannot_be_repaired(packed: tuple[Path, np.ndarray], tmp_path: Path, refused: Refused) -> None:
+    data = bytearray(packed[0].read_bytes())
+    data[30] ^= 1
+    (tmp_path / "record.vdz").write_bytes(data)
+    assert "the record's checksum" in refused(DAMAGED, "repair", tmp_path / "record.vdz", "-o", tmp_path / "new.vdz")
+    with Archive(packed[0]) as archive, open(tmp_path / "early.vdz", "wb") as f:
+        writer = EarlyWriter(f, 4)
+        for index, block in enumerate(archive.blocks):
+            writer.add(block.coder, block.items, archive.payload(index)[0])
+        writer.finish(early_record(archive))
+    line = refused(DAMAGED, "repair", tmp_path / "early.vdz", "-o", tmp_path / "new.vdz")
+    assert "do not say what they are" in line and "--keep-going" in line
+    assert "exists" in refused(USAGE, "repair", packed[0], "-o", tmp_path / "early.vdz")
+    refused(USAGE, "repair", tmp_path / "none.vdz", "-o", tmp_path / "new.vdz")
+
+
+def test_another_machine_is_told_that_it_disagrees(
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that differs by one unit, as arithmetic of another kind would make it."""
+    from vaedensity.coding import pixel_table
+
+    table = pixel_table.MixtureTable.cumulative
+    monkeypatch.setenv("VAEDENSITY_ENGINE", "constriction")
+    from vaedensity.coding import engine
+
+    engine.fastest_stacks.cache_clear()
+
+    def otherwise(self: Any, boundary: Any) -> Any:
+        mass = table(self, boundary).clone()
+        mass[..., 3:7] = (mass[..., 3:7] + 1).clamp(max=1 << 24)
+        return mass
+
+    monkeypatch.setattr(pixel_table.MixtureTable, "cumulative", otherwise)
+    try:
+        line = refused(DAMAGED, "decompress", packed[0], "-o", tmp_path / "out", "-m", model)
+        result = invoke("decompress", packed[0], "-o", tmp_path / "some", "-m", model, "--keep-going", "--json")
+    finally:
+        monkeypatch.undo()
+        engine.fastest_stacks.cache_clear()
+    assert "block 0: this machine disagrees" in line
+    assert result.exit_code == DAMAGED and sum(end - first for _, first, end in lost_items(result)) == ROWS
+    with np.load(tmp_path / "some" / "both.npz") as back:
+        assert np.array_equal(back["halves"], np.arange(500, dtype="<f2"))
+
+
+def test_images_of_a_folder_that_are_lost_are_left_out(
+    digits: np.ndarray, model: Path, tmp_path: Path, done: Done
+) -> None:
+    (tmp_path / "f").mkdir()
+    for i in range(900):
+        Image.fromarray(digits[i]).save(tmp_path / "f" / f"{i:04}.png")
+    with small_blocks():
+        done("compress", tmp_path / "f", "-o", tmp_path / "a.vdz", "-m", model)
+    with Archive(tmp_path / "a.vdz") as archive:
+        images = next(array for array in archive.arrays if array.layout)
+    path, lost = damaged(tmp_path / "a.vdz", tmp_path / "b.vdz", images.blocks[1])
+    result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    assert result.exit_code == DAMAGED
+    names = [f"{i:04}.png" for i in range(900)]
+    assert json.loads(result.stdout)["left_out"] == names[lost]
+    assert sorted(os.listdir(tmp_path / "out" / "f")) == names[: lost.start] + names[lost.stop :]

@@ -1,0 +1,99 @@
+"""A handful of what scripts/inject_faults.py does by the hundred: kills, refused writes, short reads, races."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if not hasattr(os, "fork") or sys.platform != "linux":
+    pytest.skip("faults are injected into forked processes, on Linux", allow_module_level=True)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TOO_SMALL = 100  # bytes: no archive is that short
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        import inject_faults
+
+        yield inject_faults.Campaign(tmp_path_factory.mktemp("faults"), seed=1, items=12)
+
+
+@pytest.fixture
+def faults(campaign: Any) -> Any:
+    import faults
+
+    return faults
+
+
+@pytest.fixture(autouse=True)
+def whole(campaign: Any) -> Iterator[None]:
+    """Nothing was lost, wrong or left over; of each fault, something was seen."""
+    campaign.rows, campaign.complaints = [], []
+    yield
+    assert campaign.complaints == []
+    assert sum(row.wrong + row.leftovers for row in campaign.rows) == 0
+    assert all(row.old + row.new + row.some == row.injected > 0 for row in campaign.rows)
+
+
+def test_kills(campaign: Any) -> None:
+    campaign.kill(2 * len(campaign.cases))
+    assert {row.fault for row in campaign.rows} == {"SIGKILL at a moment", "SIGKILL at a line"}
+    assert {row.operation for row in campaign.rows} == {case.name for case in campaign.cases}
+
+
+def test_refused_writes(campaign: Any) -> None:
+    campaign.refuse_writes(2 * len(campaign.cases))
+    assert sum(row.old for row in campaign.rows) > 0
+
+
+def test_files_that_may_not_grow(campaign: Any, faults: Any) -> None:
+    for case in campaign.cases:
+        run = campaign.strike(case, "RLIMIT_FSIZE", lambda: faults.limit_files(TOO_SMALL))
+        assert run.status == 1 and "File too large" in run.said
+    assert all(row.old == row.injected for row in campaign.rows)
+
+
+def test_a_full_disk_and_a_read_only_one(campaign: Any) -> None:
+    campaign.fill_a_disk(len(campaign.cases))
+    if campaign.skipped:
+        pytest.skip(campaign.skipped[-1])
+    assert {row.fault for row in campaign.rows} == {"ENOSPC", "read-only"}
+    assert all(row.old == row.injected for row in campaign.rows if row.fault == "read-only")
+
+
+def test_interrupted_calls_and_short_reads(campaign: Any) -> None:
+    campaign.interrupt_and_read_little(1)
+    assert all(row.new == row.injected for row in campaign.rows)
+
+
+def test_two_writers(campaign: Any) -> None:
+    campaign.race(2)
+    assert len(campaign.rows) == 4
+
+
+def test_the_campaign_notices_what_is_lost(campaign: Any) -> None:
+    """Commands that write in place, or leave something behind, are found out."""
+    case, found = campaign.cases[1], []
+
+    def damage() -> None:
+        from vaedensity import atomic
+
+        Path("a.vdz").write_bytes(b"half")
+        Path(".a.vdz.partial").write_bytes(b"")
+        atomic.os.replace = lambda *names: os.kill(os.getpid(), 9)  # type: ignore[assignment]
+
+    campaign.strike(case, "damage", damage)
+    found, campaign.complaints = campaign.complaints, []
+    (row,) = campaign.rows
+    campaign.rows = []
+    assert (row.wrong, row.leftovers, row.old, row.new) == (1, 1, 0, 0)
+    assert [line.partition(": ")[2][:36] for line in found] == [
+        "a.vdz is neither the old one nor the",
+        "the next run leaves ['.a.vdz.partial",
+    ]
