@@ -59,6 +59,7 @@ class Campaign:
         self.options, self.work, self.count = options, work, 0
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
         self.lines: set[tuple[str, int]] = set()
         self.failures: list[dict[str, str]] = []
         self.started = time.monotonic()
@@ -100,6 +101,7 @@ class Campaign:
         found = json.loads(report.read_text())
         self.tally.update(found["tally"])
         self.refusals.update(found["refusals"])
+        self.examples |= found["examples"]
         self.lines |= {(file, line) for file, line in found["lines"]}
         self.failures += found["failures"]
 
@@ -146,7 +148,7 @@ class Campaign:
             "rate": round(self.tally["runs"] / spent, 1),
             "outcomes": {key: n for key, n in sorted(self.tally.items()) if ":" in key},
             "kinds_of_refusal": len(self.refusals),
-            "refusals": dict(self.refusals.most_common()),
+            "refusals": [[count, key, self.examples[key]] for key, count in self.refusals.most_common()],
             "lines": len(self.lines),
             "lines_by_file": dict(sorted(files.items())),
             "failures": self.failures,
@@ -160,8 +162,8 @@ def table(report: dict[str, Any]) -> None:
     for key, count in report["outcomes"].items():
         print(f"  {count:9d}  {key}")
     print(f"{report['kinds_of_refusal']} kinds of refusal, the commonest:")
-    for key, count in list(report["refusals"].items())[:25]:
-        print(f"  {count:9d}  {key}")
+    for count, key, example in report["refusals"][:25]:
+        print(f"  {count:9d}  {key.partition(' ')[0]}: {example}")
     for one in report["failures"]:
         print(f"FAILURE {one['kind']} at {one['where']}: {one['said']}  ({one['input']})")
 

@@ -73,8 +73,8 @@ class Campaign:
         self.rows: list[Row] = []
         self.complaints: list[str] = []
         self.skipped: list[str] = []
+        self.seconds: dict[str, float] = {}
         self.cases = self._cases(items)
-        self.seconds = {case.name: self._usual_seconds(case) for case in self.cases}
 
     def _cases(self, items: int) -> list[Case]:
         lines, archives, restored = [], [], []
@@ -112,17 +112,19 @@ class Campaign:
         self.skipped.append(line)
         self.say(f"LEFT OUT: {line}")
 
-    def _usual_seconds(self, case: Case) -> float:
-        times = []
-        for _ in range(3):
-            folder, begin = self._ready(case), time.monotonic()
-            run = Process(case.command, folder).wait()
-            times.append(time.monotonic() - begin)
-            found = seen(folder)
-            if run.status or found != case.after:
-                raise SystemExit(f"{case.name} does not even work undisturbed: {run}, {sorted(found)}")
-            shutil.rmtree(folder)
-        return statistics.median(times)
+    def measure(self, repeats: int = 3) -> None:
+        """How long commands take that meet no fault, whose results must be as expected."""
+        for case in self.cases:
+            times = []
+            for _ in range(repeats):
+                folder, begin = self._ready(case), time.monotonic()
+                run = Process(case.command, folder).wait()
+                times.append(time.monotonic() - begin)
+                found = seen(folder)
+                if run.status or found != case.after:
+                    raise SystemExit(f"{case.name} does not even work undisturbed: {run}, {sorted(found)}")
+                shutil.rmtree(folder)
+            self.seconds[case.name] = statistics.median(times)
 
     def _ready(self, case: Case, parent: Path | None = None) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent or self.folder))
@@ -224,7 +226,7 @@ class Campaign:
     # One method for each kind of fault
 
     def kill(self, count: int) -> None:
-        """``count`` kills, of all operations in turn."""
+        """``count`` kills, of all operations in turn, once it is known how long they take."""
         lines = {case.name: self._count(case, lambda: faults.die_at_line(0)) for case in self.cases}
         for n in range(count):
             case = self.cases[n % len(self.cases)]
@@ -458,6 +460,7 @@ def run() -> int:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-", dir=options.folder) as folder:
         campaign = Campaign(Path(folder).resolve(), options.seed, say=lambda line: print(line, flush=True))
+        campaign.measure()
         campaign.kill(options.kills)
         if options.every_line:
             campaign.kill_at_every_line()

@@ -1,13 +1,16 @@
-"""Prove that an archive decodes to the same bits under other kernels, threads and batch sizes.
+"""Prove that an archive decodes to the same bits under other kernels, threads, batch sizes, versions and readers.
 
-    python scripts/portability.py --model digits --data digits:test --items 120
+    python scripts/portability.py --model digits --data digits:test --items 120 --python ../old/bin/python
 
 Every combination of ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, OMP_NUM_THREADS and VAEDENSITY_ENGINE gets a process of its
-own, which decodes a reference archive with batches of 1, 7 and 256 chains and encodes the data anew.
-All must agree with the reference to the bit. Prints the counts; exits 1 on any failure.
+own, which decodes a reference archive with batches of 1, 7 and 256 chains and encodes the data anew. So do a process that may
+take no more than 600 MB beyond what importing takes, and each other interpreter that --python names (with another version of torch, say).
+The numpy reader decodes the same archive without torch. All must agree with the reference to the bit. Prints the counts; exits 1 on any
+failure. Nothing is coded on a GPU, so none is asked.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ATEN = ("default", "avx2", "avx512")
@@ -22,34 +26,87 @@ ONEDNN = ("SSE41", "AVX2", "AVX512_CORE")
 THREADS = ("1", "2")
 ENGINES = ("compiled", "constriction")
 LOCKSTEP = (1, 7, 256)
+ROOT = Path(__file__).parent.parent
 
 WORKER = """
-import hashlib, json, sys
+import hashlib, json, resource, sys
 from pathlib import Path
 import torch
+from vaedensity.coding.decoding import read_arrays
+from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.reader import Archive
 from vaedensity.data.load import load
 from vaedensity.tasks.models import open_model
 from vaedensity.tasks.packing import compress
 
-archive, data, model, out = sys.argv[1:5]
+archive, data, model, out, room = sys.argv[1:6]
 coder = open_model(model)
-found = {"kernels": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(), "decoded": []}
-for lockstep in map(int, sys.argv[5:]):
+if int(room):
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + int(room), now + int(room)))
+kernels = torch.backends.cpu.get_cpu_capability()
+found = {"said": f"{kernels}, torch {torch.__version__}, {fastest_stacks().__name__}", "decoded": []}
+for lockstep in map(int, sys.argv[6:]):
     with Archive(archive) as a:
-        arrays = a.read(coder, lockstep=lockstep)
+        arrays = read_arrays(a, coder, lockstep=lockstep)
     found["decoded"].append(hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest())
 compress([load(data)], Path(out), coder, verify=False)
 found["encoded"] = hashlib.sha256(Path(out).read_bytes()).hexdigest()
 print(json.dumps(found))
 """
+NUMPY_WORKER = """
+import hashlib, json, sys
+from pathlib import Path
+import numpy
+from vaedensity.plain.archive import read_arrays
+
+arrays = read_arrays(Path(sys.argv[1]), sys.argv[3])
+assert "torch" not in sys.modules
+found = {"said": f"numpy {numpy.__version__}"}
+print(json.dumps(found | {"decoded": [hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest()]}))
+"""
 
 
-def run(environment: dict[str, str], arguments: list[str]) -> dict[str, object]:
-    """What the worker found under ``environment``, or the error it ended with."""
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER, *arguments], env={**os.environ, **environment}, capture_output=True, text=True
-    )
+@dataclass(frozen=True)
+class Setting:
+    """One process: what runs it, under which variables, with how many bytes of room (0: all), which worker."""
+
+    name: str
+    variables: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    room: int = 0
+    worker: str = WORKER
+
+    @property
+    def checks(self) -> int:
+        """Decodings, and an encoding where the worker makes one."""
+        return len(LOCKSTEP) + 1 if self.worker == WORKER else 1
+
+
+def settings(engines: list[str], pythons: list[str]) -> list[Setting]:
+    """Every process to be run."""
+    found = []
+    for aten, onednn, threads, engine in itertools.product(ATEN, ONEDNN, THREADS, engines):
+        variables = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "OMP_NUM_THREADS": threads}
+        name = f"aten {aten:<8} onednn {onednn:<12} threads {threads} {engine}"
+        found.append(Setting(name, variables | {"VAEDENSITY_ENGINE": engine}))
+    found.append(Setting("600 MB of room", {"OMP_NUM_THREADS": "1"}, room=600 << 20))
+    found.append(Setting("numpy reader", worker=NUMPY_WORKER))
+    for python in pythons:
+        found += [
+            Setting(f"{python} {engine}", {"VAEDENSITY_ENGINE": engine, "OMP_NUM_THREADS": "1"}, python)
+            for engine in engines
+        ]
+        found.append(Setting(f"{python} numpy reader", python=python, worker=NUMPY_WORKER))
+    return found
+
+
+def run(setting: Setting, arguments: list[str]) -> dict[str, object]:
+    """What the worker found, or the error it ended with."""
+    rest = [str(setting.room), *map(str, LOCKSTEP)] if setting.worker == WORKER else []
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **setting.variables}
+    command = [setting.python, "-c", setting.worker, *arguments, *rest]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     if done.returncode != 0:
         return {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"}
     found: dict[str, object] = json.loads(done.stdout)
@@ -62,10 +119,9 @@ def main() -> None:
     parser.add_argument("--data", default="digits:test")
     parser.add_argument("--items", type=int, default=120)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--python", nargs="+", default=[], help="other interpreters that have what vaedensity needs")
     parser.add_argument("--side-by-side", type=int, default=2)
     options = parser.parse_args()
-
-    import hashlib
 
     import numpy as np
 
@@ -80,26 +136,20 @@ def main() -> None:
         data, reference = Path(folder, "data.npy"), Path(folder, "reference.vdz")
         np.save(data, array)
         record = compress([load(str(data))], reference, open_model(options.model), verify=False)
-        wanted = {"decoded": [hashlib.sha256(array.tobytes()).hexdigest()] * len(LOCKSTEP)}
-        wanted["encoded"] = hashlib.sha256(reference.read_bytes()).hexdigest()  # type: ignore[assignment]
+        decoded, encoded = (hashlib.sha256(x).hexdigest() for x in (array.tobytes(), reference.read_bytes()))
 
-        def check(job: tuple[int, tuple[str, ...]]) -> tuple[int, int]:
-            number, (aten, onednn, threads, engine) = job
-            environment = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "OMP_NUM_THREADS": threads}
-            environment["VAEDENSITY_ENGINE"] = engine
+        def check(job: tuple[int, Setting]) -> tuple[int, int]:
+            number, setting = job
             out = str(Path(folder, f"{number}.vdz"))
-            found = run(environment, [str(reference), str(data), options.model, out, *map(str, LOCKSTEP)])
-            decoded = found.get("decoded", [])
-            assert isinstance(decoded, list)
-            wrong = len(LOCKSTEP) - sum(a == b for a, b in zip(decoded, wanted["decoded"]))
-            wrong += found.get("encoded") != wanted["encoded"]
-            print(
-                f"aten {aten:<8} onednn {onednn:<12} threads {threads} {engine:<12}: {found.get('error') or found['kernels']}, {wrong} failures",
-                flush=True,
-            )
-            return len(LOCKSTEP) + 1, wrong
+            found = run(setting, [str(reference), str(data), options.model, out])
+            hashes = found.get("decoded", [])
+            assert isinstance(hashes, list)
+            right = sum(one == decoded for one in hashes) + (found.get("encoded") == encoded)
+            wrong = setting.checks - right
+            print(f"{setting.name}: {found.get('error') or found['said']}, {wrong} failures", flush=True)
+            return setting.checks, wrong
 
-        jobs = list(enumerate(itertools.product(ATEN, ONEDNN, THREADS, options.engines)))
+        jobs = list(enumerate(settings(options.engines, options.python)))
         with ThreadPoolExecutor(options.side_by_side) as pool:
             counts = list(pool.map(check, jobs))
     total, failures = (sum(c) for c in zip(*counts))

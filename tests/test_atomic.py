@@ -1,12 +1,14 @@
 """One file, whole or not at all: whoever else writes it, whatever was killed, whatever the system refuses."""
 
 import errno
+import itertools
 import os
 import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,31 @@ def killed(work: Callable[[], object]) -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_at_each_line(files: set[str], before: Callable[[], object], work: Callable[[], object]) -> Iterator[int]:
+    """Do ``work`` in processes that are killed before the first line they run in ``files``, before the second, and so on; each
+    time it is the caller's turn to look at what is there. In the end, when no line is left to be killed at, too."""
+    for last in itertools.count(1):
+        before()
+        child = os.fork()
+        if not child:
+            lines = itertools.count(1)
+
+            def trace(frame: Any, event: str, argument: Any, last: int = last, lines: Any = lines) -> Any:
+                if event == "line" and next(lines) == last:
+                    die()
+                return trace if frame.f_code.co_filename in files else None
+
+            sys.settrace(trace)
+            work()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        yield last
+        if not status:
+            assert last > 10
+            return
+        assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def left_by_a_killed_run(path: Path) -> None:
@@ -226,6 +253,23 @@ def test_a_new_file_that_is_taken_for_a_stale_one(moment: str, tmp_path: Path, m
         monkeypatch.setattr(atomic, "seize", lambda path, flags: os.open(path, flags))
     write(tmp_path / "a", b"new")
     assert names(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"new" and met
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+def test_killed_anywhere(way: str, old: bytes | None, tmp_path: Path) -> None:
+    path, found = tmp_path / "a", set()
+
+    def before() -> None:
+        path.unlink(missing_ok=True)
+        if old:
+            path.write_bytes(old)
+
+    for _ in killed_at_each_line({atomic.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))):
+        found.add(path.read_bytes() if path.exists() else None)
+        with suppress(UsageError):
+            write(path, b"newer", overwrite=bool(old))
+        assert names(tmp_path) == ["a"] and path.read_bytes() in ((b"newer",) if old else (b"newer", b"new"))
+    assert found == {old, b"new"}
 
 
 def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

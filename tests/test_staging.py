@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_atomic import killed, names
+from test_atomic import killed, killed_at_each_line, names
 
 from vaedensity import atomic
 from vaedensity import staging as module
@@ -167,6 +168,30 @@ def test_killed_elsewhere(steps: str, owner: Any, name: str, options: Any, expec
     assert seen(tmp_path / "target") == {"deep": {"x": expected}} and names(tmp_path) == ["target"]
     restore(tmp_path, "folder", b"newer")
     assert seen(tmp_path / "target") == {"deep": {"x": b"newer"}} and names(tmp_path) == ["target"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_killed_anywhere(way: str, kind: str, old: bytes | None, tmp_path: Path) -> None:
+    place, found = tmp_path / "place", []
+
+    def content(data: bytes | None) -> Any:
+        return {"deep": {"x": data}} if kind == "folder" and data else data
+
+    def before() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        if old:
+            place.mkdir()
+            grow(place / "target", kind, old)
+
+    files = {atomic.__file__, module.__file__}
+    for _ in killed_at_each_line(files, before, lambda: restore(place, kind, b"new", overwrite=bool(old))):
+        heal(place)
+        found.append(seen(place / "target") if (place / "target").exists() else None)
+        assert found[-1] in (content(old), content(b"new"))
+        restore(place, kind, b"newer")
+        assert seen(place) == {"target": content(b"newer")}
+    assert found[0] == content(old) and found[-1] == content(b"new")
 
 
 def test_what_came_since_is_not_replaced_by_the_old(tmp_path: Path) -> None:

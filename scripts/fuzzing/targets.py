@@ -45,8 +45,9 @@ class Chances:
         return self.always or self.rng.random() < share
 
 
-def outcome(run: Any, *arguments: Any) -> tuple[str, str]:
-    """("accepted" or a kind of refusal, the line). Raises whatever else comes, or Wrong for what is no line."""
+def outcome(run: Any, *arguments: Any) -> tuple[str, str, str]:
+    """("accepted" or a kind of refusal, the line, where it was raised and what led to it). Raises whatever else comes, or Wrong for
+    what is no line."""
     try:
         said = run(*arguments)
     except VaedensityError as error:
@@ -55,8 +56,20 @@ def outcome(run: Any, *arguments: Any) -> tuple[str, str]:
             raise Wrong(f"no line: {line[:200]!r}") from error
         if error.exit_status not in STATUSES:
             raise Wrong(f"status {error.exit_status}: {line[:200]}") from error
-        return STATUSES[error.exit_status], line
-    return "accepted", said or ""
+        cause = error.__cause__
+        return STATUSES[error.exit_status], line, f"{_site(error)} {_site(cause) if cause else ''}"
+    return "accepted", said, said
+
+
+def _site(error: BaseException) -> str:
+    """File and line that raised ``error``, of the last that are our own."""
+    site, step = "", error.__traceback__
+    while step is not None:
+        path = step.tb_frame.f_code.co_filename
+        if "vaedensity" in path:
+            site = f"{os.path.basename(path)}:{step.tb_lineno}"
+        step = step.tb_next
+    return site
 
 
 def run_archive(path: Path, chances: Chances, models: Models) -> str:

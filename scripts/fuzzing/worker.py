@@ -1,8 +1,9 @@
 """The process that runs inputs: it says once a second what it has done, and its parent sees when it says no more."""
 
 import gc
+import hashlib
 import json
-import re
+import os
 import resource
 import signal
 import time
@@ -25,6 +26,8 @@ WATCHED = 0.1  # of runs whose lines are seen, where that is not cheap
 LARGEST_KEPT = 12_000
 NOT_APART = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, ArithmeticError, Exception)
 KEEP_QUEUE = 4000
+MODELS, SOUND = 0.04, 0.7  # shares of inputs made of models, and of seeds that are accepted
+USUAL = {".vdz": 800, ".safetensors": 8000}  # bytes of a seed that is taken each time it is drawn
 
 
 class Hang(BaseException):
@@ -37,24 +40,17 @@ class Seed(NamedTuple):
     parts: Parts | None
 
 
-def kind_of(line: str, folder: str) -> str:
-    """A refusal's line without what differs from input to input."""
-    line = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]", "_", line.replace(folder, ""))
-    line = re.sub(r"(array|name|block|member|weight|layer|tensor|kind) [^:,;(]*", r"\1 _", line)
-    return re.sub(r"-?\d[\d.e+]*", "0", line)[:110]
-
-
 class Worker:
     """Runs inputs made of those in ``seeds``; what reaches new lines is written there too."""
 
     def __init__(self, work: Path, target: str, seed: str, number: int, failures: Path):
         self.work, self.target, self.rng, self.number = work, target, Random(seed), number
         self.failures, self.watcher = failures, lines.watcher()
-        self.seeds, self.models = [], {}  # type: list[Seed], dict[str, CodingModel]
+        self.seeds, self.sound, self.models = [], [], {}  # type: list[Seed], list[Seed], dict[str, CodingModel]
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.found: list[dict[str, str]] = []
-        self.known: set[str] = set()
+        self.examples: dict[str, str] = {}
         self.loaded: set[str] = set()
         self.folder = work / f"run-{number}"
         self.folder.mkdir(exist_ok=True)
@@ -69,9 +65,9 @@ class Worker:
                 continue
             if self.target in ("archive", "plain") and path.suffix != ".vdz":
                 continue
-            self.add(path.read_bytes(), path.suffix)
+            self.add(path.read_bytes(), path.suffix, path.stem.startswith("made-") or "-v" in path.stem)
 
-    def add(self, data: bytes, suffix: str) -> None:
+    def add(self, data: bytes, suffix: str, sound: bool = True) -> None:
         parts = None
         if suffix == ".vdz":
             try:
@@ -79,19 +75,23 @@ class Worker:
             except NOT_APART:
                 parts = None
         self.seeds.append(Seed(data, suffix, parts))
+        if sound:
+            self.sound.append(self.seeds[-1])
 
     def choose(self) -> Seed:
-        """Smaller ones more often, and models rarely: they are slow."""
+        """Smaller ones more often, sound ones too: in others what is altered is often not reached. Models rarely: they are slow."""
+        suffix = ".vdz"
+        if self.target == "model" or (self.target == "all" and self.rng.random() < MODELS):
+            suffix = ".safetensors"
+        usual = USUAL[suffix]
         while True:
-            seed = self.rng.choice(self.seeds)
-            if seed.suffix == ".safetensors" and self.target == "all" and self.rng.random() < 0.9:
-                continue
-            if len(seed.data) <= 1000 or self.rng.random() < 1000 / len(seed.data):
+            seed = self.rng.choice(self.sound if self.rng.random() < SOUND else self.seeds)
+            if seed.suffix == suffix and (len(seed.data) <= usual or self.rng.random() < usual / len(seed.data)):
                 return seed
 
     def mutated(self, seed: Seed) -> bytes:
         rng, other = self.rng, self.rng.choice(self.seeds)
-        if rng.random() < 0.15:
+        if rng.random() < 0.08:
             data = seed.data
             for _ in range(rng.choice((1, 1, 2, 4))):
                 data = mutate_bytes(rng, data, other.data)
@@ -123,7 +123,7 @@ class Worker:
             f.write(data)
         runs = runs_of(self.target, suffix)
         run = self.rng.choices([run for run, _ in runs], [weight for _, weight in runs])[0]
-        chances, said = Chances(self.rng, always), ("", "")
+        chances, said = Chances(self.rng, always), ("", "", "")
 
         def go() -> None:
             nonlocal said
@@ -149,21 +149,19 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.tally["runs"] += 1
         self.tally[f"{run.__name__[4:]}: {said[0]}"] += 1
-        kind = f"{said[0]}: {kind_of(said[1], str(self.folder))}"
-        self.refusals[kind] += 1
-        fresh = kind not in self.known and len(self.known) < KEEP_QUEUE
+        kind = f"{said[0]} {said[2]}"
+        fresh = kind not in self.refusals
         if fresh:
-            self.known.add(kind)
+            self.examples[kind] = said[1].replace(str(self.folder), "")[:110]
+        self.refusals[kind] += 1
         if (new or fresh) and len(data) <= LARGEST_KEPT and len(self.seeds) < KEEP_QUEUE:
-            self.keep(data, suffix)
+            self.keep(data, suffix, said[0] == "accepted")
 
-    def keep(self, data: bytes, suffix: str) -> None:
-        import hashlib
-
+    def keep(self, data: bytes, suffix: str, sound: bool) -> None:
         name = hashlib.sha256(data).hexdigest()[:16] + suffix
         self.loaded.add(name)
         (self.work / "seeds" / name).write_bytes(data)
-        self.add(data, suffix)
+        self.add(data, suffix, sound)
 
     def fail(self, data: bytes, suffix: str, kind: str, error: BaseException) -> None:
         where = traceback.extract_tb(error.__traceback__)
@@ -180,6 +178,7 @@ class Worker:
         return {
             "tally": self.tally,
             "refusals": self.refusals,
+            "examples": self.examples,
             "lines": sorted(self.watcher.seen),
             "seeds": len(self.seeds),
             "failures": self.found,
@@ -223,6 +222,7 @@ def work(folder: Path, target: str, seed: str, number: int, failures: Path, runs
     report = worker.report()
     (folder / f"report-{number}.json").write_text(json.dumps(report))
     worker.tell()
+    os._exit(0)  # libraries say of what gc.freeze hides from them that it leaked
 
 
 def known_models(worker: Worker) -> None:

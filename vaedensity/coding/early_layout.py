@@ -45,7 +45,7 @@ def _owners(record: dict[str, Any]) -> list[int]:
     counts = [entry.get("blocks") if isinstance(entry, dict) else None for entry in entries]
     if any(type(n) is not int or n < 0 for n in counts):
         raise ValueError("an array is described by other than a name and whole numbers")
-    return counts
+    return [int(n) for n in counts]
 
 
 def _unpack_index(data: bytes, at: int, owners: list[int], length: int) -> list[Block]:

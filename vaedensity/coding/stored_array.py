@@ -20,8 +20,8 @@ class StoredArray:
     def __init__(self, entry: Any):
         if not isinstance(entry, dict):
             raise ValueError("an array is described by other than a name and whole numbers")
-        self.name, self.layout = entry["name"], entry.get("layout")
-        shape, dtype = entry["shape"], entry["dtype"]
+        self.name, self.layout = entry.get("name"), entry.get("layout")
+        shape, dtype = entry.get("shape"), entry.get("dtype")
         if (
             not isinstance(self.name, str)
             or not isinstance(shape, list)
