@@ -9,19 +9,170 @@ from typing import Any
 
 from fuzzing.parts import ModelParts, Part, Parts
 
-NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 20, 21, 22, 23, 31, 32, 63, 64, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536]
+NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    15,
+    16,
+    17,
+    20,
+    21,
+    22,
+    23,
+    31,
+    32,
+    63,
+    64,
+    127,
+    128,
+    255,
+    256,
+    4095,
+    4096,
+    4097,
+    65535,
+    65536,
+]
 NUMBERS += [2**k + d for k in (24, 28, 31, 32, 40, 48, 62, 63, 64) for d in (-1, 0, 1)]
-VARINTS = [n for n in NUMBERS if n < 2**64]
-NAMES = ["", ".", "..", "/", "../x", "/etc/passwd", "a/../../b", "a\\b", "c:d", "a\0b", "\ud800", "\udc80", "a" * 300, "a/" * 200]
-NAMES += ["x", "y", "pool", "grey", "model", "a/b", "a//b", "a/./b", "é", "e\u0301", "\u202e", "a\nb", "CON", "~", "-rf", " ", "a/"]
-WORDS = ["|u1", "|b1", "<i2", ">i2", "<f4", "<f8", "<U5", "|S3", "|V4", "|V0", "<M8[ns]", "<m8[0s]", "|O", "i4,i4", "(2,)i4", "<c16"]
-WORDS += ["NHW", "NHWC", "NCHW", "NT", "L", "RGB", "1", "npy", "npz", "folder", "file", "files", "tree", "d", "f", "i", "l", "telepathy"]
-WORDS += ["a.png", "b.webp", "c.tif", "d.PNG", "sequence", "image", "gumbel", "normal", "mixture", "categorical", "I16", "I8", "I32"]
+VARINTS = [n for n in NUMBERS if n < 2**63]
+NAMES = [
+    "",
+    ".",
+    "..",
+    "/",
+    "../x",
+    "/etc/passwd",
+    "a/../../b",
+    "a\\b",
+    "c:d",
+    "a\0b",
+    "\ud800",
+    "\udc80",
+    "a" * 300,
+    "a/" * 200,
+]
+NAMES += [
+    "x",
+    "y",
+    "pool",
+    "grey",
+    "model",
+    "a/b",
+    "a//b",
+    "a/./b",
+    "é",
+    "e\u0301",
+    "\u202e",
+    "a\nb",
+    "CON",
+    "~",
+    "-rf",
+    " ",
+    "a/",
+]
+WORDS = [
+    "|u1",
+    "|b1",
+    "<i2",
+    ">i2",
+    "<f4",
+    "<f8",
+    "<U5",
+    "|S3",
+    "|V4",
+    "|V0",
+    "<M8[ns]",
+    "<m8[0s]",
+    "|O",
+    "i4,i4",
+    "(2,)i4",
+    "<c16",
+]
+WORDS += [
+    "NHW",
+    "NHWC",
+    "NCHW",
+    "NT",
+    "L",
+    "RGB",
+    "1",
+    "npy",
+    "npz",
+    "folder",
+    "file",
+    "files",
+    "tree",
+    "d",
+    "f",
+    "i",
+    "l",
+    "telepathy",
+]
+WORDS += [
+    "a.png",
+    "b.webp",
+    "c.tif",
+    "d.PNG",
+    "sequence",
+    "image",
+    "gumbel",
+    "normal",
+    "mixture",
+    "categorical",
+    "I16",
+    "I8",
+    "I32",
+]
 WORDS += ["F32", "F16", "BF16", "F64", "U8", "BOOL", "F8_E4M3", "0" * 64, "f" * 64]
 FLOATS = [0.5, -1.0, 1e300, float("inf"), float("-inf"), float("nan")]
-KEYS = ["arrays", "name", "dtype", "shape", "layout", "blocks", "note", "collections", "kind", "files", "sizes", "mode", "entries"]
-KEYS += ["types", "links", "images", "groups", "extras", "rights", "times", "bytes", "requires", "model", "particles", "array"]
-KEYS += ["sha256", "config", "values", "card", "unit", "direct_steps", "format", "neighbours", "phases", "likelihood", "kind"]
+KEYS = [
+    "arrays",
+    "name",
+    "dtype",
+    "shape",
+    "layout",
+    "blocks",
+    "note",
+    "collections",
+    "kind",
+    "files",
+    "sizes",
+    "mode",
+    "entries",
+]
+KEYS += [
+    "types",
+    "links",
+    "images",
+    "groups",
+    "extras",
+    "rights",
+    "times",
+    "bytes",
+    "requires",
+    "model",
+    "particles",
+    "array",
+]
+KEYS += [
+    "sha256",
+    "config",
+    "values",
+    "card",
+    "unit",
+    "direct_steps",
+    "format",
+    "neighbours",
+    "phases",
+    "likelihood",
+    "kind",
+]
 
 
 def odd_value(rng: Random, depth: int = 0) -> Any:
@@ -150,8 +301,10 @@ def _payload(rng: Random, out: Parts, other: Parts | None) -> None:
 def _field(rng: Random, out: Parts, other: Parts | None) -> None:
     if out.parts:
         part, name = rng.choice(out.parts), rng.choice(("array", "first", "items", "coder"))
-        value = getattr(part, name)
-        setattr(part, name, rng.choice((abs(value + rng.choice((-1, 1))), value ^ 1, rng.choice(VARINTS))))
+        value, high = getattr(part, name), rng.choice(VARINTS)
+        if name in ("array", "coder"):
+            high = rng.randrange(25) if name == "coder" else rng.randrange(max(1, len(out.digests)))
+        setattr(part, name, rng.choice((abs(value + rng.choice((-1, 1))), value ^ 1, high)))
 
 
 def _said(rng: Random, out: Parts, other: Parts | None) -> None:
@@ -182,7 +335,9 @@ def _blocks(rng: Random, out: Parts, other: Parts | None) -> None:
     elif choice == 3 and other and other.parts:
         out.parts.insert(rng.randrange(len(out.parts) + 1), copy(rng.choice(other.parts)))
     else:
-        out.parts.append(Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice((0, 1, 2, 3, 15, 16)), b"abc"))
+        out.parts.append(
+            Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice((0, 1, 2, 3, 15, 16)), b"abc")
+        )
 
 
 def _lost(rng: Random, out: Parts, other: Parts | None) -> None:
@@ -222,7 +377,19 @@ def _streams(rng: Random, out: Parts, other: Parts | None) -> None:
 
 
 Change = Callable[[Random, Parts, Parts | None], None]
-CHANGES: list[Change] = [_record, _text, _payload, _field, _said, _checksum, _blocks, _lost, _digests, _version, _streams]
+CHANGES: list[Change] = [
+    _record,
+    _text,
+    _payload,
+    _field,
+    _said,
+    _checksum,
+    _blocks,
+    _lost,
+    _digests,
+    _version,
+    _streams,
+]
 WEIGHTS = [40, 4, 20, 8, 6, 2, 8, 3, 4, 3, 1]
 
 
@@ -239,7 +406,9 @@ def mutate_model(rng: Random, parts: ModelParts) -> ModelParts:
         elif choice == 4:
             out.data = mutate_bytes(rng, out.data or b"\0")
         else:
-            edge = rng.choice((b"\xff\x7f", b"\0\x80", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\x7f", b"\x80", b"\xff\xff\xff\x7f"))
+            edge = rng.choice(
+                (b"\xff\x7f", b"\0\x80", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\x7f", b"\x80", b"\xff\xff\xff\x7f")
+            )
             at = rng.randrange(0, max(1, len(out.data)))
             out.data = out.data[:at] + edge + out.data[at + len(edge) :]
     return out

@@ -17,7 +17,6 @@ from fuzzing import lines, targets
 from fuzzing.mutate import mutate_bytes, mutate_model, mutate_parts
 from fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
 from fuzzing.targets import STATUSES, Chances, Wrong, outcome, runs_of
-from vaedensity.coding.lowering import CodingModel
 from vaedensity.errors import VaedensityError
 
 HANG_SECONDS = 10

@@ -11,6 +11,7 @@ from vaedensity.plain.varints import get_varint
 
 FOLDER = Path(__file__).parent.parent / "golden"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.vdz"))
+EARLY = [name for name in NAMES if int(name[-1]) < 5]  # of the layout before frames
 
 
 def archive(name: str) -> Path:

@@ -86,7 +86,7 @@ def test_a_digest_that_is_not_known_is_not_asked_for(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", goldens.NAMES)
+@pytest.mark.parametrize("name", goldens.EARLY)
 def test_blocks_of_a_golden_decode_from_frames(name: str, tmp_path: Path) -> None:
     text, parts, sha256 = framed.of_golden(name)
     assert any(part.coder >= 16 for part in parts)
@@ -185,8 +185,8 @@ class TestModelInside:
     def test_it_has_a_digest_of_its_own(self, tmp_path: Path, no_released: None) -> None:
         text, parts, digests = framed.with_model("grey-v1")
         path = save(tmp_path / "a.vdz", text, parts, digests[:-32] + bytes(31) + b"\1")
-        assert "array model does not have the SHA-256 of the original" in message(path)
-        assert goldens.same(read_arrays(path, str(goldens.model("grey-v1"))), goldens.arrays("grey-v1"))
+        for model in (None, goldens.model("grey-v1")):
+            assert "array model does not have the SHA-256 of the original" in message(path, model)
 
     @pytest.mark.parametrize("whole", [b"", b"12345678" * 3, (1 << 40).to_bytes(8, "little")], ids=len)
     def test_what_is_no_model_is_refused(self, whole: bytes, tmp_path: Path, no_released: None) -> None:
@@ -198,10 +198,11 @@ class TestModelInside:
     def test_damage_to_it_is_damage(self, tmp_path: Path, no_released: None) -> None:
         text, parts, sha256 = framed.with_model("grey-v1")
         path = save(tmp_path / "a.vdz", text, framed.altered(parts, 0, said={"checksum": 1}), sha256)
-        assert "block 0 of " in message(path)
+        for model in (None, goldens.model("grey-v1")):
+            assert "block 0 of " in message(path, model)
         path = save(tmp_path / "a.vdz", text, framed.altered(parts, 0, coder=15, raw=b"", payload=b""), sha256)
-        assert "block 0 is lost" in message(path)
-        assert goldens.same(read_arrays(path, str(goldens.model("grey-v1"))), goldens.arrays("grey-v1"))
+        for model in (None, goldens.model("grey-v1")):
+            assert "block 0 is lost" in message(path, model)
 
 
 def test_a_long_header_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import framed
+import goldens
 import numpy as np
 import pytest
 
+from vaedensity.coding import decoding
+from vaedensity.coding.reader import Archive
 from vaedensity.errors import DamagedArchive, ModelError
 from vaedensity.plain import frames
 from vaedensity.plain.archive import find_model, read
@@ -52,6 +55,12 @@ def test_the_archive_itself_is_read() -> None:
         (0, 2, 1, 0),
     ]
     assert sorted(read(directory, None)) == ["a", "b"]
+
+
+def test_the_other_reader_reads_it_too(tmp_path: Path) -> None:
+    (tmp_path / "x.vdz").write_bytes(build())
+    with Archive(tmp_path / "x.vdz") as archive:
+        assert goldens.same(decoding.read_arrays(archive, None), ARRAYS)
 
 
 def patched(at: int, new: bytes, data: bytes | None = None) -> bytes:
@@ -138,6 +147,10 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "too few items": (lambda: build(PARTS[:2]), "array a: its blocks do not add up"),
     "too many items": (lambda: build(listed(2, items=2)), "array a: its blocks do not add up"),
     "items of nothing": (lambda: build(entry={"shape": [0, 2]}), "array a: its blocks do not add up"),
+    "a block of no items": (
+        lambda: build([*PARTS, framed.Part(1, 4, 0, 0, b"", b"")]),
+        "array b: a block of no items",
+    ),
     "a block of nothing": (
         lambda: build([*PARTS[1:2], framed.Part(0, 0, 0, 0, b"", b"")], entry={"shape": [0, 2]}),
         "array a: its blocks do not add up",
@@ -183,6 +196,13 @@ def test_what_is_refused(case: str) -> None:
     assert told in message(made())
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_other_reader_refuses_it_too(case: str, tmp_path: Path) -> None:
+    (tmp_path / "x.vdz").write_bytes(CASES[case][0]())
+    with pytest.raises(DamagedArchive), Archive(tmp_path / "x.vdz") as archive:
+        decoding.read_arrays(archive, None)
+
+
 @pytest.mark.parametrize("coder", range(4))
 def test_classical_blocks_decode_to_exactly_their_size(coder: int) -> None:
     """Step 10: more bytes, fewer, none, or another number of items, the frame and its checksums being right."""
@@ -217,10 +237,11 @@ def test_streams_of_more_than_2_to_the_28_bytes_are_refused_unread(which: str, t
 
 
 def test_streams_inflate_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [*PARTS, *[framed.Part(1, 4, 0, 0, b"", b"")] * 200]  # no items, but a closing longer than the record
-    data = build(parts)
+    array = np.zeros(200, np.uint8)  # a block for each item, so that the closing is longer than the record
+    parts = framed.cut(0, array, *[(0, 1)] * 200)
+    data = framed.written(framed.record({"x": array}), parts, framed.digest({"x": array}))
     record = len(zlib.decompress(data[20:][: struct.unpack("<I", data[12:16])[0]]))
-    closing = 64 + 2 + 4 * len(parts)
+    closing = 32 + 2 + 4 * len(parts)
     assert record < closing
     for limit in (closing, closing - 1, record, record - 1):
         monkeypatch.setattr(frames, "LARGEST", limit)

@@ -7,7 +7,8 @@ import numpy as np
 
 RAW, DEFLATE, LZMA2, PLANES = 0, 1, 2, 3
 WIDEST = 16  # bytes of an element that is worth taking apart
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 24}]
+LEAST_DICTIONARY, DICTIONARY = 1 << 12, 1 << 24
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": DICTIONARY}]
 
 
 def deflate(data: bytes) -> bytes:
@@ -74,4 +75,6 @@ def from_planes(data: bytes, width: int) -> bytes:
 
 
 def _lzma(data: bytes) -> bytes:
-    return lzma.compress(data, lzma.FORMAT_RAW, filters=_FILTERS)
+    # as wide as the data is enough, and preparing more takes longer than coding a small block
+    dictionary = min(DICTIONARY, max(LEAST_DICTIONARY, 1 << len(data).bit_length()))
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=[{**_FILTERS[0], "dict_size": dictionary}])

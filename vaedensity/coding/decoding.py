@@ -113,7 +113,7 @@ def read_rows(
     if not 0 <= start <= stop <= array.rows:
         raise UsageError(f"{archive.path}: items {start} to {stop} of {name}, expected 0 to {array.rows}")
     if not array.nbytes or start == stop:
-        return np.empty((stop - start, *array.shape[1:]), array.dtype)
+        return _room(archive, array, (stop - start, *array.shape[1:]))
     firsts = np.array([archive.blocks[k].first for k in array.blocks])
     used = array.blocks[
         int(np.searchsorted(firsts, start, "right")) - 1 : int(np.searchsorted(firsts, stop - 1, "right"))
@@ -138,7 +138,7 @@ def read_whole(archive: Archive, array: StoredArray) -> NDArray[Any]:
 
 def _room(archive: Archive, array: StoredArray, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
-        return np.empty(shape, array.dtype)
+        return np.ndarray(shape, array.dtype)  # np.empty makes another type of some: of |S0 |S1, of >M8 <M8
     except (MemoryError, ValueError) as error:
         raise _no_room(archive, array, array.row_bytes * (shape[0] if shape else 1)) from error
 

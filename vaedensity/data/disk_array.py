@@ -82,7 +82,7 @@ class DiskArrays:
     def __call__(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         """An array for ``name``, which decides nothing."""
         if not shape or int(np.prod(shape, dtype=object)) * dtype.itemsize <= IN_MEMORY:
-            return np.empty(shape, dtype)
+            return np.ndarray(shape, dtype)  # np.empty makes another type of some: of |S0 |S1, of >M8 <M8
         self._made.append(DiskArray(self.folder / f"{len(self._made)}.npy", dtype, shape))
         return self._made[-1]
 

@@ -6,6 +6,7 @@ import torch
 
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.lattice_conv import without_weights
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
 
@@ -25,8 +26,8 @@ def untrained(config: Config) -> Network:
 
 
 def outline(config: Config) -> Network:
-    """A network whose layers have shapes and no memory: a file's few bytes can ask for gigabytes of it."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    """A network whose layers have shapes and no memory of their own: a file's few bytes can ask for gigabytes of it."""
+    with without_weights():
         return build_network(config)
 
 

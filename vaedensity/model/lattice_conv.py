@@ -6,6 +6,9 @@ magnitude below 2^24 in that unit. Float32 represents each of them exactly, so t
 neither summation order, thread count, batch size, library nor instruction set.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -137,6 +140,24 @@ def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
     return values + (torch.round(values / step) * step - values).detach()
 
 
+_without_weights: ContextVar[bool] = ContextVar("without_weights", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Layers made meanwhile have weights of the right shape that share one zero: none may be written to."""
+    token = _without_weights.set(True)
+    try:
+        yield
+    finally:
+        _without_weights.reset(token)
+
+
+def draw(std: float, *shape: int) -> Tensor:
+    """Normal weights of this standard deviation, to begin with."""
+    return torch.zeros(()).expand(shape) if _without_weights.get() else torch.randn(shape) * std
+
+
 class LatticeLayer(nn.Module):
     """Weights (O,I,h,w) and bias (O,) whose lowered form maps integers to integers.
 
@@ -216,7 +237,7 @@ class LatticeConv(LatticeLayer):
         self, inputs: int, outputs: int, size: int, grid: Grid, out_unit: float, *, stride: int = 1, gain: float = 1.0
     ):
         std = gain * (2.0 / (inputs * size * size)) ** 0.5
-        super().__init__(torch.randn(outputs, inputs, size, size) * std, grid, out_unit)
+        super().__init__(draw(std, outputs, inputs, size, size), grid, out_unit)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaedensity.model.lattice_conv import Grid, IntegerKernel, LatticeLayer, one_hot, straight_through
+from vaedensity.model.lattice_conv import Grid, IntegerKernel, LatticeLayer, draw, one_hot, straight_through
 
 GATE_REACH = 4  # real values beyond which a gate is fully open or shut
 GATE_STEPS = 256  # of an integer gate
@@ -53,7 +53,7 @@ class SequenceConv(LatticeLayer):
         gain: float = 1.0,
     ):
         std = gain * (1.0 / (inputs * taps)) ** 0.5
-        super().__init__(torch.randn(outputs, inputs, 1, taps) * std, grid, out_unit)
+        super().__init__(draw(std, outputs, inputs, 1, taps), grid, out_unit)
         self.taps, self.dilation, self.causal = taps, dilation, causal
 
     def matrix(self) -> Tensor:
@@ -78,7 +78,7 @@ class SymbolTable(LatticeLayer):
     largest_weight = 127
 
     def __init__(self, symbols: int, width: int, out_unit: float, *, gain: float = 1.0):
-        super().__init__(torch.randn(width, symbols, 1, 1) * gain, one_hot(), out_unit)
+        super().__init__(draw(gain, width, symbols, 1, 1), one_hot(), out_unit)
 
     def lower(self) -> IntegerKernel:
         kernel = super().lower()

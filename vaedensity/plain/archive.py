@@ -106,9 +106,9 @@ def _inside(directory: Directory) -> Model:
 def read(
     directory: Directory, model: Model | None, *, lockstep: int | None = None, progress: Progress = lambda n: None
 ) -> dict[str, NDArray[Any]]:
-    """All arrays by name, but the one that holds the model, none unchecked. Raises DamagedArchive, or ModelError where
-    ``model`` cannot be used."""
-    require_none_lost(directory, directory.restored)
+    """All arrays by name, but the one that holds the model, which is only checked as they are. Raises DamagedArchive, or
+    ModelError where ``model`` cannot be used."""
+    require_none_lost(directory, directory.arrays)
     network = None
     try:
         if model is not None:
@@ -116,11 +116,14 @@ def read(
     except ValueError as error:
         assert model is not None
         raise ModelError(f"{model.path}: its integer network is not usable ({error}); fit again") from error
-    out = {array.name: decode_array(directory, array, network, lockstep, progress) for array in directory.restored}
-    if directory.version >= FRAMED:
-        for array in directory.restored:
-            _require_digest(directory, array, out[array.name])
-    elif _sha256(*out.values()) != directory.digests[0]:
+    out = {}
+    for array in directory.arrays:
+        data = decode_array(directory, array, network, lockstep, progress)
+        if directory.version >= FRAMED:
+            _require_digest(directory, array, data)
+        if array is not directory.inside:
+            out[array.name] = data
+    if directory.version < FRAMED and _sha256(*out.values()) != directory.digests[0]:
         raise DamagedArchive(
             f"{directory.path}: the decoded data do not have the SHA-256 of the original; nothing was restored"
         )

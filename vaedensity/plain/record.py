@@ -97,6 +97,8 @@ class Record:
             if items != (array.rows if array.nbytes else 0) or (array.blocks and not array.nbytes):
                 raise ValueError(f"array {array.name}: its blocks do not add up to its items")
             for block in array.blocks:
+                if version >= FRAMED and not block.items:
+                    raise ValueError(f"array {array.name}: a block of no items")
                 self._require_fit(array, block)
         self.inside = None if version < FRAMED else self._inside()
 

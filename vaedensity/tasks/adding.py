@@ -151,7 +151,12 @@ def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[A
             raise UsageError(
                 f"--to {to}: found {part.dtype}{list(part.shape)}, expected {array.dtype}{['N', *array.shape[1:]]}"
             )
-    return np.concatenate(parts)
+    out = np.ndarray((sum(map(len, parts)), *array.shape[1:]), array.dtype)  # np.concatenate makes >i4 <i4
+    begin = 0
+    for part in parts:
+        out[begin : begin + len(part)] = part
+        begin += len(part)
+    return out
 
 
 def _digest(archive: Archive, to: str, model: CodingModel | None, more: NDArray[Any]) -> bytes:

@@ -86,19 +86,32 @@ class Archive(Sequence[NDArray[Any]]):
         if isinstance(index, slice):
             places = range(*index.indices(len(self)))
             if not places:
-                return np.empty((0, *self.shape[1:]), self.dtype)
+                return self._room(0)
             if places.step == 1:
                 with self._lock_here():
                     return read_rows(self._archived(), self.name, places.start, places.stop, self._model)
-            return np.stack([self[i] for i in places])
+            return self.take(places)
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"item {index} of {len(self)}")
         if not self.ends.size:  # items without a value
-            return np.empty(self.shape[1:], self.dtype)
+            return self._room(1).reshape(self.shape[1:])
         block = int(np.searchsorted(self.ends, place, "right"))
         origin = int(self.ends[block - 1]) if block else 0
-        return np.array(self._block(block, origin)[place - origin])
+        item = self._room(1)
+        item[:] = self._block(block, origin)[place - origin : place - origin + 1]
+        return item.reshape(self.shape[1:])
+
+    def take(self, places: Sequence[int]) -> NDArray[Any]:
+        """The items at ``places``, in that order."""
+        out = self._room(len(places))
+        for k, place in enumerate(places):
+            out[k] = self[place]
+        return out
+
+    def _room(self, count: int) -> NDArray[Any]:
+        """An array of so many items, of whatever values; numpy's own functions make other types of some, as <i4 of >i4."""
+        return np.ndarray((count, *self.shape[1:]), self.dtype)
 
     def _block(self, block: int, origin: int) -> NDArray[Any]:
         with self._lock_here():

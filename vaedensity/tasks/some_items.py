@@ -68,7 +68,7 @@ def _of_array(
         raise DamagedArchive(f"{archive.path}: {len(names)} file names for {rows} images")
     chosen = choose(archive.path, rows, names, wanted, ranges)
     with Archive(archive.path, archive.contents[0].name, model=model_name) as items:
-        part = np.stack([items[i] for i in chosen])
+        part = items.take(chosen)
     note = note | ({"files": [names[i] for i in chosen]} if "files" in note else {})
     return note, {next(iter(note["arrays"])): part}, len(chosen)
 
@@ -86,7 +86,7 @@ def _of_tree(
     arrays: dict[str, NDArray[Any]] = {}
     for name, own in part.items.items():
         with Archive(archive.path, name, model=model_name) as items:
-            arrays[name] = np.stack([items[i] for i in own])
+            arrays[name] = items.take(own)
     if part.ranges:
         pool = [archive.array(name) for name in note["bytes"]]
         arrays[POOL] = np.concatenate([_pool_bytes(archive, pool, first, end, model) for first, end in part.ranges])
