@@ -15,16 +15,13 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-FOLDER = Path(__file__).parent.parent / "tests" / "refused"
-sys.path.insert(0, str(Path(__file__).parent))
-
 from click.testing import CliRunner
 from fuzzing import bad_layouts, bad_models, bad_notes
 from fuzzing.cases import BOTH, Case
 
 from vaedensity.cli.main import main as vaedensity
 
+FOLDER = Path(__file__).parent.parent / "tests" / "refused"
 WANTING = "needs-a-model.vdz"
 
 

@@ -185,6 +185,7 @@ MODELS: dict[str, Callable[[ModelParts], Any]] = {
     "shift-too-large": put(SHIFT, b"\x15"),
     "shift-too-small": put(SHIFT, b"\xfb"),
     "start-too-large": put("integer/start", b"\0\0\x10\0"),
+    "streams-beyond": put(SHIFT, b"\xfc\xfc"),
     "asks-for-gigabytes": configured(**LARGEST, height=512, width=512),
     "asks-for-another-width": configured(widths=[3]),
 }

@@ -124,7 +124,6 @@ TREES: dict[str, dict[str, Any]] = {
     "array-twice": {"bytes": ["pool", "grey"]},
     "array-left-out": {"bytes": [], "sizes": [0], "extras": [0, 0]},
     "extras-of-a-bmp": {"extras": [0, len(png_comment())]},
-    "extras-damaged": {"sizes": [4], "extras": [len(png_comment()) + 1, 0]},
     "rights-too-many": {"rights": [493] * 7},
     "rights-beyond": {"rights": [4096, 420, 493, 420, 420, 0]},
     "times-missing": {"times": [0]},
@@ -136,6 +135,8 @@ def trees() -> Iterator[Case]:
     own = {name: name for name in tree_arrays()}
     for name, change in TREES.items():
         yield Case(f"tree-{name}", DAMAGED, noted(tree_arrays(), tree_note(**change) | {"arrays": own}))
+    damaged = tree_note(sizes=[4], extras=[len(png_comment()) + 1, 0]) | {"arrays": own}
+    yield Case("tree-extras-damaged", DAMAGED, noted(tree_arrays(), damaged), commands="test")
     for name in ("up", "root", "dots", "empty", "nul", "surrogate", "long"):
         yield Case(f"tree-name-{name}", DAMAGED, noted(tree_arrays(), tree_note(name=ESCAPES[name]) | {"arrays": own}))
     leading = {

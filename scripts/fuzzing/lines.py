@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -64,10 +65,8 @@ class Traced:
 def reached(run: Callable[[], Any]) -> set[Line]:
     """All lines that ``run`` reaches, whatever it raises."""
     traced = Traced()
-    try:
+    with suppress(Exception):
         traced.new(run)
-    except Exception:
-        pass
     return traced.seen
 
 

@@ -6,6 +6,7 @@ The environment variable VAEDENSITY_PROFILE says how many are tried: "ci", the d
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from vaedensity.coding.block import Block
 from vaedensity.coding.decoding import Lost, read_arrays
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive
+from vaedensity.data.disk_array import DiskArrays
 
 PROFILE = os.environ.get("VAEDENSITY_PROFILE", "ci")
 TIMES = {"ci": 1, "nightly": 20}[PROFILE]
@@ -106,7 +108,7 @@ def scaled(most: int) -> st.SearchStrategy[int]:
 
 
 HOW = st.sampled_from([(contents, memory) for memory in ("C", "F", "reversed", "strided") for contents in CONTENTS])
-ROOMS = st.sampled_from([1 << 10, 1 << 12] * 16 + [300_000])
+ROOMS = st.sampled_from([1 << 10, 1 << 11, 1 << 12] * 20 + [300_000])
 SIDES, COUNTS, CHANNELS, SEEDS = scaled(299), scaled(1000), st.integers(1, 4), st.integers(0, 1000)
 ODD = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
@@ -180,6 +182,17 @@ def pack(
 def unpack(path: Path, model: CodingModel | None = None, **options: Any) -> dict[str, Any]:
     with Archive(path) as archive:
         return read_arrays(archive, model, threads=1, **options)
+
+
+@contextmanager
+def maybe_on_disk(folder: Path, on_disk: bool) -> Iterator[DiskArrays | None]:
+    """What makes arrays, even small ones, in files of ``folder``; None unless ``on_disk``."""
+    if not on_disk:
+        yield None
+        return
+    with patched(data__disk_array__IN_MEMORY=0), DiskArrays(folder) as disk:
+        yield disk
+    shutil.rmtree(folder)
 
 
 def blocks_of(path: Path) -> tuple[list[Block], list[str], int]:

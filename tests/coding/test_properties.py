@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BLOCK_BYTES, CONTENTS, PATIENT, Spec, cases, filled, pack, patched, same, several, specs, unpack
+from cases import BLOCK_BYTES, CONTENTS, PATIENT, Spec, cases, filled, maybe_on_disk, pack, same, several, specs, unpack
 from early import EarlyWriter
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,7 +17,6 @@ from vaedensity.coding.container import Writer
 from vaedensity.coding.decoding import read_rows
 from vaedensity.coding.digest import feed
 from vaedensity.coding.reader import Archive
-from vaedensity.data.disk_array import DiskArrays
 from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.plain.archive import read_arrays as read_plainly
 
@@ -47,12 +46,9 @@ def test_arrays_come_back(
 ) -> None:
     arrays, path = {name: spec.make() for name, spec in drawn.items()}, folder / "a.vdz"
     tally = pack(path, arrays, None, block_bytes, verify=verify)
-    with patched(data__disk_array__IN_MEMORY=0), DiskArrays(folder / "disk") as disk:
-        back = unpack(path, allocate=disk if on_disk else None)
+    with maybe_on_disk(folder / "disk", on_disk) as allocate:
+        back = unpack(path, allocate=allocate)
         assert list(back) == list(arrays) and all(same(back[name], array) for name, array in arrays.items())
-    for file in (folder / "disk").iterdir():
-        file.unlink()
-    (folder / "disk").rmdir()
     assert tally.payload_bytes <= sum(array.nbytes for array in arrays.values()) == tally.bytes_in
     assert path.stat().st_size == tally.payload_bytes + sum(tally.overhead.values())
     if plain and not any(array.dtype.str in UNKEPT for array in arrays.values()):

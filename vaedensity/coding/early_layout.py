@@ -42,10 +42,10 @@ def read_early(f: BinaryIO, name: str, head: bytes, version: int, size: int, end
 def _owners(record: dict[str, Any]) -> list[int]:
     """How many blocks each array has."""
     entries = described(record)
-    counts = [entry.get("blocks") if isinstance(entry, dict) else None for entry in entries]
+    counts: list[Any] = [entry.get("blocks") if isinstance(entry, dict) else None for entry in entries]
     if any(type(n) is not int or n < 0 for n in counts):
         raise ValueError("an array is described by other than a name and whole numbers")
-    return [int(n) for n in counts]
+    return counts
 
 
 def _unpack_index(data: bytes, at: int, owners: list[int], length: int) -> list[Block]:

@@ -20,15 +20,15 @@ class StoredArray:
     def __init__(self, entry: Any):
         if not isinstance(entry, dict):
             raise ValueError("an array is described by other than a name and whole numbers")
-        self.name, self.layout = entry.get("name"), entry.get("layout")
-        shape, dtype = entry.get("shape"), entry.get("dtype")
+        name, shape, dtype = entry.get("name"), entry.get("shape"), entry.get("dtype")
         if (
-            not isinstance(self.name, str)
+            not isinstance(name, str)
             or not isinstance(shape, list)
             or len(shape) > MAX_DIMS
             or any(type(n) is not int or n < 0 for n in shape)
         ):
             raise ValueError("an array is described by other than a name and whole numbers")
+        self.name, self.layout = name, entry.get("layout")
         self.dtype, self.shape = self._plain(dtype), tuple(shape)
         self.blocks: list[int] = []
         extent = max(1, self.dtype.itemsize) * math.prod(max(1, n) for n in self.shape)

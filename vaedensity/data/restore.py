@@ -45,8 +45,9 @@ def is_safe(name: str, anywhere: bool = True) -> bool:
 def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
     """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
     if not is_safe(name, anywhere):
+        said = name if len(name) <= 80 else name[:77] + "..."
         raise DamagedArchive(
-            f"the archive holds the name {name!r}, which would leave the target folder or can name no file; "
+            f"the archive holds the name {said!r}, which would leave the target folder or can name no file; "
             "nothing was restored"
         )
     return PurePosixPath(name)

@@ -198,11 +198,8 @@ def load_model(path: Path) -> ModelFile:
 def parse_model(data: bytes, path: Path) -> ModelFile:
     """Check a model file's bytes; ``path`` is for messages. Raises ModelError with one line."""
     try:
-        header = int.from_bytes(data[:8], "little")
-        if header > MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {header} bytes, {MAX_HEADER_BYTES} at most")
-        record = json.loads(json.loads(data[8 : 8 + header])["__metadata__"][KEY])
-        tensors = load(data)
+        record = _record_of(data)
+        tensors = _tensors_of(data)
         if record["format"] not in FORMATS:
             raise ModelError(
                 f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} to {FORMATS[-1]}; "
@@ -221,13 +218,15 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         if not isinstance(record["card"], dict):
             raise ValueError("the card is not a record")
         with_unit(config, unit)
-        direct = [[int(s) for s in level] for level in steps]
+        if not isinstance(steps, list) or any(not isinstance(level, list) for level in steps):
+            raise ValueError("the direct steps are no lists")
+        if any(type(step) is not int for level in steps for step in level):
+            raise ValueError("the direct steps are not whole numbers")
         digest = hashlib.sha256(data).hexdigest()
-        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, direct, digest, len(data))
+        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, steps, digest, len(data))
     except ModelError:
         raise
     except (
-        SafetensorError,
         KeyError,
         TypeError,
         ValueError,
@@ -240,6 +239,35 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         raise ModelError(
             f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
         ) from error
+
+
+def _record_of(data: bytes) -> dict[str, Any]:
+    """What the file says of itself. Raises ValueError."""
+    header = int.from_bytes(data[:8], "little")
+    if header > MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {header} bytes, {MAX_HEADER_BYTES} at most")
+    if len(data) < 8 + header:
+        raise ValueError("it is cut off within its header")
+    try:
+        record = json.loads(json.loads(data[8 : 8 + header])["__metadata__"][KEY])
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("it holds no record of one, or one nested too deep") from error
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise ValueError("its record has no configuration")
+    return record
+
+
+def _tensors_of(data: bytes) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # of so many versions, in so many words
+        raise ValueError("its tensors cannot be read") from error
 
 
 def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, IntegerKernel], Tensor]:
@@ -255,9 +283,13 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
         else:
             raise ValueError(f"tensor {key} is not expected")
     dtypes = {"weight": (torch.int16, torch.int8), "bias": (torch.int32,), "shift": (torch.int8,)}
+    if "start" not in parts:
+        raise ValueError("integer tensors are missing or left over")
     start = parts.pop("start")
     kernels = {}
     for layer in {name.rpartition("/")[0] for name in parts}:
+        if any(f"{layer}/{piece}" not in parts for piece in dtypes):
+            raise ValueError("integer tensors are missing or left over")
         pieces = [parts[f"{layer}/{piece}"] for piece in dtypes]
         if (
             any(t.dtype not in expected for t, expected in zip(pieces, dtypes.values()))

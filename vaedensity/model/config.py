@@ -89,6 +89,8 @@ class VAEConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":
         fields = dict(record)
+        if unknown := sorted(set(fields) - VAEConfig.__dataclass_fields__.keys()):
+            raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
         fields["latents"] = tuple((f, c) for f, c in fields["latents"])
         fields["widths"] = tuple(fields["widths"])
         return VAEConfig(**fields)

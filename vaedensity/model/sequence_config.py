@@ -79,6 +79,8 @@ class SequenceConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "SequenceConfig":
         fields = {key: value for key, value in record.items() if key != "kind"}
+        if unknown := sorted(set(fields) - SequenceConfig.__dataclass_fields__.keys()):
+            raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
         for field in ("dilations", "contexts"):
             fields[field] = tuple(fields[field])
         return SequenceConfig(**fields)

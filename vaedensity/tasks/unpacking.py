@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -11,6 +12,7 @@ from vaedensity.coding.decoding import Lost, read_arrays
 from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
 from vaedensity.data.disk_array import DiskArrays
+from vaedensity.errors import DamagedArchive
 from vaedensity.staging import move_into_place, staging
 from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for
@@ -49,7 +51,8 @@ def decompress(
                 archive, model, allocate=disk, threads=threads, lockstep=lockstep, lost=lost, progress=progress
             )
             holes = _holes(lost or [])
-            staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
+            with naming(archive):
+                staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
             for temporary, goal in zip(staged, goals):
                 move_into_place(temporary, goal)
         record = {
@@ -78,8 +81,20 @@ def checked_notes(archive: Archive) -> list[Any]:
     notes = archive.note.get("collections")
     if not isinstance(notes, list):
         notes = []
-    restore.check_note(notes, [array.name for array in archive.contents])
+    with naming(archive):
+        restore.check_note(notes, [array.name for array in archive.contents])
     return notes
+
+
+@contextmanager
+def naming(archive: Archive) -> Iterator[None]:
+    """Refusals of what an archive's note says begin with the archive's name."""
+    try:
+        yield
+    except DamagedArchive as error:
+        if str(error).startswith(f"{archive.path}: "):
+            raise
+        raise DamagedArchive(f"{archive.path}: {error}") from error.__cause__
 
 
 def test(
@@ -102,8 +117,9 @@ def test(
                 arrays = read_arrays(
                     archive, model, allocate=disk, threads=threads, lockstep=lockstep, progress=progress
                 )
-                for note in notes:
-                    restore.check_collection(note, arrays)
+                with naming(archive):
+                    for note in notes:
+                        restore.check_collection(note, arrays)
     return {**summary(archive), "ok": True, "seconds": time.monotonic() - started}
 
 
