@@ -3,7 +3,6 @@
 import struct
 import zlib
 from collections.abc import Callable
-from copy import copy
 from random import Random
 from typing import Any
 
@@ -329,11 +328,11 @@ def _blocks(rng: Random, out: Parts, other: Parts | None) -> None:
     if choice == 0 and out.parts:
         out.parts.pop(rng.randrange(len(out.parts)))
     elif choice == 1 and out.parts:
-        out.parts.insert(rng.randrange(len(out.parts) + 1), copy(rng.choice(out.parts)))
+        out.parts.insert(rng.randrange(len(out.parts) + 1), rng.choice(out.parts).copied())
     elif choice == 2:
         rng.shuffle(out.parts)
     elif choice == 3 and other and other.parts:
-        out.parts.insert(rng.randrange(len(out.parts) + 1), copy(rng.choice(other.parts)))
+        out.parts.insert(rng.randrange(len(out.parts) + 1), rng.choice(other.parts).copied())
     else:
         out.parts.append(
             Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice((0, 1, 2, 3, 15, 16)), b"abc")

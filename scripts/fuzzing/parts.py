@@ -43,6 +43,11 @@ class Part:
     said: dict[str, int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
 
+    def copied(self) -> "Part":
+        other = copy(self)
+        other.said, other.listed = dict(self.said), dict(self.listed)
+        return other
+
     def facts(self) -> dict[str, int]:
         """The fields, by name."""
         return {"array": self.array, "first": self.first, "items": self.items, "coder": self.coder & 255}
@@ -81,7 +86,8 @@ class Parts:
 
     def copied(self) -> "Parts":
         other = copy(self)
-        other.parts, other.digests, other.streams = [copy(p) for p in self.parts], [*self.digests], dict(self.streams)
+        other.parts, other.digests = [part.copied() for part in self.parts], [*self.digests]
+        other.streams = dict(self.streams)
         return other
 
     def index(self, blocks: list[bytes]) -> bytes:
@@ -167,7 +173,7 @@ def to_early(parts: Parts, version: int, sha256: str) -> Parts:
     record = parts.record
     counts = [sum(p.array == k for p in parts.parts) for k in range(len(record["arrays"]))]
     entries = [entry | {"blocks": count} for entry, count in zip(record["arrays"], counts)]
-    ordered = sorted((copy(p) for p in parts.parts), key=lambda p: p.array)
+    ordered = sorted((part.copied() for part in parts.parts), key=lambda p: p.array)
     return Parts(version, b"", ordered).with_record(record | {"arrays": entries, "sha256": sha256})
 
 

@@ -27,6 +27,7 @@ from vaedensity.tasks.unpacking import checked_notes, decompress
 
 STATUSES = {1: "failed", 2: "usage", 3: "damaged", 4: "model"}
 LIMITS = Limits(max_output=1 << 22, memory=1 << 24)
+SHARE, SHARE_OF_LARGE, SMALL = 0.02, 0.0005, 400  # of runs that decode a model's blocks; bytes of data that are few
 Models = Mapping[str, CodingModel]
 """By SHA-256, those that seeds need and do not hold."""
 
@@ -77,7 +78,7 @@ def run_archive(path: Path, chances: Chances, models: Models) -> str:
     with Archive(path) as archive:
         notes = checked_notes(archive)
         LIMITS.check(archive)
-        if archive.model is not None and not chances.of(0.02):
+        if archive.model is not None and not chances.of(SHARE if _is_small(archive) else SHARE_OF_LARGE):
             return _payloads(archive)
         arrays = read_arrays(archive, _model_of(archive, models), threads=1)
         for note in notes:
@@ -89,6 +90,12 @@ def run_archive(path: Path, chances: Chances, models: Models) -> str:
                     if rows.tobytes() != arrays[array.name][: len(rows)].tobytes():
                         raise Wrong(f"items of {array.name} differ from the whole")
     return "decoded"
+
+
+def _is_small(archive: Archive) -> bool:
+    """Whether a model decodes the archive in milliseconds."""
+    coded = {block.array for block in archive.blocks if block.coder in MODEL_CODERS}
+    return sum(archive.arrays[number].nbytes for number in coded) <= SMALL
 
 
 def _model_of(archive: Archive, models: Models) -> CodingModel | None:
@@ -157,7 +164,7 @@ def run_plain(path: Path, chances: Chances, models: Models) -> str:
         if sum(array.nbytes for array in directory.arrays) > 1 << 22:
             return "large"
         if directory.model is not None and any(block.coder >= 16 for block in directory.blocks):
-            if directory.inside is None or not chances.of(0.02):
+            if directory.inside is None or not chances.of(SHARE):
                 return "read"
             arrays = plain_read_arrays(path)
         else:

@@ -19,7 +19,7 @@ from fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
 from fuzzing.targets import STATUSES, Chances, Wrong, outcome, runs_of
 from vaedensity.errors import VaedensityError
 
-HANG_SECONDS = 10
+HANG_SECONDS = 10  # of the processor, which others may use too; that a process waits for ever, its parent sees
 ROOM = 6 << 30  # bytes of address space beyond what the process has at its start
 WATCHED = 0.1  # of runs whose lines are seen, where that is not cheap
 LARGEST_KEPT = 12_000
@@ -129,7 +129,7 @@ class Worker:
             said = outcome(run, path, chances, self.models)
 
         new: set[Any] = set()
-        signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
         try:
             if lines.cheap() or self.rng.random() < WATCHED:
                 new = self.watcher.new(go)
@@ -145,7 +145,7 @@ class Worker:
             self.fail(data, suffix, type(error).__name__, error)
             return
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             self.tally["runs"] += 1
         self.tally[f"{run.__name__[4:]}: {said[0]}"] += 1
         kind = f"{said[0]} {said[2]}"
@@ -205,7 +205,7 @@ def work(folder: Path, target: str, seed: str, number: int, failures: Path, runs
     def ring(number: int, frame: Any) -> None:
         raise Hang(f"longer than {HANG_SECONDS} s")
 
-    signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGPROF, ring)
     gc.freeze()
     limit_memory()
     worker.tell()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from refusals import NO_TRAINING, USAGE, Refused, refuse_data, saved
+from refusals import NO_TRAINING, USAGE, Done, Refused, refuse_data, saved
 
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -121,8 +121,9 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path, np.ndarray], Any], str]] = {
 
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
 def test_folders_with_something_that_does_not_belong(
-    fault: str, refused: Refused, model: Path, tmp_path: Path, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    fault: str, refused: Refused, model: Path, tmp_path: Path, digits: np.ndarray, done: Done
 ) -> None:
+    """They are no data to fit and score; compress takes all but pipes."""
     folder = tmp_path / "pictures"
     for i in range(3):
         picture(folder / f"{i}.png", digits[i])
@@ -130,21 +131,34 @@ def test_folders_with_something_that_does_not_belong(
     make(folder, digits)
     if fault == "pipe":
         (folder / "0.png").unlink()  # the watch below must not read from the pipe
-    for line in refuse_data(refused, model, tmp_path, folder):
+    commands = ("fit", "score", *(("compress",) if fault == "pipe" else ()))
+    for line in refuse_data(refused, model, tmp_path, folder, *commands):
         assert named in line and "pictures" in line
+    if fault != "pipe":
+        assert done("compress", folder, "-o", tmp_path / "a.vdz", "-m", model)["model_items"] == 3
+        done("decompress", tmp_path / "a.vdz", "-o", tmp_path / "back", "-m", model, "--links", "any")
+        assert sorted(os.listdir(tmp_path / "back" / "pictures")) == sorted(os.listdir(folder))
 
 
-def test_an_empty_folder(refused: Refused, model: Path, tmp_path: Path) -> None:
+def test_an_empty_folder(refused: Refused, model: Path, tmp_path: Path, done: Done) -> None:
     (tmp_path / "void").mkdir()
-    assert all("void" in line and "empty" in line for line in refuse_data(refused, model, tmp_path, tmp_path / "void"))
+    void = tmp_path / "void"
+    assert all(
+        "void" in line and "empty" in line for line in refuse_data(refused, model, tmp_path, void, "fit", "score")
+    )
+    assert "codes items" in refused(USAGE, "compress", void, "-o", tmp_path / "a.vdz", "-m", model)
+    done("compress", void, "-o", tmp_path / "a.vdz")
+    done("decompress", tmp_path / "a.vdz", "-o", tmp_path / "back")
+    assert list((tmp_path / "back").rglob("*")) == [tmp_path / "back" / "void"]
 
 
-@pytest.mark.parametrize("name", ["a:b.png", "a\\b.png"])
-def test_file_names_that_could_not_be_restored_are_refused_while_compressing(
-    name: str, refused: Refused, tmp_path: Path, digits: np.ndarray
-) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="names that Windows cannot hold")
+@pytest.mark.parametrize("name", ["a:b.png", "a\\b.png", os.fsdecode(b"\xe9.png")])
+def test_file_names_that_other_systems_cannot_hold(name: str, tmp_path: Path, digits: np.ndarray, done: Done) -> None:
     picture(tmp_path / "p" / name, digits[0])
-    assert "rename" in refused(USAGE, "compress", tmp_path / "p", "-o", tmp_path / "a.vdz")
+    done("compress", tmp_path / "p", "-o", tmp_path / "a.vdz")
+    done("decompress", tmp_path / "a.vdz", "-o", tmp_path / "back")
+    assert os.listdir(tmp_path / "back" / "p") == [name]
 
 
 def test_records_are_refused_as_their_fields_would_be_lost(refused: Refused, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_folder_of_files(text_model: Path, note: Path, tmp_path: Path, done: D
         (folder / name).write_bytes(data)
     record = done("compress", folder, note, "-o", archive, "-m", text_model)
     assert record["model_items"] == 557 // 128 + 4
-    assert done("list", archive)["restores"][0]["files"] == sorted(files)
+    assert sorted(done("list", archive)["restores"][0]["files"]) == sorted([*files, "deep/"])
     done("decompress", archive, "-o", back, "-m", text_model)
     assert {str(p.relative_to(back)): p.read_bytes() for p in back.rglob("*") if p.is_file()} == {
         **{f"folder/{name}": data for name, data in files.items()},

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-@cases(1500)
+@cases(1000)
 @given(several(), BLOCK_BYTES, st.booleans(), SELDOM, SELDOM)
 @example({"x": Spec("|u1", (1, 300, 300, 3), "noise")}, 4096, True, True, True)
 @example({"x": Spec("|b1", (1000, 1, 1))}, 7, True, True, True)
@@ -56,7 +56,7 @@ def test_arrays_come_back(
         assert list(back) == list(arrays) and all(same(back[name], array) for name, array in arrays.items())
 
 
-@cases(400)
+@cases(250)
 @given(specs(forms=WITH_ROWS), BLOCK_BYTES, st.data())
 def test_rows_come_back(folder: Path, spec: Spec, block_bytes: int, data: st.DataObject) -> None:
     array, path = spec.make(), folder / "a.vdz"
@@ -76,7 +76,7 @@ def small_blocks(array: np.ndarray, rows: int) -> list[tuple[int, np.ndarray]]:
     return [(first, array[first : first + rows]) for first in range(0, len(array), rows)] if array.nbytes else []
 
 
-@cases(300)
+@cases(200)
 @given(specs(forms=WITH_ROWS), st.integers(1, 9), st.lists(st.sampled_from([*ENCODERS]), min_size=1, max_size=9), SELDOM)
 def test_every_classical_coder(folder: Path, spec: Spec, rows: int, coders: list[int], plain: bool) -> None:
     """Whichever the writer takes: a reader reads any, in any order."""
@@ -97,7 +97,7 @@ def test_every_classical_coder(folder: Path, spec: Spec, rows: int, coders: list
         assert same(read_plainly(path)["x"], array)
 
 
-@cases(200)
+@cases(150)
 @given(several(most=3), st.integers(1, 4), st.integers(1, 9), st.integers(0, 2))
 def test_early_versions(folder: Path, drawn: dict[str, Spec], version: int, rows: int, coder: int) -> None:
     arrays, path = {name: spec.make() for name, spec in drawn.items()}, folder / "a.vdz"
@@ -119,7 +119,7 @@ def test_early_versions(folder: Path, drawn: dict[str, Spec], version: int, rows
         unpack(path)
 
 
-@cases(150)
+@cases(100)
 @given(st.sampled_from([*CONTENTS]), st.integers(0, 1000), st.integers(0, 9000), st.integers(1, 20))
 @example("noise", 0, 4096, 1)
 @example("sparse", 0, 65_536, 2)

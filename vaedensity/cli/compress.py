@@ -1,6 +1,5 @@
 """vaedensity compress, vaedensity add"""
 
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
 )
-from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, to_stdout
+from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
 from vaedensity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,10 +54,11 @@ def read_inputs(
     data_root: str,
     download: bool,
     as_bytes: bool,
+    series: bool = False,
     links: str,
     times: bool,
 ) -> "list[Collection | Tree]":
-    """What INPUT arguments name; ``-`` is standard input, once."""
+    """What INPUT arguments name; ``-`` is standard input, once. ``series``: whether the images in folders are bytes to the model."""
     from vaedensity.data.byte_files import load_file
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load
@@ -70,9 +70,9 @@ def read_inputs(
     for spec in inputs:
         if spec == STREAM:
             found.append(load_file(stack.enter_context(stdin_as_file())))
-        elif Path(spec).is_dir():
-            found.append(scan(Path(spec), all_bytes=as_bytes, keep_times=times, links=links))
-        elif as_bytes and Path(spec).exists():
+        elif spec and Path(spec).is_dir():
+            found.append(scan(Path(spec), all_bytes=as_bytes or series, keep_times=times, links=links))
+        elif spec and as_bytes and Path(spec).exists():
             found.append(load_file(Path(spec)))
         else:
             found.append(load(spec, LoadOptions(data_root, download)))
@@ -144,7 +144,8 @@ def compress_command(
             stack,
             data_root=data_root,
             download=download,
-            as_bytes=as_bytes or series,
+            as_bytes=as_bytes,
+            series=series,
             links=links,
             times=not no_times,
         )
@@ -157,7 +158,7 @@ def compress_command(
         if embed_model and coder is None:
             say("--embed-model: no model is used, none is stored")
         collections = settle(sources, coder)
-        target = Path(stack.enter_context(tempfile.TemporaryDirectory()), "archive.vdz") if to_pipe or not out else out
+        target = stack.enter_context(temporary_folder()) / "archive.vdz" if to_pipe or not out else out
         total = sum(len(a) if a.ndim else 1 for c in collections for a in c.arrays.values())
         with progress_bar("compress", total) as advance:
             record = compress(

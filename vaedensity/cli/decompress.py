@@ -1,7 +1,6 @@
 """vaedensity decompress, vaedensity test, vaedensity repair"""
 
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,14 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
 )
-from vaedensity.cli.streams import max_output_option, maybe_stdin, memory_option, refuse_terminal, to_stdout
+from vaedensity.cli.streams import (
+    max_output_option,
+    maybe_stdin,
+    memory_option,
+    refuse_terminal,
+    temporary_folder,
+    to_stdout,
+)
 from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 
 
@@ -84,7 +90,7 @@ def decompress_command(
         refuse_terminal()
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
-        goal = Path(stack.enter_context(tempfile.TemporaryDirectory())) if to_pipe else folder or Path(".")
+        goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
         advance = stack.enter_context(progress_bar("decompress", None))
         if items or ranges:
             if engine == "numpy" or threads is not None or lockstep is not None or keep_going:

@@ -4,7 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,21 @@ NAME_OF_STDIN = "stdin"
 PIECE_BYTES = 1 << 20
 
 
+def temporary_folder() -> AbstractContextManager[Path]:
+    """A folder that is gone afterwards, or, where this process is killed, after the next run."""
+    from vaedensity.staging import staging
+
+    return staging(Path(tempfile.gettempdir()))
+
+
 @contextmanager
 def stdin_as_file(name: str = NAME_OF_STDIN) -> Iterator[Path]:
     """Everything on standard input in a temporary file. Raises UsageError where it is a terminal."""
     stream = click.get_binary_stream("stdin")
     if stream.isatty():
         raise UsageError("standard input is a terminal; expected data from a pipe or file")
-    with tempfile.TemporaryDirectory(prefix="vaedensity-stdin-") as folder:
-        path = Path(folder, name)
+    with temporary_folder() as folder:
+        path = folder / name
         try:
             with open(path, "xb") as f:
                 shutil.copyfileobj(stream, f, PIECE_BYTES)

@@ -144,7 +144,10 @@ def write_collection(
 def _write_npy(array: Any, path: Path) -> None:
     if isinstance(array, DiskArray):
         array.flush()
-        os.link(array.path, path) if hasattr(os, "link") else shutil.copyfile(array.path, path)
+        try:
+            os.link(array.path, path)
+        except (OSError, AttributeError):  # a file system without hard links
+            shutil.copyfile(array.path, path)
         return
     with open(path, "xb") as f:
         save_npy(f, array)

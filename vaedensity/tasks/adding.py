@@ -110,8 +110,10 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:
             pass  # a system without such locks
-        except OSError as error:
+        except BlockingIOError as error:
             raise UsageError(f"{path}: another process is adding to it; try again when it is done") from error
+        except OSError:
+            pass  # a file system without them
         if not os.path.samestat(os.fstat(f.fileno()), os.stat(path)):
             raise UsageError(f"{path}: another process has just added to it; try again")
         yield

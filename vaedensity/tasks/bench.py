@@ -106,7 +106,7 @@ def measure_archive(
         archive, back = Path(folder, "a.vdz"), Path(folder, "back")
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
         if array.ndim == 1:
-            collection = Collection("bytes", {"x": array}, {"kind": "file", "name": "x"})
+            collection = Collection("bytes", {"bytes": array}, {"kind": "file", "name": "x"})
         record = compress([collection], archive, coder, verify=False, particles=particles, say=say)
         restored = decompress(archive, back, model)
         found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])

@@ -54,7 +54,7 @@ def decompress(
             with naming(archive):
                 staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
             for temporary, goal in zip(staged, goals):
-                move_into_place(temporary, goal)
+                move_into_place(temporary, goal, overwrite)
         record = {
             **summary(archive),
             "restored": [str(goal) for goal in goals],
@@ -110,16 +110,13 @@ def test(
     started = time.monotonic()
     with Archive(path) as archive:
         notes = checked_notes(archive)
-        with tempfile.TemporaryDirectory(prefix="vaedensity-test-") as folder:
-            limits.check(archive, Path(folder))
-            model = model_for(archive, model_name)
-            with DiskArrays(Path(folder, "arrays")) as disk:
-                arrays = read_arrays(
-                    archive, model, allocate=disk, threads=threads, lockstep=lockstep, progress=progress
-                )
-                with naming(archive):
-                    for note in notes:
-                        restore.check_collection(note, arrays)
+        limits.check(archive, Path(tempfile.gettempdir()))
+        model = model_for(archive, model_name)
+        with staging(Path(tempfile.gettempdir())) as stage, DiskArrays(stage / token_hex(8)) as disk:
+            arrays = read_arrays(archive, model, allocate=disk, threads=threads, lockstep=lockstep, progress=progress)
+            with naming(archive):
+                for note in notes:
+                    restore.check_collection(note, arrays)
     return {**summary(archive), "ok": True, "seconds": time.monotonic() - started}
 
 

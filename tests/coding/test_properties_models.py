@@ -1,0 +1,185 @@
+"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is refused."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import PATIENT, blocks_of, cases, maybe_on_disk, pack, patched, same, unpack, with_holes
+from hypothesis import given
+from hypothesis import strategies as st
+from model_cases import IMAGES, LARGE, SERIES, Items, items, network
+
+from vaedensity.coding.block import MODEL_CODERS
+from vaedensity.coding.container import Writer
+from vaedensity.coding.decoding import Lost, read_arrays, read_rows
+from vaedensity.coding.model_blocks import BlockCoder
+from vaedensity.coding.reader import Archive
+from vaedensity.errors import DamagedArchive, ModelError
+from vaedensity.plain.archive import read_arrays as read_plainly
+from vaedensity.tasks.models import model_for
+
+pytestmark = PATIENT
+SELDOM = st.sampled_from([False, False, False, False, False, True])
+CHAINS = st.integers(1, 3)
+CODERS = st.sampled_from([16, 18, 20])
+OTHER = np.arange(7, dtype=">i2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("properties")
+
+
+def write(path: Path, drawn: Items, chain: int, **options: Any) -> np.ndarray:
+    """The items of an archive of them, in chains of so many, by the model where it knows them, and of another array."""
+
+    def spans(self: BlockCoder, array: np.ndarray) -> list[tuple[int, int]]:
+        return [(first, min(first + chain, len(array))) for first in range(0, len(array), chain)]
+
+    array, (model, _) = drawn.make(), network(drawn.model)
+    own = {"model_blocks__WORTH_ASKING": float("inf"), "model_blocks__BlockCoder__spans": spans}
+    with patched(**{f"coding__{name}": value for name, value in own.items()}):
+        pack(path, {"x": array, "y": OTHER}, model, **options)
+    return array
+
+
+def require_coders(path: Path, drawn: Items, coder: int) -> None:
+    """The model coded every block of items that it knows, and no other."""
+    known = drawn.known()
+    for block in blocks_of(path)[0]:
+        if block.array == 0:
+            own = known[block.first : block.first + block.items].all()
+            assert block.coder == coder if own else block.coder not in MODEL_CODERS
+
+
+def require_back(path: Path, drawn: Items, array: np.ndarray, data: st.DataObject, lockstep: int, disk: bool) -> None:
+    model = network(drawn.model)[0]
+    with maybe_on_disk(path.parent / "disk", disk) as allocate:
+        back = unpack(path, model, lockstep=lockstep, allocate=allocate)
+        assert list(back) == ["x", "y"] and same(back["x"], array) and same(back["y"], OTHER)
+    start = data.draw(st.integers(0, len(array) - 1))
+    stop = data.draw(st.integers(start + 1, len(array)))
+    with Archive(path) as archive:
+        assert same(read_rows(archive, "x", start, stop, model, threads=1), array[start:stop])
+
+
+@cases(140)
+@given(items(tuple(IMAGES)), CHAINS, CODERS, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
+def test_images_come_back(
+    folder: Path,
+    drawn: Items,
+    chain: int,
+    coder: int,
+    verify: bool,
+    inside: bool,
+    disk: bool,
+    lockstep: int,
+    data: st.DataObject,
+) -> None:
+    path, file = folder / "a.vdz", network(drawn.model)[1]
+    array = write(path, drawn, chain, coder=coder, verify=verify, inside=file if inside else None)
+    require_coders(path, drawn, coder)
+    require_back(path, drawn, array, data, lockstep, disk)
+    if inside and drawn.known().any():
+        with Archive(path) as archive:
+            own = model_for(archive, None)
+            if archive.model is not None:
+                assert own is not None and own.sha256 == network(drawn.model)[0].sha256
+            assert same(read_arrays(archive, own, threads=1)["x"], array)
+        back = read_plainly(path)
+        assert list(back) == ["x", "y"] and same(back["x"], array) and same(back["y"], OTHER)
+
+
+@cases(30)
+@given(items(tuple(IMAGES), 4), CHAINS, CODERS, st.integers(2, 5), SELDOM, SELDOM, st.data())
+def test_images_come_back_with_particles(
+    folder: Path, drawn: Items, chain: int, coder: int, particles: int, verify: bool, plain: bool, data: st.DataObject
+) -> None:
+    path, file = folder / "a.vdz", network(drawn.model)[1]
+    inside = file if plain else None
+    array = write(path, drawn, chain, coder=coder, particles=particles, verify=verify, inside=inside)
+    require_coders(path, drawn, coder + 1)
+    require_back(path, drawn, array, data, 2, False)
+    if plain:
+        assert same(read_plainly(path)["x"], array)
+
+
+@cases(40)
+@given(items(tuple(SERIES)), CHAINS, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
+def test_series_come_back(
+    folder: Path, drawn: Items, chain: int, verify: bool, plain: bool, disk: bool, lockstep: int, data: st.DataObject
+) -> None:
+    path, file = folder / "a.vdz", network(drawn.model)[1]
+    array = write(path, drawn, chain, verify=verify, inside=file if plain else None)
+    require_coders(path, drawn, 22)
+    require_back(path, drawn, array, data, lockstep, disk)
+    if plain:
+        assert same(read_plainly(path)["x"], array)
+
+
+@cases(30)
+@given(items((*IMAGES, *SERIES), 20))
+def test_what_the_writer_chooses_comes_back(folder: Path, drawn: Items) -> None:
+    """Its own chains and coders, classical ones where these are shorter."""
+    path, array, (model, _) = folder / "a.vdz", drawn.make(), network(drawn.model)
+    tally = pack(path, {"x": array}, model)
+    assert same(unpack(path, model)["x"], array)
+    assert tally.payload_bytes <= array.nbytes and tally.items_and_values() == (len(array), array.size)
+
+
+@cases(1)
+@given(items(tuple(LARGE), 1), CODERS)
+def test_large_images_come_back(folder: Path, drawn: Items, coder: int) -> None:
+    path = folder / "a.vdz"
+    array = write(path, drawn, 1, coder=coder, verify=False)
+    require_coders(path, drawn, coder)
+    assert same(unpack(path, network(drawn.model)[0])["x"], array)
+
+
+@cases(40)
+@given(items((*IMAGES, *SERIES), 4), CHAINS, st.integers(0, 1 << 20), st.integers(0, 7), st.booleans())
+def test_what_is_altered_is_refused(
+    folder: Path, drawn: Items, chain: int, place: int, bit: int, with_care: bool
+) -> None:
+    """One bit of a payload; ``with_care``, all checksums in the file are then right."""
+    path, (model, _) = folder / "a.vdz", network(drawn.model)
+    array = write(path, drawn, chain, verify=False)
+    with Archive(path) as archive:
+        blocks = archive.blocks
+        hit = place % len(blocks)
+        payloads = [archive.payload(k) for k in range(len(blocks))]
+        record, digests, whole = archive.record, archive.digests, path.read_bytes()
+    payload = bytearray(payloads[hit][0])
+    payload[place % len(payload)] ^= 1 << bit
+    with open(path, "wb") as f:
+        if with_care:
+            writer = Writer(f, record)
+            for k, (block, (data, checksum)) in enumerate(zip(blocks, payloads)):
+                assert checksum is not None
+                data = bytes(payload) if k == hit else data
+                writer.add(block.array, block.first, block.items, block.coder, data, checksum)
+            writer.finish(digests)
+        else:
+            end = blocks[hit].begin + blocks[hit].size
+            f.write(whole[: end - len(payload)] + payload + whole[end:])
+    assert zlib.crc32(payload) != zlib.crc32(payloads[hit][0])
+    expected, lost = {"x": array, "y": OTHER}, list[Lost]()
+    try:
+        back = unpack(path, model)
+    except DamagedArchive:
+        back = unpack(path, model, lost=lost)
+        assert [(one.array, one.first) for one in lost] == [("xy"[blocks[hit].array], blocks[hit].first)]
+    else:
+        assert with_care and blocks[hit].coder == 1  # deflate leaves bits of its last byte unused
+    assert all(same(back[name], left) for name, left in with_holes(expected, lost).items())
+
+
+def test_a_model_is_needed(folder: Path) -> None:
+    drawn = Items("grey", 2, "ramps", 1)
+    write(folder / "a.vdz", drawn, 1)
+    with pytest.raises(ModelError):
+        unpack(folder / "a.vdz", None)
+    with pytest.raises(ModelError):
+        unpack(folder / "a.vdz", network("colour")[0])
