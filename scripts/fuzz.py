@@ -164,6 +164,9 @@ def table(report: dict[str, Any]) -> None:
     print(f"{report['kinds_of_refusal']} kinds of refusal, the commonest:")
     for count, key, example in report["refusals"][:25]:
         print(f"  {count:9d}  {key.partition(' ')[0]}: {example}")
+    for count, key, example in report["refusals"]:
+        if "alone refuses" in key:
+            print(f"  {count:9d}  {example}")
     for one in report["failures"]:
         print(f"FAILURE {one['kind']} at {one['where']}: {one['said']}  ({one['input']})")
 

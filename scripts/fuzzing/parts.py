@@ -44,9 +44,8 @@ class Part:
     listed: dict[str, int] = field(default_factory=dict)
 
     def copied(self) -> "Part":
-        other = copy(self)
-        other.said, other.listed = dict(self.said), dict(self.listed)
-        return other
+        said, listed = dict(self.said), dict(self.listed)
+        return Part(self.array, self.first, self.items, self.coder, self.payload, self.checksum, said, listed)
 
     def facts(self) -> dict[str, int]:
         """The fields, by name."""

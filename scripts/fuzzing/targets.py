@@ -57,9 +57,12 @@ def outcome(run: Any, *arguments: Any) -> tuple[str, str, str]:
             raise Wrong(f"no line: {line[:200]!r}") from error
         if error.exit_status not in STATUSES:
             raise Wrong(f"status {error.exit_status}: {line[:200]}") from error
-        cause = error.__cause__
-        return STATUSES[error.exit_status], line, f"{_site(error)} {_site(cause) if cause else ''}"
+        return STATUSES[error.exit_status], line, _sites(error)
     return "accepted", said, said
+
+
+def _sites(error: BaseException) -> str:
+    return f"{_site(error)} {_site(error.__cause__) if error.__cause__ else ''}"
 
 
 def _site(error: BaseException) -> str:
@@ -157,24 +160,44 @@ def run_restore(path: Path, chances: Chances, models: Models) -> str:
 
 
 def run_plain(path: Path, chances: Chances, models: Models) -> str:
-    """The numpy reader, and that it decodes what the other reader does where both do."""
+    """The numpy reader, and that it decodes what the other reader does where both do. Where one of them alone refuses, says so."""
+    try:
+        arrays = _plain_arrays(path, chances)
+    except VaedensityError as error:
+        if chances.of(0.2) and _others(path, models)[0] is not None:
+            return f"numpy alone refuses: {_sites(error)}"
+        raise
+    if arrays is None:
+        return "read"
+    if chances.of(0.3):
+        others, refusal = _others(path, models)
+        if others is None:
+            return f"torch alone refuses: {refusal}"
+        if {n: a.tobytes() for n, a in arrays.items()} != {n: np.asarray(a).tobytes() for n, a in others.items()}:
+            raise Wrong("the two readers differ")
+    return "decoded"
+
+
+def _plain_arrays(path: Path, chances: Chances) -> dict[str, Any] | None:
+    """What the numpy reader decodes; None where that would take too long."""
     with open(path, "rb") as file:
         directory = Directory(file, path)
         restore.check_note(_collections(directory.note), [array.name for array in directory.restored])
         if sum(array.nbytes for array in directory.arrays) > 1 << 22:
-            return "large"
-        if directory.model is not None and any(block.coder >= 16 for block in directory.blocks):
-            if directory.inside is None or not chances.of(SHARE):
-                return "read"
-            arrays = plain_read_arrays(path)
-        else:
-            arrays = plain_read(directory, None)
-    if chances.of(0.3):
+            return None
+        if directory.model is None or all(block.coder < 16 for block in directory.blocks):
+            return plain_read(directory, None)
+        return plain_read_arrays(path) if directory.inside is not None and chances.of(SHARE) else None
+
+
+def _others(path: Path, models: Models) -> tuple[dict[str, Any] | None, str]:
+    """(what the other reader decodes, None where it refuses; where)."""
+    try:
         with Archive(path) as archive:
-            others = read_arrays(archive, _model_of(archive, models), threads=1)
-        if {n: a.tobytes() for n, a in arrays.items()} != {n: np.asarray(a).tobytes() for n, a in others.items()}:
-            raise Wrong("the two readers differ")
-    return "decoded"
+            checked_notes(archive)
+            return read_arrays(archive, _model_of(archive, models), threads=1), ""
+    except VaedensityError as error:
+        return None, _sites(error)
 
 
 def _collections(note: dict[str, Any]) -> list[Any]:

@@ -25,7 +25,7 @@ WATCHED = 0.1  # of runs whose lines are seen, where that is not cheap
 LARGEST_KEPT = 12_000
 NOT_APART = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, ArithmeticError, Exception)
 KEEP_QUEUE = 4000
-MODELS, SOUND = 0.04, 0.7  # shares of inputs made of models, and of seeds that are accepted
+MODELS, SOUND = 0.02, 0.7  # shares of inputs made of models, and of seeds that are accepted
 USUAL = {".vdz": 800, ".safetensors": 8000}  # bytes of a seed that is taken each time it is drawn
 
 

@@ -1,0 +1,71 @@
+"""The compiled loops do what their Python says: archives are the same where nothing is compiled."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import pack, patched, same, unpack
+from model_cases import Items, network
+
+from vaedensity.coding import engine
+from vaedensity.coding.engine import fastest_stacks
+
+MODULES = ("kernels", "mixture_rows")
+
+
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    pytest.importorskip("numba")
+    if fastest_stacks().__name__ != "CompiledStacks":
+        pytest.skip(f"{engine.VARIABLE} asks for others")
+
+
+def interpret(patch: pytest.MonkeyPatch) -> None:
+    """From here on the loops are Python."""
+    patch.setattr("numba.config.DISABLE_JIT", True)
+    for name in MODULES:
+        whole = f"vaedensity.coding.{name}"
+        importlib.import_module(whole)
+        patch.delitem(sys.modules, whole)
+        patch.delattr(whole)
+    for name in MODULES:
+        module = importlib.import_module(f"vaedensity.coding.{name}")
+        assert not hasattr(getattr(module, "push_one", None), "py_func")
+
+
+@pytest.mark.parametrize(
+    ("name", "coder", "particles"),
+    [
+        *(("tall", coder, 1) for coder in (16, 18, 20)),
+        ("grey", 20, 2),
+        ("column", 18, 1),
+        ("colour categories", 16, 1),
+        ("twenty", None, 1),
+    ],
+)
+def test_the_same_archive(
+    name: str, coder: int | None, particles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, array = network(name)[0], Items(name, 3, "ramps", 1, "NHW" if name != "colour categories" else "NHWC").make()
+    array[-1] = np.where(array[-1] % 2, array.max(), 0)  # ends, of which coder 20 has a way of its own
+    options = dict(coder=coder, particles=particles, verify=False)
+    with patched(coding__model_blocks__WORTH_ASKING=float("inf")):
+        assert pack(tmp_path / "a.vdz", {"x": array}, model, **options).model_items == 3
+        interpret(monkeypatch)
+        with np.errstate(over="ignore"):
+            pack(tmp_path / "b.vdz", {"x": array}, model, **options)
+            assert same(unpack(tmp_path / "a.vdz", model)["x"], array)
+    assert (tmp_path / "a.vdz").read_bytes() == (tmp_path / "b.vdz").read_bytes()
+
+
+def test_the_logarithm_of_many_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product of thousands of probabilities is too small for a number."""
+    interpret(monkeypatch)
+    stacks = fastest_stacks()(1)
+    before = importlib.import_module("vaedensity.coding.kernels").measure
+    share, bits = 1.0, 0.0
+    for _ in range(100):
+        share, bits = before(share, bits, 2)
+    assert bits - np.log2(share) == pytest.approx(100 * 23) and stacks.is_empty().all()
