@@ -12,6 +12,8 @@ import goldens
 import numpy as np
 import pytest
 
+from vaedensity.plain.container import Directory
+
 USAGE, DAMAGED, MODEL = 2, 3, 4
 WITHOUT = """
 import sys
@@ -57,6 +59,36 @@ def test_both_engines_say_the_same(name: str, done: Callable[..., dict[str, Any]
         files.append((out / "golden.npz").read_bytes())
         assert records[-1].pop("seconds") >= 0
     assert records[0] == records[1] and files[0] == files[1]
+
+
+@pytest.mark.usefixtures("no_released")
+def test_both_engines_restore_what_this_version_packs(
+    model: Path, digits: np.ndarray, done: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Folders with anything in them, types of several bytes, images that the model inside codes."""
+    (tmp_path / "box" / "in").mkdir(parents=True)
+    (tmp_path / "box" / "in" / "a.txt").write_bytes(b"one and another " * 400)
+    (tmp_path / "box" / "b").write_bytes(bytes(range(256)) * 9)
+    np.save(tmp_path / "waves.npy", np.arange(40_000, dtype="<i4").reshape(-1, 8) ** 2)
+    np.save(tmp_path / "digits.npy", digits[:120])
+    sources = [tmp_path / name for name in ("box", "waves.npy", "digits.npy")]
+    done("compress", *sources, "-o", tmp_path / "x.vdz", "-m", model, "--embed-model")
+    with open(tmp_path / "x.vdz", "rb") as file:
+        directory = Directory(file, tmp_path / "x.vdz")
+    coders = {block.coder for block in directory.blocks}
+    assert directory.version == 5 and directory.inside is not None and coders & {3} and max(coders) >= 16
+    records, found = [], []
+    for engine in ("torch", "numpy"):
+        out = tmp_path / "out"
+        records.append(done("decompress", tmp_path / "x.vdz", "-o", out, "-f", "--engine", engine))
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        found.append({str(path.relative_to(out)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files})
+        assert records[-1].pop("seconds") >= 0
+    assert records[0] == records[1]
+    assert sorted(found[0]) == ["box/b", "box/in/a.txt", "digits.npy", "waves.npy"]
+    assert {name: data for name, (data, _) in found[0].items()} == {name: data for name, (data, _) in found[1].items()}
+    assert found[0]["box/b"] == found[1]["box/b"]
+    assert all(found[1][path.name][0] == path.read_bytes() for path in sources[1:])
 
 
 @pytest.mark.usefixtures("no_released")

@@ -46,7 +46,7 @@ def decompress(
                 restore.move_into_place(temporary, goal, overwrite)
     return {
         "archive": str(path),
-        "items": sum(a.rows for a in directory.restored),
+        "items": restore.count_items(notes, {a.name: a.rows for a in directory.restored}),
         "bytes_in": path.stat().st_size,
         "bytes_out": sum(a.nbytes for a in directory.restored),
         "model": directory.model["name"] if directory.model else None,
