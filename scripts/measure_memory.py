@@ -2,11 +2,13 @@
 
     python scripts/measure_memory.py data/mnist.npz:x_train --model mnist-fast --gigabytes 1
 
-The data are repeated until they are so large, compressed once, and each command is watched: 20 times a second the proportional
-set sizes (PSS, shared pages counted once) of the command and its workers are added up; the largest sum is printed. Linux only.
+The data are compressed once, and their blocks written so often that the archive is that large. Each command is watched: 20 times a second
+the proportional set sizes (PSS, shared pages counted once) of the command and its workers are added up; the largest sum is printed.
+Linux only.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vaedensity.coding.container import Writer
+from vaedensity.coding.reader import Archive
 from vaedensity.data.load import load_array
 
 COMMAND = [sys.executable, "-c", "from vaedensity.cli.main import main; main()"]
@@ -56,38 +60,53 @@ def watch(*arguments: object) -> tuple[int, float]:
     return peak, time.monotonic() - started
 
 
+def enlarged(archive: Path, out: Path, rows: np.ndarray, times: int) -> None:
+    """An archive of ``rows`` so many times over, made of the blocks of an archive of them."""
+    with Archive(archive) as one, open(out, "xb") as f:
+        record = {**one.record, "arrays": [{**one.record["arrays"][0], "shape": [len(rows) * times, *rows.shape[1:]]}]}
+        writer, digest = Writer(f, record), hashlib.sha256()
+        for k in range(times):
+            digest.update(rows.tobytes())
+            for index, block in enumerate(one.blocks):
+                payload, checksum = one.payload(index)
+                assert checksum is not None
+                writer.add(0, k * len(rows) + block.first, block.items, block.coder, payload, checksum)
+        writer.finish([digest.digest()])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="as for vaedensity compress")
-    parser.add_argument("--model")
+    parser.add_argument("data", help="as for vaedensity compress, .npy or .npz of images")
+    parser.add_argument("--model", default="mnist-fast")
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args()
     _, array = load_array(options.data)
-    count = int(options.gigabytes * 1e9 / array[:1].nbytes)
+    rows = np.ascontiguousarray(array)
+    times = max(1, round(options.gigabytes * 1e9 / rows.nbytes))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        large = np.lib.format.open_memmap(folder / "large.npy", "w+", array.dtype, (count, *array.shape[1:]))
-        for begin in range(0, count, len(array)):
-            large[begin : begin + len(array)] = array[: min(len(array), count - begin)]
-        large.flush()
-        del large
-        model = ["-m", options.model] if options.model else []
-        rows = {}
-        archive = folder / "large.vdz"
-        for label, arguments in {
-            "compress": ["compress", folder / "large.npy", "-o", archive, *model, "--no-verify"],
+        folder, figures = Path(name), {}
+        np.save(folder / "once.npy", rows)
+        once, archive, model = folder / "once.vdz", folder / "large.vdz", ["-m", options.model]
+        commands = {
+            "compress, once": ["compress", folder / "once.npy", "-o", once, *model, "--no-verify"],
             "list": ["list", archive],
-            "decompress --item": ["decompress", archive, "-o", folder / "item", *model, "--item", count // 2],
+            "decompress --item": ["decompress", archive, "-o", folder / "item", *model, "--item", len(rows) // 2],
             "decompress": ["decompress", archive, "-o", folder / "out", *model],
-        }.items():
+        }
+        for label, arguments in commands.items():
             peak, seconds = watch(*arguments)
-            rows[label] = {"peak_bytes": peak, "seconds": seconds}
+            figures[label] = {"peak_bytes": peak, "seconds": seconds}
             print(f"{label:<18} {peak / 1e6:8.0f} MB   {seconds:7.1f} s", flush=True)
-        same = subprocess.run(["cmp", folder / "large.npy", folder / "out" / "large.npy"]).returncode == 0
-        print(f"raw {count * array[:1].nbytes} bytes, archive {archive.stat().st_size}; restored the same: {same}")
-    if options.json:
-        options.json.write_text(json.dumps({"data": options.data, "items": count, "same": same, **rows}))
+            if not archive.exists():
+                enlarged(once, archive, rows, times)
+        back = np.load(folder / "out" / "once.npy", mmap_mode="r")
+        same = all(np.array_equal(back[k * len(rows) : (k + 1) * len(rows)], rows) for k in range(times))
+        same = same and len(back) == times * len(rows)
+        print(f"raw {back.nbytes} bytes, archive {archive.stat().st_size}; restored the same: {same}")
+        if options.json:
+            sizes = {"data": options.data, "raw_bytes": back.nbytes, "archive_bytes": archive.stat().st_size}
+            options.json.write_text(json.dumps({**sizes, "same": same, **figures}))
     sys.exit(0 if same else 1)
 
 

@@ -32,10 +32,10 @@ def in_time() -> object:
     assert time.process_time() - started < SECONDS
 
 
-def frame(length: int, first: int) -> bytes:
+def frame(length: int, first: int, stamp: bytes) -> bytes:
     """A frame whose own check is right, of a payload whose checksum is not."""
     out = MARKER + put_varint(0) + put_varint(first) + put_varint(1) + b"\0" + put_varint(length) + bytes(8)
-    return out + struct.pack("<H", zlib.crc32(out) & 0xFFFF)
+    return out + struct.pack("<H", zlib.crc32(stamp + out) & 0xFFFF)
 
 
 def with_blocks(folder: Path, blocks: bytes) -> Path:
@@ -55,8 +55,9 @@ def test_repair_of_a_file_full_of_markers(tmp_path: Path) -> None:
 
 
 def test_repair_of_frames_that_claim_each_other(tmp_path: Path) -> None:
-    count, size = 50_000, len(frame(1 << 20, 1 << 20))
-    path = with_blocks(tmp_path, b"".join(frame(size * count // 2, 1 << 20) for _ in range(count)))
+    stamp = base().together()[16:20]
+    count, size = 50_000, len(frame(1 << 20, 1 << 20, stamp))
+    path = with_blocks(tmp_path, b"".join(frame(size * count // 2, 1 << 20, stamp) for _ in range(count)))
     result = invoke("repair", path, "-o", tmp_path / "out.vdz")
     assert result.exit_code == DAMAGED and "claim each other's bytes" in result.stderr
     assert not (tmp_path / "out.vdz").exists()
@@ -77,7 +78,7 @@ def test_blocks_are_found_wherever_windows_end(tmp_path: Path, monkeypatch: pyte
     for window in (64, 65, 100, 127, 1 << 20):
         monkeypatch.setattr("vaedensity.coding.frames.WINDOW", window)
         with open(path, "rb") as f:
-            assert [at for at, _, _ in scan(f, 0, len(data))] == expected
+            assert [at for at, _, _ in scan(f, 0, len(data), whole[16:20])] == expected
 
 
 def test_names_of_many_parts(tmp_path: Path) -> None:

@@ -51,13 +51,14 @@ class Part:
         """The fields, by name."""
         return {"array": self.array, "first": self.first, "items": self.items, "coder": self.coder & 255}
 
-    def framed(self) -> bytes:
-        """Frame and payload."""
-        said = self.facts() | {"length": len(self.payload), "checksum": zlib.crc32(self.payload)} | self.said
+    def framed(self, stamp: bytes) -> bytes:
+        """Frame and payload, in an archive with this ``stamp``."""
+        checksum = zlib.crc32(stamp + self.payload)
+        said = self.facts() | {"length": len(self.payload), "checksum": checksum} | self.said
         out = b"\xd7\x4b" + b"".join(put_varint(said[name]) for name in ("array", "first", "items"))
         out += bytes([said["coder"] & 255]) + put_varint(said["length"])
         out += struct.pack("<II", self.checksum, said["checksum"])
-        return out + struct.pack("<H", said.get("check", zlib.crc32(out) & 0xFFFF)) + self.payload
+        return out + struct.pack("<H", said.get("check", zlib.crc32(stamp + out) & 0xFFFF)) + self.payload
 
 
 @dataclass
@@ -102,10 +103,10 @@ class Parts:
         """The file."""
         head = MAGIC + struct.pack("<HH", self.version & 0xFFFF, self.zero)
         if self.version >= FRAMED:
-            blocks = [part.framed() for part in self.parts]
             start = self.streams.get("record") or zlib.compress(self.text, 1)
             head += struct.pack("<I", len(start))
             head += struct.pack("<I", zlib.crc32(start, zlib.crc32(head)))
+            blocks = [part.framed(head[16:]) for part in self.parts]
             closing = b"".join(self.digests) + self.index(blocks)
         else:
             blocks, start = [part.payload for part in self.parts], b""

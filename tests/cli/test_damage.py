@@ -149,6 +149,22 @@ def test_damaged_frames_are_passed_over(
     assert lost_items(twice) == lost_items(result)
 
 
+def test_blocks_of_an_archive_in_the_archive_are_not_taken_for_its_own(tmp_path: Path, done: Done) -> None:
+    """The inner one's blocks lie as they are in the outer one's, and fit its array as well."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").write_bytes(rng.bytes(9000))
+    done("compress", tmp_path / "a", "-o", tmp_path / "b")
+    done("compress", tmp_path / "b", "-o", tmp_path / "c.vdz")
+    data = bytearray((tmp_path / "c.vdz").read_bytes())
+    inner = (tmp_path / "b").read_bytes()
+    assert inner in data
+    with Archive(tmp_path / "c.vdz") as archive:
+        data[archive.blocks[0].begin + 6] ^= 1
+    (tmp_path / "d.vdz").write_bytes(data[:-40])
+    result = invoke("repair", tmp_path / "d.vdz", "-o", tmp_path / "e.vdz", "--json")
+    assert result.exit_code == DAMAGED and lost_items(result) == [("bytes", 0, len(inner))]
+
+
 def test_a_whole_archive_is_left_alone(packed: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     result = invoke("repair", packed[0], "-o", tmp_path / "new.vdz", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["whole"] and not (tmp_path / "new.vdz").exists()

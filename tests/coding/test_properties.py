@@ -62,10 +62,15 @@ def test_rows_come_back(folder: Path, spec: Spec, block_bytes: int, data: st.Dat
     array, path = spec.make(), folder / "a.vdz"
     pack(path, {"x": array, "y": np.arange(3)}, None, block_bytes)
     with Archive(path) as archive:
+        read, payload = list[int](), archive.payload
+        archive.payload = lambda index: read.append(index) or payload(index)  # type: ignore[method-assign]
         for _ in range(3):
             start = data.draw(st.integers(0, len(array)))
             stop = data.draw(st.integers(start, len(array)))
             assert same(read_rows(archive, "x", start, stop, threads=1), array[start:stop])
+            spans = [(archive.blocks[k].first, archive.blocks[k].items) for k in archive.arrays[0].blocks]
+            assert read == [k for k, (first, count) in enumerate(spans) if first < stop > start < first + count]
+            read.clear()
         for start, stop in ((0, len(array) + 1), (1, 0), (-1, 0)):
             with pytest.raises(UsageError, match="expected 0 to"):
                 read_rows(archive, "x", start, stop)

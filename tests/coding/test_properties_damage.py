@@ -146,6 +146,46 @@ def test_repair_keeps_what_no_damage_touches(
     require_all_but(new, arrays, joined(spans_of(hit, names)))
 
 
+@cases(150)
+@given(several(most=2), SMALL_BLOCKS, PLACES, PLACES, PLACES)
+def test_repair_of_blocks_in_disorder_takes_no_wrong_ones(
+    folder: Path, drawn: dict[str, Spec], block_bytes: int, begin: int, end: int, to: int
+) -> None:
+    """Some blocks are there twice, or among those of others."""
+    path, new = folder / "a.vdz", folder / "b.vdz"
+    arrays, data = written(path, drawn, block_bytes)
+    blocks = blocks_of(path)[0]
+    ends = [block.begin for block in blocks] or [len(data)]
+    first, last = sorted((begin % len(ends), end % len(ends)))
+    at = ends[to % len(ends)]
+    data[at:at] = data[ends[first] : ends[last]]
+    path.write_bytes(data)
+    record = repair(path, new, overwrite=True)
+    if record["whole"]:
+        assert first == last
+    else:
+        require_all_but(new, arrays, [(one["array"], one["first"], one["end"]) for one in record["lost"]])
+
+
+@cases(100)
+@given(several(most=2), SMALL_BLOCKS, st.integers(0, 99), PLACES)
+def test_repair_tells_an_archive_from_one_inside_it(
+    folder: Path, drawn: dict[str, Spec], block_bytes: int, start: int, place: int
+) -> None:
+    """The bytes of an archive, stored as they are, look like blocks of the one that holds them."""
+    path, new = folder / "a.vdz", folder / "b.vdz"
+    inner = written(path, {name: Spec("|u1", (900,), "noise", spec.seed) for name, spec in drawn.items()}, block_bytes)[1]
+    noise = np.random.default_rng(place).bytes(4000)
+    arrays = {name: np.frombuffer(noise[:start] + bytes(inner) + noise, np.uint8) for name in drawn}
+    pack(path, arrays)
+    data = bytearray(path.read_bytes())
+    begin = blocks_of(path)[2]
+    data[begin + place % 30] ^= 1
+    path.write_bytes(data[: len(data) - (place >> 5) % (len(data) - begin)])
+    record = repair(path, new, overwrite=True)
+    require_all_but(new, arrays, [(one["array"], one["first"], one["end"]) for one in record["lost"]])
+
+
 def collection(name: str, arrays: dict[str, np.ndarray]) -> Collection:
     return Collection(name, arrays, {"kind": "npz", "name": f"{name}.npz"})
 

@@ -1,5 +1,6 @@
 """Workers keep order, stop together, tell of failures, and take no more than their share."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -151,6 +152,52 @@ def test_failures_that_cannot_travel_are_told() -> None:
 
     with pytest.raises(VaedensityError, match="Local: here"):
         list(in_processes(work, [0], Ticker(lambda n: None), 1))
+
+
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    """What a worker changes of its process is put back."""
+    handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    yield
+    signal.signal(signal.SIGINT, handler)
+    torch.set_num_threads(threads)
+
+
+@needs_fork
+def test_a_worker_answers_until_its_line_closes(as_it_was: None) -> None:
+    """In this process, with a thread for its parent."""
+    ours, theirs = multiprocessing.Pipe()
+    other, _ = multiprocessing.Pipe()
+    ticker, heard = Ticker(lambda n: None), []  # type: Ticker, list[Any]
+
+    def parent() -> None:
+        for number in range(3):
+            ours.send(number)
+            while (message := ours.recv())[0] == "tick":
+                heard.append(message)
+            heard.append(message)
+        ours.close()
+
+    def work(n: int) -> object:
+        ticker.tick(5)
+        if n == 1:
+            raise DamagedArchive("here")
+        return n if n == 0 else lambda: n
+
+    thread = threading.Thread(target=parent)
+    thread.start()
+    workers._serve(work, [0, 1, 2], ticker, theirs, [other])
+    thread.join()
+    assert other.closed
+    assert [(kind, number) for kind, number, _ in heard[::2]] == [("tick", 5)] * 3
+    assert heard[1] == ("done", 0, 0) and isinstance(heard[3][2], DamagedArchive) and heard[5][:2] == ("failed", 2)
+
+
+@needs_fork
+def test_a_worker_ends_when_its_parent_is_gone(as_it_was: None) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(0)
+    workers._serve(lambda n: ours.close(), [0], Ticker(lambda n: None), theirs, [])
 
 
 def test_one_worker_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ class Part:
     said: dict[str, Any] = field(default_factory=dict)
     listed: dict[str, Any] = field(default_factory=dict)
 
-    def bytes(self) -> bytes:
-        """Frame and payload."""
+    def bytes(self, stamp: bytes) -> bytes:
+        """Frame and payload, in an archive with this ``stamp``."""
         said = {
             "marker": b"\xd7\x4b",
             "array": self.array,
@@ -61,12 +61,12 @@ class Part:
             "coder": self.coder,
             "length": len(self.payload),
             "items_checksum": zlib.crc32(self.raw),
-            "checksum": zlib.crc32(self.payload),
+            "checksum": zlib.crc32(stamp + self.payload),
         } | self.said
         start = said["marker"] + b"".join(varint(said[name]) for name in ("array", "first", "items"))
         start += bytes([said["coder"]]) + varint(said["length"])
         start += struct.pack("<II", said["items_checksum"], said["checksum"])
-        return start + struct.pack("<H", said.get("check", zlib.crc32(start) % 65536)) + self.payload
+        return start + struct.pack("<H", said.get("check", zlib.crc32(stamp + start) % 65536)) + self.payload
 
 
 def cut(number: int, array: np.ndarray, *blocks: tuple[int, int]) -> list[Part]:
@@ -111,7 +111,10 @@ def written(
 ) -> bytes:
     """The archive. ``text``: the record, or its bytes; ``between``: bytes after the blocks; ``closing``: other than what
     belongs there; ``packed``: what makes the two streams; ``limits``: added to what is said of R and D."""
-    blocks = [part.bytes() for part in parts]
+    start = packed[0](text if isinstance(text, bytes) else json.dumps(text).encode())
+    head = b"\x89VDZ\r\n\x1a\n" + struct.pack("<HHI", version, zero, len(start) + limits[0])
+    head += struct.pack("<I", zlib.crc32(head + start))
+    blocks = [part.bytes(head[16:]) for part in parts]
     if closing is None:
         listed = [
             {"array": p.array, "coder": p.coder, "items": p.items, "length": len(block)} | p.listed
@@ -120,10 +123,7 @@ def written(
         closing = sha256 + varint(len(parts)) + b"".join(varint(fact["array"]) for fact in listed)
         closing += bytes(fact["coder"] for fact in listed)
         closing += b"".join(varint(fact[name]) for name in ("items", "length") for fact in listed)
-    start = packed[0](text if isinstance(text, bytes) else json.dumps(text).encode())
     end = packed[1](closing)
-    head = b"\x89VDZ\r\n\x1a\n" + struct.pack("<HHI", version, zero, len(start) + limits[0])
-    head += struct.pack("<I", zlib.crc32(head + start))
     body = b"".join(blocks) + between
     tail = struct.pack("<QII", len(body), len(end) + limits[1], zlib.crc32(head + end))
     return head + start + body + end + tail + b"VDZ\x1aend\n"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vaedensity.errors import FAILURE, INTERRUPTED, VaedensityError
+from vaedensity.errors import FAILURE, INTERRUPTED, VaedensityError, without_controls
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,8 +60,8 @@ def verbosity() -> int:
 
 
 def printable(line: str) -> str:
-    """``line`` without what is no character: bytes of file names that are not UTF-8."""
-    return line.encode("utf-8", "backslashreplace").decode()
+    """``line`` without what is no character, as bytes of file names that are not UTF-8, and what moves a terminal's cursor."""
+    return without_controls(line).encode("utf-8", "backslashreplace").decode()
 
 
 def say(line: str) -> None:

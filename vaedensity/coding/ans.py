@@ -21,10 +21,15 @@ WORD_BITS = 32
 Ints = NDArray[np.int64]
 
 
-def whole_words(part: bytes) -> NDArray[np.uint32]:
-    """The 32-bit words of a coder block. Raises ValueError."""
+def require_words(part: bytes) -> None:
+    """Raise ValueError unless ``part`` is the 32-bit words of a coder block."""
     if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
         raise ValueError(f"a coder block of {len(part)} bytes is not whole words with a non-zero end")
+
+
+def whole_words(part: bytes) -> NDArray[np.uint32]:
+    """The 32-bit words of a coder block. Raises ValueError."""
+    require_words(part)
     return np.frombuffer(part, "<u4").astype(np.uint32)
 
 

@@ -37,10 +37,12 @@ class Block:
 @dataclass(frozen=True)
 class Directory:
     """``record``: JSON that describes the archive. ``blocks``: in file order. ``version``: of the format. ``digests``: SHA-256 of
-    each array, or of all of them together in archives of versions before 5; None where it is not known. ``blocks_begin``: offset."""
+    each array, or of all of them together in archives of versions before 5; None where it is not known. ``blocks_begin``: offset.
+    ``stamp``: what tells the archive's frames from those of others."""
 
     record: dict[str, Any]
     blocks: list[Block]
     version: int
     digests: list[bytes | None]
     blocks_begin: int
+    stamp: bytes = b""

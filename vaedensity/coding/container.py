@@ -26,7 +26,6 @@ OPENING = HEAD.size + LENGTH.size + CHECKSUM.size
 TAIL = struct.Struct("<QII8s")  # bytes of all blocks, of the closing, CRC-32 of the first OPENING bytes and it, end
 DIGEST = 32
 MAX_STREAM = 1 << 28
-COPY_BYTES = 1 << 22
 FEATURES: frozenset[str] = frozenset()
 """Names that a record may require and this reader knows."""
 
@@ -40,29 +39,26 @@ class Writer:
         stream = zlib.compress(text, 9)
         head = HEAD.pack(MAGIC, FRAMED_SINCE, 0) + LENGTH.pack(len(stream))
         self.opening = head + CHECKSUM.pack(crc32(head, stream))
+        self.stamp = stamp_of(self.opening)
         self.begin = len(self.opening) + len(stream)
         f.write(self.opening + stream)
 
     def add(self, array: int, first: int, items: int, coder: int, payload: bytes, items_checksum: int) -> None:
         """Write one block: items ``first`` .. ``first`` + ``items`` - 1 of an array; ``items_checksum``: CRC-32 of their bytes."""
-        frame = Frame(array, first, items, coder, len(payload), items_checksum, zlib.crc32(payload)).pack()
-        self.f.write(frame + payload)
-        self.blocks.append(Block(array, first, items, coder, self.begin + self.length, len(frame) + len(payload)))
-        self.length += len(frame) + len(payload)
+        frame = Frame(array, first, items, coder, len(payload), items_checksum, crc32(self.stamp, payload))
+        frame_bytes = frame.pack(self.stamp)
+        size = len(frame_bytes) + len(payload)
+        self.f.write(frame_bytes + payload)
+        self.blocks.append(Block(array, first, items, coder, self.begin + self.length, size))
+        self.length += size
         self.payload_bytes += len(payload)
 
-    def copy(self, block: Block, f: BinaryIO) -> None:
-        """Write a block of another archive, frame and payload, as it stands there."""
+    def copy(self, block: Block, f: BinaryIO, stamp: bytes) -> None:
+        """Write a block of another archive with this ``stamp``, its payload as it stands there. Raises ValueError where it is damaged."""
         f.seek(block.begin)
-        left = block.size
-        while left:
-            part = f.read(min(left, COPY_BYTES))
-            if not part:
-                raise DamagedArchive("an archive became shorter while it was copied")
-            self.f.write(part)
-            left -= len(part)
-        self.blocks.append(block)
-        self.length += block.size
+        payload, items_checksum = payload_of(block, f.read(block.size), stamp)
+        assert items_checksum is not None
+        self.add(block.array, block.first, block.items, block.coder, payload, items_checksum)
 
     def finish(self, digests: list[bytes | None]) -> dict[str, int]:
         """Write closing and tail, given the SHA-256 of each array; returns bytes spent on ``header`` and on ``index``."""
@@ -188,17 +184,24 @@ def _read_framed(f: BinaryIO, name: str, version: int, size: int) -> Directory:
     blocks = unpack_index(data, DIGEST * arrays, arrays, begin, length)
     if sum(b.size for b in blocks) != length:
         raise ValueError("blocks and index do not add up")
-    return Directory(record, blocks, version, [d if any(d) else None for d in digests], begin)
+    known = [d if any(d) else None for d in digests]
+    return Directory(record, blocks, version, known, begin, stamp_of(opening))
 
 
-def payload_of(block: Block, data: bytes) -> tuple[bytes, int | None]:
-    """(payload, CRC-32 of the items or None) of the bytes of a block. Raises ValueError where they are damaged."""
+def stamp_of(opening: bytes) -> bytes:
+    """What tells an archive's frames from those of others: the CRC-32 in its opening."""
+    return opening[-CHECKSUM.size :]
+
+
+def payload_of(block: Block, data: bytes, stamp: bytes) -> tuple[bytes, int | None]:
+    """(payload, CRC-32 of the items or None) of the bytes of a block of the archive with this ``stamp``. Raises ValueError where they
+    are damaged."""
     if block.checksum is not None:
         if len(data) != block.size or zlib.crc32(data) != block.checksum:
             raise ValueError("its checksum does not match")
         return data, None
-    frame, at = unpack(data[:LONGEST_FRAME])
-    if len(data) != block.size or zlib.crc32(data[at:]) != frame.checksum:
+    frame, at = unpack(data[:LONGEST_FRAME], stamp)
+    if len(data) != block.size or crc32(stamp, data[at:]) != frame.checksum:
         raise ValueError("its checksum does not match")
     said = (frame.array, frame.first, frame.items, frame.coder, at + frame.length)
     if said != (block.array, block.first, block.items, block.coder, block.size):

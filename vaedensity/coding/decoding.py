@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.coding import chains, classical
+from vaedensity.coding.ans import require_words
 from vaedensity.coding.block import COUPLED_CODERS, MODEL_CODERS
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
@@ -216,6 +217,7 @@ class Decoder:
         block = self.archive.blocks[index]
         try:
             plan, words = chains.parse_plan(payload, block.items, 1 + (block.coder in COUPLED_CODERS))
+            require_words(words)
         except ValueError as error:
             raise DamagedArchive(f"{self.archive.path}: block {index} makes no sense ({error})") from error
         return plan, (words, checksum)
@@ -269,6 +271,9 @@ class Decoder:
         read = [chain.words or self._words(chain.index)[1] for chain in job]
         words, lengths = [words for words, _ in read], [chain.items for chain in job]
         index, path = job[0].index, self.archive.path
+        for chain, own in zip(job, words):
+            if len(own) > chains.most_bytes(chain.items, array.item_shape, codecs):
+                raise DamagedArchive(f"{path}: block {chain.index} makes no sense (it is longer than its items can be)")
         try:
             decoded = chains.decode_chains(codecs, words, lengths, job[0].plan, array.item_shape, ticker.tick)
             assert array.layout is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from vaedensity.coding import varint
+from vaedensity.coding.streams import crc32
 
 MARKER = b"\xd7\x4b"
 CHECKSUMS = struct.Struct("<II")  # CRC-32 of the items, of the payload
@@ -19,7 +20,8 @@ MOST_IN_VAIN = 8  # times the bytes of all blocks: damage makes none be read in 
 
 @dataclass(frozen=True)
 class Frame:
-    """Number of the array, first item and items, coder, bytes of the payload; CRC-32 of the items and of the payload."""
+    """Number of the array, first item and items, coder, bytes of the payload; CRC-32 of the items, and of the archive's stamp and the
+    payload."""
 
     array: int
     first: int
@@ -29,18 +31,18 @@ class Frame:
     items_checksum: int
     checksum: int
 
-    def pack(self) -> bytes:
+    def pack(self, stamp: bytes) -> bytes:
         out = MARKER + varint.put(self.array) + varint.put(self.first) + varint.put(self.items)
         out += bytes([self.coder]) + varint.put(self.length) + CHECKSUMS.pack(self.items_checksum, self.checksum)
-        return out + CHECK.pack(zlib.crc32(out) & 0xFFFF)
+        return out + CHECK.pack(crc32(stamp, out) & 0xFFFF)
 
 
-def unpack(data: bytes, at: int = 0) -> tuple[Frame, int]:
-    """(the frame at position ``at``, where its payload begins). Raises ValueError where there is none."""
-    begin = at
-    if data[at : at + len(MARKER)] != MARKER:
+def unpack(data: bytes, stamp: bytes) -> tuple[Frame, int]:
+    """(the frame that ``data`` begins with, where its payload begins). Raises ValueError where there is none of the archive with this
+    ``stamp``."""
+    if not data.startswith(MARKER):
         raise ValueError("no block begins here")
-    array, at = varint.get(data, at + len(MARKER))
+    array, at = varint.get(data, len(MARKER))
     first, at = varint.get(data, at)
     items, at = varint.get(data, at)
     if at >= len(data):
@@ -50,28 +52,29 @@ def unpack(data: bytes, at: int = 0) -> tuple[Frame, int]:
     end = at + CHECKSUMS.size
     if end + CHECK.size > len(data):
         raise ValueError("a frame is cut off")
-    if CHECK.unpack_from(data, end)[0] != zlib.crc32(data[begin:end]) & 0xFFFF:
+    if CHECK.unpack_from(data, end)[0] != crc32(stamp, data[:end]) & 0xFFFF:
         raise ValueError("a frame is damaged")
     return Frame(array, first, items, coder, length, *CHECKSUMS.unpack_from(data, at)), end + CHECK.size
 
 
-def scan(f: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, Frame, int]]:
+def scan(f: BinaryIO, begin: int, end: int, stamp: bytes) -> Iterator[tuple[int, Frame, int]]:
     """(offset, frame, bytes of frame and payload) of every whole block from ``begin`` to ``end`` of the file, damage passed over.
 
-    A block is whole where its frame's check and its payload's CRC-32 are right. Raises ValueError where so many frames claim so many
+    A block is whole where its frame's check and its payload's CRC-32 are right, both of them with the archive's ``stamp``: blocks of
+    an archive that lies in this one's are not taken for its own. Raises ValueError where so many frames claim so many
     bytes for nothing that the file was made to keep its reader busy.
     """
     window, at, in_vain = _Window(f, end), begin, 0
     while (at := window.find(MARKER, at)) < end:
         try:
-            frame, start = unpack(window.part(at, LONGEST_FRAME))
+            frame, start = unpack(window.part(at, LONGEST_FRAME), stamp)
             if frame.length > end - at - start:
                 raise ValueError("a block is cut off")
         except ValueError:
             at += 1
             continue
         f.seek(at + start)
-        if _checksum(f, frame.length) == frame.checksum:
+        if _checksum(f, frame.length, stamp) == frame.checksum:
             yield at, frame, start + frame.length
             at += start + frame.length
             continue
@@ -80,8 +83,8 @@ def scan(f: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, Frame, int]]:
             raise ValueError("its frames claim each other's bytes")
 
 
-def _checksum(f: BinaryIO, length: int) -> int:
-    checksum = 0
+def _checksum(f: BinaryIO, length: int, stamp: bytes) -> int:
+    checksum = zlib.crc32(stamp)
     while length:
         part = f.read(min(length, WINDOW))
         if not part:

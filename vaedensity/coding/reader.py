@@ -52,7 +52,8 @@ class Archive:
 
     def _describe(self, directory: Directory) -> None:
         record, self.version, self.digests = directory.record, directory.version, directory.digests
-        self.record, self.blocks, self.blocks_begin = record, directory.blocks, directory.blocks_begin
+        self.record, self.blocks, self.stamp = record, directory.blocks, directory.stamp
+        self.blocks_begin = directory.blocks_begin
         self.arrays, self.model_array, self.particles = check_record(record, self.version)
         self.contents = [array for array in self.arrays if array is not self.model_array]
         self.note: dict[str, Any] = record["note"]
@@ -90,7 +91,7 @@ class Archive:
                 "--keep-going restores the others"
             )
         try:
-            return payload_of(block, self._read_at(block.begin, block.size))
+            return payload_of(block, self._read_at(block.begin, block.size), self.stamp)
         except ValueError as error:
             raise DamagedArchive(
                 f"{self.path}: block {index} of {len(self.blocks)} is damaged ({error}); get the file again, "

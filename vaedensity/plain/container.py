@@ -37,6 +37,7 @@ class Directory:
             record.model,
             record.particles,
         )
+        self.stamp = layout.stamp
         self.arrays, self.blocks, self.inside = record.arrays, record.blocks, record.inside
         self.restored = [array for array in self.arrays if array is not self.inside]
 
@@ -71,12 +72,12 @@ class Directory:
             if block.checksum is not None:
                 payload, checksum, items_checksum = data, block.checksum, None
             else:
-                frame = get_frame(data)
+                frame = get_frame(data, self.stamp)
                 payload, checksum, items_checksum = data[frame.size :], frame.checksum, frame.items_checksum
                 said = (frame.array, frame.first, frame.items, frame.coder, frame.length)
                 if said != (block.array, block.first, block.items, block.coder, len(payload)):
                     raise ValueError("its frame is not the one that the closing describes")
-            if zlib.crc32(payload) != checksum:
+            if zlib.crc32(payload, zlib.crc32(self.stamp)) != checksum:
                 raise ValueError("its checksum does not match")
         except ValueError as error:
             raise DamagedArchive(

@@ -21,7 +21,7 @@ LARGEST = 1 << 28  # bytes of the record and of the closing, packed or not
 @dataclass(frozen=True)
 class Frame:
     """What a block says of itself. ``first``: items of its array before it; ``length``: bytes of its payload;
-    ``items_checksum``, ``checksum``: CRC-32 of its items and of its payload; ``size``: its own bytes."""
+    ``items_checksum``, ``checksum``: CRC-32 of its items, and of the stamp and its payload; ``size``: its own bytes."""
 
     array: int
     first: int
@@ -56,7 +56,7 @@ def read_framed(file: BinaryIO, path: Path, size: int, version: int) -> Layout:
     index = _index(closing, at, length)
     require_filled(index, length)
     known = [None if digest == UNKNOWN else digest.hex() for digest in digests]
-    return Layout(record, index, OPENING + record_length, known)
+    return Layout(record, index, OPENING + record_length, known, opening[16:])
 
 
 def _index(closing: bytes, at: int, length: int) -> Index:
@@ -73,8 +73,8 @@ def _index(closing: bytes, at: int, length: int) -> Index:
     return Index(coders, items, lengths, arrays=arrays)
 
 
-def get_frame(data: bytes) -> Frame:
-    """The frame that ``data`` begins with, its check passed. Raises ValueError."""
+def get_frame(data: bytes, stamp: bytes) -> Frame:
+    """The frame that ``data`` begins with, its check passed, in an archive with this ``stamp``. Raises ValueError."""
     if not data.startswith(MARKER):
         raise ValueError("it does not begin with a frame")
     (array, first, items), at = get_varints(data, len(MARKER), 3)
@@ -85,6 +85,6 @@ def get_frame(data: bytes) -> Frame:
     if at + 10 > len(data):
         raise ValueError("its frame is cut off")
     items_checksum, checksum, check = struct.unpack_from("<IIH", data, at)
-    if zlib.crc32(data[: at + 8]) & 0xFFFF != check:
+    if zlib.crc32(stamp + data[: at + 8]) & 0xFFFF != check:
         raise ValueError("its frame's checksum does not match")
     return Frame(array, first, items, coder, length, items_checksum, checksum, at + 10)

@@ -27,12 +27,13 @@ class Index(NamedTuple):
 
 class Layout(NamedTuple):
     """An archive but for its blocks. ``begin``: of the first block; ``digests``: SHA-256 of the data, up to version 4 one
-    of all of them, from version 5 on one of each array, None where it is not known."""
+    of all of them, from version 5 on one of each array, None where it is not known; ``stamp``: of frames."""
 
     record: dict[str, Any]
     columns: Index
     begin: int
     digests: list[str | None]
+    stamp: bytes = b""
 
 
 def read_tail(file: BinaryIO, path: Path, size: int, others: int, largest: int) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive
 from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Tree
-from vaedensity.errors import UsageError
+from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.tasks.models import choose_model, groups_of, model_for, open_model
 from vaedensity.tasks.packing import compress_record, cut_bytes, gather, require_readable, settle
 from vaedensity.tasks.unpacking import checked_notes
@@ -78,8 +78,13 @@ def add(
         tally = Tally()
         with atomic_file(path, True) as f:
             writer = Writer(f, record)
-            for block in archive.blocks:
-                writer.copy(block, archive.file)
+            for number_of_block, block in enumerate(archive.blocks):
+                try:
+                    writer.copy(block, archive.file, archive.stamp)
+                except ValueError as error:
+                    raise DamagedArchive(
+                        f"{path}: block {number_of_block} is damaged ({error}); see 'vaedensity repair --help'"
+                    ) from error
             fresh = write_arrays(
                 writer, arrays, plan, number, tally, first=first, verify=verify, threads=threads, progress=progress
             )

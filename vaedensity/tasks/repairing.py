@@ -13,6 +13,7 @@ from vaedensity.coding.container import (
     read_directory,
     read_head,
     read_opening,
+    stamp_of,
 )
 from vaedensity.coding.frames import Frame, scan
 from vaedensity.coding.reader import check_record
@@ -41,14 +42,14 @@ def repair(
                 "if only blocks are damaged, decompress it with --keep-going"
             )
         try:
-            record, _, begin = read_opening(f, str(path), size)
+            record, opening, begin = read_opening(f, str(path), size)
             arrays, _, _ = check_record(record, version)
         except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
             raise DamagedArchive(f"{path}: the record makes no sense ({error}); it cannot be repaired") from error
         digests = _digests(f, path, len(arrays))
         rows = [array.rows if array.nbytes else 0 for array in arrays]
         try:
-            found = _find(f, begin, size, rows, version, progress)
+            found = _find(f, begin, size, stamp_of(opening), rows, version, progress)
         except ValueError as error:
             raise DamagedArchive(f"{path}: {error}; it cannot be repaired") from error
         lost = _gaps(found, rows)
@@ -62,7 +63,7 @@ def repair(
         }
         if not record_out["whole"]:
             with atomic_file(out, overwrite) as new:
-                _write(f, new, record, found, lost, digests or [None] * len(arrays))
+                _write(f, stamp_of(opening), new, record, found, lost, digests or [None] * len(arrays))
                 new.flush()
                 with open(new.name, "rb") as written:
                     read_directory(written, str(out))
@@ -86,11 +87,11 @@ def _is_whole(f: BinaryIO, path: Path, found: list[tuple[int, Frame, int]]) -> b
 
 
 def _find(
-    f: BinaryIO, begin: int, size: int, rows: list[int], version: int, progress: Callable[[int], None]
+    f: BinaryIO, begin: int, size: int, stamp: bytes, rows: list[int], version: int, progress: Callable[[int], None]
 ) -> list[tuple[int, Frame, int]]:
     """Whole blocks that can belong to the archive: none that overlaps what the same array's blocks before it hold."""
     found, ends = [], [0] * len(rows)
-    for at, frame, length in scan(f, begin, size):
+    for at, frame, length in scan(f, begin, size, stamp):
         progress(length)
         known = frame.array < len(rows) and SINCE.get(frame.coder, version + 1) <= version and frame.items > 0
         if known and ends[frame.array] <= frame.first and frame.first + frame.items <= rows[frame.array]:
@@ -113,6 +114,7 @@ def _gaps(found: list[tuple[int, Frame, int]], rows: list[int]) -> list[tuple[in
 
 def _write(
     f: BinaryIO,
+    stamp: bytes,
     new: BinaryIO,
     record: dict[str, Any],
     found: list[tuple[int, Frame, int]],
@@ -127,7 +129,7 @@ def _write(
         if frame.coder == LOST:
             continue
         _mark(writer, missing, frame.array, ends)
-        writer.copy(Block(frame.array, frame.first, frame.items, frame.coder, at, length), f)
+        writer.copy(Block(frame.array, frame.first, frame.items, frame.coder, at, length), f, stamp)
         ends[frame.array] = frame.first + frame.items
     for array in range(len(digests)):
         _mark(writer, missing, array, ends)
