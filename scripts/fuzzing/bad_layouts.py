@@ -58,7 +58,7 @@ def layouts() -> Iterator[Case]:
         parts.streams = {"record": stream}
         yield Case(name, DAMAGED, parts.together())
     parts = base()
-    index = parts.index([p.framed() for p in parts.parts])
+    index = parts.index([p.framed(b"") for p in parts.parts])
     for name, closing in {
         "digests-cut-off": b"",
         "index-missing": bytes(32),

@@ -116,7 +116,7 @@ def items(draw: st.DrawFn, names: tuple[str, ...], most: int = 6) -> Items:
     name = draw(st.sampled_from(names))
     c = network(name)[0].integers.config
     layout = draw(st.sampled_from(["NHW", "NHWC", "NCHW"])) if name not in SERIES else "NT"
-    if layout == "NHW" and c.item_shape[0] == 3 or layout == "NCHW" and c.item_shape[2] in (1, 3):
+    if (layout == "NHW" and c.item_shape[0] == 3) or (layout == "NCHW" and c.item_shape[2] in (1, 3)):
         layout = "NHWC"
     count, seed = draw(st.integers(1, most)), draw(st.integers(0, 1000))
     contents = draw(st.sampled_from(["ramps", *CONTENTS]))

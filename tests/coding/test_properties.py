@@ -82,7 +82,9 @@ def small_blocks(array: np.ndarray, rows: int) -> list[tuple[int, np.ndarray]]:
 
 
 @cases(200)
-@given(specs(forms=WITH_ROWS), st.integers(1, 9), st.lists(st.sampled_from([*ENCODERS]), min_size=1, max_size=9), SELDOM)
+@given(
+    specs(forms=WITH_ROWS), st.integers(1, 9), st.lists(st.sampled_from([*ENCODERS]), min_size=1, max_size=9), SELDOM
+)
 def test_every_classical_coder(folder: Path, spec: Spec, rows: int, coders: list[int], plain: bool) -> None:
     """Whichever the writer takes: a reader reads any, in any order."""
     array, path = spec.make(), folder / "a.vdz"

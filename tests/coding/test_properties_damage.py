@@ -174,7 +174,9 @@ def test_repair_tells_an_archive_from_one_inside_it(
 ) -> None:
     """The bytes of an archive, stored as they are, look like blocks of the one that holds them."""
     path, new = folder / "a.vdz", folder / "b.vdz"
-    inner = written(path, {name: Spec("|u1", (900,), "noise", spec.seed) for name, spec in drawn.items()}, block_bytes)[1]
+    inner = written(path, {name: Spec("|u1", (900,), "noise", spec.seed) for name, spec in drawn.items()}, block_bytes)[
+        1
+    ]
     noise = np.random.default_rng(place).bytes(4000)
     arrays = {name: np.frombuffer(noise[:start] + bytes(inner) + noise, np.uint8) for name in drawn}
     pack(path, arrays)
