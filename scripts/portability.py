@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=120)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--python", nargs="+", default=[], help="other interpreters that have what vaedensity needs")
+    parser.add_argument("--only", default="", help="only settings whose name holds this")
     parser.add_argument("--side-by-side", type=int, default=2)
     options = parser.parse_args()
 
@@ -149,7 +150,8 @@ def main() -> None:
             print(f"{setting.name}: {found.get('error') or found['said']}, {wrong} failures", flush=True)
             return setting.checks, wrong
 
-        jobs = list(enumerate(settings(options.engines, options.python)))
+        wanted = [one for one in settings(options.engines, options.python) if options.only in one.name]
+        jobs = list(enumerate(wanted))
         with ThreadPoolExecutor(options.side_by_side) as pool:
             counts = list(pool.map(check, jobs))
     total, failures = (sum(c) for c in zip(*counts))
