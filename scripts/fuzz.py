@@ -5,7 +5,7 @@
 
 Inputs are goldens, small archives and models made at the start, and files of the corpus, altered: bytes of them, or what they are made of,
 with checksums that are right. What reaches new lines of the package, or another refusal, is altered further. Exit status 1 where a
-run crashed, hung (10 s), took more than 6 GiB, raised what is no refusal, or where two readers differ. Inputs that did are
+run crashed, hung (10 s of the processor), took more than 6 GiB, raised what is no refusal, or where two readers differ. Inputs that did are
 written to the folder of failures. With --minimise the corpus becomes the fewest inputs that reach all lines found, of less than
 300 KB together.
 """
@@ -60,6 +60,7 @@ class Campaign:
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
+        self.unmade: Counter[str] = Counter()
         self.lines: set[tuple[str, int]] = set()
         self.failures: list[dict[str, str]] = []
         self.started = time.monotonic()
@@ -102,6 +103,7 @@ class Campaign:
         self.tally.update(found["tally"])
         self.refusals.update(found["refusals"])
         self.examples |= found["examples"]
+        self.unmade.update(found["unmade"])
         self.lines |= {(file, line) for file, line in found["lines"]}
         self.failures += found["failures"]
 
@@ -149,6 +151,7 @@ class Campaign:
             "outcomes": {key: n for key, n in sorted(self.tally.items()) if ":" in key},
             "kinds_of_refusal": len(self.refusals),
             "refusals": [[count, key, self.examples[key]] for key, count in self.refusals.most_common()],
+            "unmade": dict(self.unmade.most_common(20)),
             "lines": len(self.lines),
             "lines_by_file": dict(sorted(files.items())),
             "failures": self.failures,

@@ -123,7 +123,7 @@ def _digests(rng: Random, out: Parts, other: Parts | None) -> None:
     elif choice == 2 and out.digests:
         out.digests.pop()
     else:
-        out.closing = mutate_bytes(rng, b"".join(out.digests) + out.index([p.framed() for p in out.parts]))
+        out.closing = mutate_bytes(rng, b"".join(out.digests) + out.index([p.framed(b"") for p in out.parts]))
 
 
 def _version(rng: Random, out: Parts, other: Parts | None) -> None:

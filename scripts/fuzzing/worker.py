@@ -48,6 +48,7 @@ class Worker:
         self.seeds, self.sound, self.models = [], [], {}  # type: list[Seed], list[Seed], dict[str, CodingModel]
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.unmade: Counter[str] = Counter()
         self.found: list[dict[str, str]] = []
         self.examples: dict[str, str] = {}
         self.loaded: set[str] = set()
@@ -112,7 +113,8 @@ class Worker:
         seed = self.choose()
         try:
             data = self.mutated(seed)
-        except NOT_APART:
+        except NOT_APART as error:
+            self.unmade[repr(error)[:80]] += 1
             data = mutate_bytes(self.rng, seed.data)
         self.judge(data, seed.suffix)
 
@@ -178,6 +180,7 @@ class Worker:
             "tally": self.tally,
             "refusals": self.refusals,
             "examples": self.examples,
+            "unmade": self.unmade,
             "lines": sorted(self.watcher.seen),
             "seeds": len(self.seeds),
             "failures": self.found,

@@ -135,11 +135,11 @@ def test_quantiles_return_to_their_symbols() -> None:
     mean, scale = torch.from_numpy(rng.integers(-700, 700, (4, 60))), torch.from_numpy(rng.integers(-20, 30, (4, 60)))
     numbers = rng.integers(0, UNIFORM, (4, 60))
     numbers[:, :2] = [0, UNIFORM - 1]
-    source, codec = Quantiles(4, numbers), QuantileCodec(LatticeGaussian(mean, scale))
+    source, codec = Quantiles(numbers), QuantileCodec(LatticeGaussian(mean, scale))
     symbols = codec.pop(source)
     lower, width = source.intervals()
     assert (lower <= numbers).all() and (numbers < lower + width).all()
-    again = Quantiles(4)
+    again = Quantiles()
     codec.push(again, symbols)
     assert same(again.intervals()[0], lower) and same(again.intervals()[1], width)
 

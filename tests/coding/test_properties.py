@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-@cases(1000)
+@cases(700)
 @given(several(), BLOCK_BYTES, st.booleans(), SELDOM, SELDOM)
 @example({"x": Spec("|u1", (1, 300, 300, 3), "noise")}, 4096, True, True, True)
 @example({"x": Spec("|b1", (1000, 1, 1))}, 7, True, True, True)

@@ -127,23 +127,23 @@ def test_repair_keeps_what_no_damage_touches(
     path, new = folder / "a.vdz", folder / "b.vdz"
     arrays, data = written(path, drawn, block_bytes)
     blocks, names, begin = blocks_of(path)
-    at = begin + place % (len(data) - begin)
-    old = data[at : at + count]
+    whole, at = bytes(data), begin + place % (len(data) - begin)
     noise = np.random.default_rng(place).bytes(count)
-    data[at : at + (0 if kind == "more" else count)] = {"zeros": bytes(len(old)), "gone": b""}.get(kind, noise)
+    new_bytes = {"zeros": bytes(len(data[at : at + count])), "gone": b""}.get(kind, noise)
+    data[at : at + (0 if kind == "more" else count)] = new_bytes
     path.write_bytes(data)
     record = repair(path, new, overwrite=True)
-    if kind == "more":
-        hit = [block for block in blocks if block.begin < at < block.begin + block.size]
-    else:
-        hit = [block for block in blocks if block.begin < at + count and at < block.begin + block.size]
-    if kind == "zeros":  # bytes that were zeros already are none the worse
-        hit = [block for block in hit if any(old[max(0, block.begin - at) : block.begin + block.size - at])]
-    if not any(old) and kind == "zeros":
-        assert record["whole"]
+    assert record["whole"] == (data == whole)
+    if record["whole"]:
         return
-    assert not record["whole"] and record["blocks"] == len(blocks) - len(hit)
-    require_all_but(new, arrays, joined(spans_of(hit, names)))
+
+    def is_left(block: Block) -> bool:
+        own, later = whole[block.begin :][: block.size], max(0, block.begin + len(data) - len(whole))
+        return own in (data[block.begin :][: block.size], data[later:][: block.size])
+
+    gone = [block for block in blocks if not is_left(block)]
+    assert record["blocks"] == len(blocks) - len(gone)
+    require_all_but(new, arrays, joined(spans_of(gone, names)))
 
 
 @cases(150)

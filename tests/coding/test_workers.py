@@ -77,9 +77,11 @@ def test_a_failure_stops_the_other_threads() -> None:
 @needs_fork
 def test_no_process_is_left_behind() -> None:
     pids: list[int] = []
+    heard = multiprocessing.get_context("fork").Event()
 
     def work(n: int) -> int:
         if n == 1:
+            heard.wait(60)
             raise ValueError("second")
         time.sleep(0.1)
         return os.getpid()
@@ -87,6 +89,7 @@ def test_no_process_is_left_behind() -> None:
     with pytest.raises(ValueError, match="second"):
         for pid in in_processes(work, [0, 0, 0, 1, 0, 0], Ticker(lambda n: None), 2):
             pids.append(pid)
+            heard.set()
     results = in_processes(work, [0] * 9, Ticker(lambda n: None), 2)
     pids.append(next(results))
     results.close()  # as when the consumer fails or is interrupted

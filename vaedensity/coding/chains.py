@@ -162,9 +162,6 @@ def decode_chains(
     Raises ValueError where a stack is not exactly empty after its first item.
     """
     assert lengths == sorted(lengths, reverse=True)
-    most = [most_bytes(n, item_shape, codecs) for n in lengths]
-    if any(len(block) > limit for block, limit in zip(words, most)):
-        raise ValueError("a block is longer than its items can be")
     everything = fastest_stacks().from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
     ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}

@@ -39,8 +39,6 @@ class CodecOn(ABC, Generic[Pushed, Popped]):
 class Pushable(Protocol):
     """B stacks as far as pushing intervals goes; see :class:`~vaedensity.coding.ans.Stacks`."""
 
-    def __len__(self) -> int: ...
-
     def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None: ...
 
 

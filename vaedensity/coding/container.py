@@ -138,8 +138,6 @@ def read_opening(f: BinaryIO, name: str, size: int) -> tuple[dict[str, Any], byt
     """(the record, the file's first OPENING bytes, where blocks begin). Raises DamagedArchive; of what makes no sense, ValueError."""
     f.seek(0)
     opening = f.read(OPENING)
-    if len(opening) < OPENING:
-        raise DamagedArchive(f"{name}: {size} bytes are too few for a .vdz archive; it is cut off or something else")
     (length,) = LENGTH.unpack_from(opening, HEAD.size)
     (checksum,) = CHECKSUM.unpack_from(opening, HEAD.size + LENGTH.size)
     if length > min(MAX_STREAM, size - OPENING):

@@ -42,10 +42,7 @@ class Weigher:
     shares frequency / 2^24, in units of 2^-20 of a bit. Particles may differ in how many intervals they push."""
 
     def __init__(self, count: int):
-        self.count, self.log2_mass = count, np.zeros(count, np.int64)
-
-    def __len__(self) -> int:
-        return self.count
+        self.log2_mass = np.zeros(count, np.int64)
 
     def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
         mass = fixed_log2(upper - lower) - (PRECISION << LOG_BITS)
@@ -59,13 +56,10 @@ class Quantiles:
     """Takes the place of B stacks: uniform numbers (B,n) below 2^24 that latents are read from in order, or,
     without numbers, just the intervals [lower, lower + width) of 2^24 that given latents occupy."""
 
-    def __init__(self, count: int, numbers: Ints | None = None):
-        self.count, self.numbers, self.taken = count, numbers, 0
+    def __init__(self, numbers: Ints | None = None):
+        self.numbers, self.taken = numbers, 0
         self.lower: list[Ints] = []
         self.width: list[Ints] = []
-
-    def __len__(self) -> int:
-        return self.count
 
     def take(self, n: int) -> Ints:
         assert self.numbers is not None
@@ -221,7 +215,7 @@ class CoupledBitsBack(Codec):
             raise TooShallow from error
         prior, posterior, likelihood = self.parts(len(stacks), 1)
         own_number = (number + self.turns[chosen]) % UNIFORM
-        own = Quantiles(len(stacks), own_number)
+        own = Quantiles(own_number)
         z = posterior(symbol).pop(own)
         own_lower, own_width = own.intervals()
         self._index(len(stacks)).push(stacks, chosen[:, None])
@@ -234,7 +228,7 @@ class CoupledBitsBack(Codec):
         z = prior.pop(stacks)
         symbol = likelihood(z).pop(stacks)
         assert isinstance(symbol, Tensor)
-        own = Quantiles(len(stacks))
+        own = Quantiles()
         posterior(symbol).push(own, z)
         own_lower, own_width = own.intervals()
         place = UniformCodec(own_width).pop(stacks)
@@ -255,7 +249,7 @@ class CoupledBitsBack(Codec):
         copies = len(turns)
         count = len(number) * copies
         prior, posterior, likelihood = self.parts(len(number), copies)
-        quantiles = Quantiles(count, ((number[:, None] + turns) % UNIFORM).reshape(count, -1))
+        quantiles = Quantiles(((number[:, None] + turns) % UNIFORM).reshape(count, -1))
         weigher = Weigher(count)
         z = posterior(symbol).pop(quantiles)
         likelihood(z).push(weigher, symbol.repeat_interleave(copies, 0))

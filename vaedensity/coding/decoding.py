@@ -130,8 +130,6 @@ def read_rows(
 def read_whole(archive: Archive, array: StoredArray) -> NDArray[Any]:
     """All of one array whose blocks are classical, checked."""
     target = _room(archive, array, array.shape)
-    if any(archive.blocks[k].coder in MODEL_CODERS for k in array.blocks):
-        raise DamagedArchive(f"{archive.path}: array {array.name} is coded by the model that it holds")
     if array.nbytes:
         Decoder(archive, None).decode(array, array.blocks, target)
     return target

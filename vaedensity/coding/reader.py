@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -155,9 +154,3 @@ def check_block(array: StoredArray, block: Block, archive: Archive) -> None:
         or (block.coder == SERIES_CODER) != (array.layout == "NT")
     ):
         raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")
-
-
-def coders_used(archive: Archive) -> Iterator[tuple[int, int]]:
-    """(coder, blocks) of an archive."""
-    for coder in sorted({block.coder for block in archive.blocks}):
-        yield coder, sum(block.coder == coder for block in archive.blocks)
