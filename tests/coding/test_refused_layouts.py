@@ -13,7 +13,7 @@ from early import EarlyWriter
 from model_cases import Items, network
 
 from vaedensity.coding.block import Block
-from vaedensity.coding.container import Writer
+from vaedensity.coding.container import MAX_STREAM, TAIL, Writer
 from vaedensity.coding.frames import Frame, scan
 from vaedensity.coding.reader import Archive
 from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
@@ -26,22 +26,24 @@ NOTE: dict[str, Any] = {"collections": []}
 def test_blocks_that_changed_places(tmp_path: Path) -> None:
     path = tmp_path / "a.vdz"
     pack(path, {"x": NOISE}, None, 100)
-    data, (first, second) = bytearray(path.read_bytes()), blocks_of(path)[0][1:3]
+    data, (first, second) = bytearray(path.read_bytes()), blocks_of(path)[0][2:4]
     assert first.size == second.size
     own = bytes(data[first.begin :][: first.size])
-    data[first.begin :][: first.size] = own
     data[first.begin : second.begin] = data[second.begin : second.begin + second.size]
     data[second.begin : second.begin + second.size] = own
     path.write_bytes(data)
-    with pytest.raises(DamagedArchive, match="block 1 of 6 is damaged .its frame says other than the index"):
+    with pytest.raises(DamagedArchive, match="block 2 of 6 is damaged .its frame says other than the index"):
         unpack(path)
 
 
 def test_a_closing_beyond_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.vdz"
-    pack(path, {str(k): NOISE[k : k + 1] for k in range(60)})
-    begin = blocks_of(path)[2]
-    with patched(coding__container__MAX_STREAM=begin), pytest.raises(DamagedArchive, match="a closing of"):
+    pack(path, {"x": NOISE})
+    begin, end = blocks_of(path)[2], path.read_bytes()[-TAIL.size :]
+    os.truncate(path, begin + MAX_STREAM + 1)  # takes no room on the disk
+    with open(path, "ab") as f:
+        f.write(TAIL.pack(0, MAX_STREAM + 1, 0, TAIL.unpack(end)[-1]))
+    with pytest.raises(DamagedArchive, match=f"a closing of {MAX_STREAM + 1} bytes"):
         unpack(path)
 
 

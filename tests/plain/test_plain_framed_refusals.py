@@ -80,7 +80,7 @@ def said(k: int, **facts: Any) -> list[framed.Part]:
 
 def closing(count: bytes = b"\3", rest: bytes | None = None) -> bytes:
     """That of PARTS, or with other columns."""
-    lengths = bytes(len(part.bytes()) for part in PARTS)
+    lengths = bytes(len(part.bytes(b"")) for part in PARTS)
     return SHA256 + count + (b"\0\1\0\3\1\0\2\4\1" + lengths if rest is None else rest)
 
 
@@ -218,7 +218,7 @@ def test_classical_blocks_decode_to_exactly_their_size(coder: int) -> None:
 @pytest.mark.parametrize("length", range(17))
 def test_frames_that_reach_beyond_their_block_are_refused(length: int) -> None:
     """The closing gives a block fewer bytes than its frame has, and the next one the others."""
-    own, other = (len(part.bytes()) for part in PARTS[:2])
+    own, other = (len(part.bytes(b"")) for part in PARTS[:2])
     parts = framed.altered(listed(0, length=length), 1, listed={"length": own + other - length})
     told = "it does not begin with a frame" if length < 2 else "cut off"
     assert re.search(rf"block 0 of 3 is damaged \([^(]*{told}", message(build(parts)))
