@@ -38,7 +38,8 @@ def interpret(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "coder", "particles"),
     [
-        *(("tall", coder, 1) for coder in (16, 18, 20)),
+        *(("tall", coder, 1) for coder in (16, 18)),
+        ("tall colour", 20, 1),
         ("grey", 20, 2),
         ("column", 18, 1),
         ("colour categories", 16, 1),
@@ -48,7 +49,7 @@ def interpret(patch: pytest.MonkeyPatch) -> None:
 def test_the_same_archive(
     name: str, coder: int | None, particles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, array = network(name)[0], Items(name, 3, "ramps", 1, "NHW" if name != "colour categories" else "NHWC").make()
+    model, array = network(name)[0], Items(name, 3, "ramps", 1, "NHWC" if "colour" in name else "NHW").make()
     array[-1] = np.where(array[-1] % 2, array.max(), 0)  # ends, of which coder 20 has a way of its own
     options = dict(coder=coder, particles=particles, verify=False)
     with patched(coding__model_blocks__WORTH_ASKING=float("inf")):

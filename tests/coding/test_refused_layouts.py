@@ -32,7 +32,7 @@ def test_blocks_that_changed_places(tmp_path: Path) -> None:
     data[first.begin : second.begin] = data[second.begin : second.begin + second.size]
     data[second.begin : second.begin + second.size] = own
     path.write_bytes(data)
-    with pytest.raises(DamagedArchive, match="block 2 of 6 is damaged .its frame says other than the index"):
+    with pytest.raises(DamagedArchive, match=r"block 2 of 6 is damaged .its frame says other than the index"):
         unpack(path)
 
 

@@ -287,5 +287,5 @@ def test_configurations_as_json() -> None:
         assert (c.dims, c.item_shape, c.noise) == (100, (1, 1, 100), "uniform")
     with pytest.raises(ValueError, match="kind 'film'"):
         config_from_json(c.to_json() | {"kind": "film"})
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="'height' is not known"):
         config_from_json(c.to_json() | {"height": 8})
