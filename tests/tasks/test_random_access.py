@@ -127,6 +127,20 @@ def test_arrays_of_all_kinds(tmp_path: Path) -> None:
             vd.Archive(tmp_path / "a.vdz", name)
 
 
+@pytest.mark.parametrize("dtype", [">i4", ">f8", ">U3", ">M8[s]", "|S4"])
+def test_items_keep_their_byte_order(dtype: str, tmp_path: Path) -> None:
+    """Which numpy's own ways to put items together change."""
+    data = np.arange(20).astype(dtype).reshape(5, 4)
+    np.save(tmp_path / "x.npy", data)
+    assert invoke("compress", tmp_path / "x.npy", "-o", tmp_path / "a.vdz").exit_code == 0
+    with vd.Archive(tmp_path / "a.vdz") as items:
+        for found, expected in ((items[3], data[3]), (items[4:0:-2], data[4:0:-2]), (items[1:1], data[1:1])):
+            assert found.dtype.str == dtype and np.array_equal(found, expected)
+    assert invoke("decompress", tmp_path / "a.vdz", "-o", tmp_path / "out", "--item", 4, "--item", 0).exit_code == 0
+    back = np.load(tmp_path / "out" / "x.npy")
+    assert back.dtype.str == dtype and np.array_equal(back, data[[4, 0]])
+
+
 def test_another_model_is_refused(model_archive: Path, other_model: Path) -> None:
     with pytest.raises(ModelError):
         vd.Archive(model_archive, model=other_model)[0]
