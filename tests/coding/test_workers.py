@@ -174,26 +174,30 @@ def test_a_worker_answers_until_its_line_closes(as_it_was: None) -> None:
     ticker, heard = Ticker(lambda n: None), []  # type: Ticker, list[Any]
 
     def parent() -> None:
-        for number in range(3):
+        for number in range(4):
             ours.send(number)
             while (message := ours.recv())[0] == "tick":
                 heard.append(message)
             heard.append(message)
         ours.close()
 
+    class Local(Exception):
+        pass
+
     def work(n: int) -> object:
         ticker.tick(5)
-        if n == 1:
-            raise DamagedArchive("here")
+        if n % 2:
+            raise DamagedArchive("here") if n == 1 else Local("there")
         return n if n == 0 else lambda: n
 
     thread = threading.Thread(target=parent)
     thread.start()
-    workers._serve(work, [0, 1, 2], ticker, theirs, [other])
+    workers._serve(work, [0, 1, 2, 3], ticker, theirs, [other])
     thread.join()
     assert other.closed
-    assert [(kind, number) for kind, number, _ in heard[::2]] == [("tick", 5)] * 3
+    assert [(kind, number) for kind, number, _ in heard[::2]] == [("tick", 5)] * 4
     assert heard[1] == ("done", 0, 0) and isinstance(heard[3][2], DamagedArchive) and heard[5][:2] == ("failed", 2)
+    assert type(heard[7][2]) is VaedensityError and str(heard[7][2]) == "Local: there"
 
 
 @needs_fork
