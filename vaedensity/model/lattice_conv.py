@@ -94,13 +94,19 @@ def largest_exact_kernel(
     return IntegerKernel(chosen.weight.to(torch.int16), chosen.bias.to(torch.int32), chosen.shift.to(torch.int8))
 
 
+PATCH_VALUES = 1 << 20  # of patches, float64, that are in memory at once
+
+
 def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Convolution as one matrix product of patches in float64: exact for whole sums on any machine."""
+    """Convolution as a matrix product of patches in float64: exact for whole sums on any machine."""
     size = weight.shape[-1]
-    patches = F.unfold(x.double(), size, padding=size // 2, stride=stride)
-    y = weight.double().flatten(1) @ patches + bias.double()[:, None]
     rows, columns = ((n - 1) // stride + 1 for n in x.shape[2:])
-    return y.float().view(x.shape[0], -1, rows, columns)
+    matrix, offset = weight.double().flatten(1), bias.double()[:, None]
+    parts = []
+    for part in x.split(max(1, PATCH_VALUES // max(1, matrix.shape[1] * rows * columns))):
+        patches = F.unfold(part.double(), size, padding=size // 2, stride=stride)
+        parts.append((matrix @ patches + offset).float().view(len(part), -1, rows, columns))
+    return torch.cat(parts)
 
 
 PROBES = (
