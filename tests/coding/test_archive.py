@@ -13,7 +13,7 @@ from vaedensity.coding.archive import write_archive
 from vaedensity.coding.chains import LONGEST_CHAIN
 from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.lowering import CodingModel, coding_model
-from vaedensity.coding.model_blocks import BlockCoder, evenly, spans
+from vaedensity.coding.model_blocks import CHAIN_BYTES, OVERHEAD_SHARE, BlockCoder, evenly, spans
 from vaedensity.coding.reader import Archive
 from vaedensity.data.named import load_digits
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
@@ -120,10 +120,10 @@ def test_chains_are_as_long_as_their_cost_demands(model: CodingModel) -> None:
     assert len(spans(model, 10, 20.0)) == 1
     cheap, dear = spans(model, 100_000, 20.0), spans(model, 100_000, 100.0)
     assert 1 < len(dear) < len(cheap)
-    assert 100 * len(dear) <= 0.004 * 100_000 * model.bits_per_dim * 64 / 8
+    assert 100 * len(dear) <= OVERHEAD_SHARE * 100_000 * model.bits_per_dim * 64 / 8
     assert cheap[0][0] == 0 and cheap[-1][1] == 100_000 and all(a[1] == b[0] for a, b in pairwise(cheap))
     assert all(end - begin <= LONGEST_CHAIN for begin, end in spans(model, 100_000, 1e9))
-    assert 20 < BlockCoder(model, "NHW", DIGITS, verify=False).chain_bytes(DIGITS) < 60
+    assert CHAIN_BYTES < BlockCoder(model, "NHW", DIGITS, verify=False).chain_bytes(DIGITS) < 3 * CHAIN_BYTES
 
 
 def test_the_right_model_is_asked_for(tmp_path: Path, model: CodingModel) -> None:

@@ -23,8 +23,12 @@ BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is 
 SERIES_POSITIONS = 1 << 14  # of a chain of series at most: they are decoded one by one, those of many chains together
 SERIES_CHAINS_PER_GROUP = 128
 COUPLED_BLOCK_BYTES = 96 << 10  # with particles, whose gain begins once a stack is deep
-OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = 0.004, 300, 20  # what overhead may be, and what it is without initial bits
-PROBE_ITEMS, SAMPLE_ITEMS = 16, 256
+OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = (
+    0.0045,
+    300,
+    29,
+)  # what overhead may be, and what it is without initial bits
+PROBE_CHAINS, PROBE_ITEMS, SAMPLE_ITEMS = 8, 16, 256
 ENDS_SHARE = 0.25  # of values, from which on ends are coded first
 WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
 
@@ -129,15 +133,21 @@ class BlockCoder:
             blocks.append(block)
         return blocks
 
-    def chain_bytes(self, part: NDArray[np.generic]) -> float:
-        """What a chain costs beyond its items' bits, found on the first items of ``part``."""
-        levels = self.model.integers.config.levels
-        probe, known = items.apply_map(items.to_items(part[:PROBE_ITEMS], self.layout), levels, self.model.values)
-        if not known.any():
+    def chain_bytes(self, array: NDArray[np.generic]) -> float:
+        """What a chain costs beyond its items' bits: frame, index, coder's ends, and what the first items of chains all over ``array``
+        lose for want of bits to get back."""
+        levels, probes = self.model.integers.config.levels, []
+        for begin in np.linspace(0, max(0, len(array) - PROBE_ITEMS), PROBE_CHAINS).astype(int):
+            part = items.to_items(array[begin : begin + PROBE_ITEMS], self.layout)
+            probe, known = items.apply_map(part, levels, self.model.values)
+            if known.any():
+                probes.append(probe[known])
+        if not probes:
             return CHAIN_BYTES
-        coded = chains.encode_chains(self.codecs, [probe[known]])
-        lost = coded.lesser_bits.sum() - self._expected_lesser_bits([probe[known]], coded.lesser_items).sum()
-        return CHAIN_BYTES + max(0.0, float(lost) / 8)
+        probes.sort(key=len, reverse=True)
+        coded = chains.encode_chains(self.codecs, probes)
+        lost = coded.lesser_bits.sum() - self._expected_lesser_bits(probes, coded.lesser_items).sum()
+        return CHAIN_BYTES + max(0.0, float(lost) / 8 / len(probes))
 
     def _classical(self, raw: bytes) -> tuple[int, bytes]:
         return classical.encode_verified(raw) if self.verify else classical.encode(raw)
