@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vaedensity.coding import lowering
 from vaedensity.coding.lowering import build, coded_bits, lower
+from vaedensity.model import lattice_conv
 from vaedensity.model.kinds import Network
 from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv, largest_exact_kernel
 from vaedensity.training.fit import elbo_bits_per_dim
@@ -146,6 +147,24 @@ def test_other_convolution_libraries_give_the_same_blocks() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN, folder], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("direct ")
+
+
+@pytest.mark.parametrize("batch", [0, 1, 50])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1)])
+def test_patches_taken_in_pieces_are_the_whole_convolution(batch: int, size: int, stride: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 99, (batch, 64, 15, 14), generator=generator)
+    weight, bias = torch.randint(-99, 99, (5, 64, size, size), generator=generator), torch.arange(5)
+    assert (batch * 576 * 15 * 14 > 2 * lattice_conv.PATCH_VALUES) == (batch > 1)  # several pieces
+    y = lattice_conv.patch_conv2d(x.float(), weight.float(), bias.float(), stride)
+    padded = F.pad(x, [size // 2] * 4)
+    rows, columns = y.shape[2:]
+    wanted = bias[None, :, None, None].expand(batch, 5, rows, columns).clone()
+    for i in range(size):
+        for j in range(size):
+            part = padded[:, :, i : i + stride * rows : stride, j : j + stride * columns : stride]
+            wanted += torch.einsum("oc,bcrs->bors", weight[:, :, i, j], part[:, :, :rows, :columns])
+    assert y.shape == (batch, 5, -(-15 // stride), -(-14 // stride)) and torch.equal(y.long(), wanted)
 
 
 def test_weights_too_large_for_one_unit_are_lowered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:

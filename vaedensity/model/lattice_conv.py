@@ -105,7 +105,7 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
     parts = []
     for part in x.split(max(1, PATCH_VALUES // max(1, matrix.shape[1] * rows * columns))):
         patches = F.unfold(part.double(), size, padding=size // 2, stride=stride)
-        parts.append((matrix @ patches + offset).float().view(len(part), -1, rows, columns))
+        parts.append((matrix @ patches + offset).float().view(len(part), len(weight), rows, columns))
     return torch.cat(parts)
 
 
