@@ -24,7 +24,7 @@ from vaedensity.errors import DamagedArchive, ModelError, UsageError, Vaedensity
 
 Progress = Callable[[int], None]
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], Any]
-"""Something with the slices of an array (n,...), to be written and read."""
+"""Something with the slices of an array (n,...), to be written and read; and ``shared``, where forked processes may write them."""
 
 
 @dataclass(frozen=True)
@@ -243,23 +243,29 @@ class Decoder:
         jobs = self._lockstep_jobs(waiting, lockstep, self.threads or usable_cores())
         ticker = Ticker(self.progress)
 
-        def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive]:
+        shared = getattr(rows, "shared", False)
+
+        def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:
+            """Each chain's items, or None where they are in their place already; with ``lost``, what is wrong with it."""
             try:
-                return list(
-                    self._decode_job(array, model, codecs[self.archive.blocks[job[0].index].coder], job, ticker)
-                )
+                parts = self._decode_job(array, model, codecs[self.archive.blocks[job[0].index].coder], job, ticker)
             except DamagedArchive as error:
                 if len(job) == 1:
                     if self.lost is None:
                         raise
                     return [error]
-            return [result for chain in job for result in decode([chain])]  # to learn which
+                return [result for chain in job for result in decode([chain])]  # to learn which
+            if not shared:
+                return list(parts)
+            for chain, part in zip(job, parts):
+                rows[chain.at : chain.at + len(part)] = part
+            return [None] * len(job)
 
         for job, results in zip(jobs, side_by_side(decode, jobs, ticker, self.threads)):
             for chain, part in zip(job, results):
                 if isinstance(part, DamagedArchive):
                     self._lose(array, chain.index, chain.at, rows, part)
-                else:
+                elif part is not None:
                     rows[chain.at : chain.at + len(part)] = part
 
     def _decode_job(
@@ -277,7 +283,7 @@ class Decoder:
             assert array.layout is not None
             parts = [items.from_items(items.undo_map(x, model.values), array.layout) for x in decoded]
             for part, (_, checksum) in zip(parts, read):
-                if checksum is not None and zlib.crc32(part.tobytes()) != checksum:
+                if checksum is not None and zlib.crc32(np.ascontiguousarray(part)) != checksum:
                     raise ValueError("its items' checksum does not match")
         except (ValueError, RuntimeError, IndexError) as error:
             refuse_if_out_of_memory(error)

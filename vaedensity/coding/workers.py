@@ -4,6 +4,7 @@ A forked process begins with everything its parent holds, at no cost, and has an
 does not depend on which it is, nor on how many.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -97,6 +98,7 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
     crew: dict[Connection, BaseProcess] = {}
     next_job, handed_over = 0, 0
     done: dict[int, Result] = {}
+    gc.freeze()  # a collection writes to every object that it looks at: pages that processes share would be copied
     try:
         for _ in range(count):
             _hire(crew, work, jobs, ticker)
@@ -129,6 +131,7 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
             process.kill()
         for process in crew.values():
             process.join()
+        gc.unfreeze()
 
 
 def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker) -> None:

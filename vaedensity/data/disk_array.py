@@ -1,5 +1,7 @@
 """Arrays that lie in .npy files while they are made, so that memory does not grow with them."""
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ IN_MEMORY = 1 << 16  # bytes: smaller arrays are not worth a file
 
 
 class DiskArray:
-    """An array (n,...) in the .npy file ``path``, which is made: written and read by slices of its first axis."""
+    """An array (n,...) in the .npy file ``path``, which is made: written and read by slices of its first axis.
+
+    ``shared``: what forked processes and threads write is there for all.
+    """
+
+    shared = hasattr(os, "pwrite")
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]):
         assert shape
@@ -23,10 +30,11 @@ class DiskArray:
         self.nbytes = self.size * dtype.itemsize
         self.row_bytes = self.nbytes // shape[0] if shape[0] else 0
         try:
-            self._file = open(path, "x+b")
+            self._file = open(path, "x+b", buffering=0)
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[arg-type]
-            self._begin = self._file.tell()
+            text = io.BytesIO()
+            np.lib.format.write_array_header_1_0(text, header)  # type: ignore[arg-type]
+            self._begin = self._file.write(text.getvalue())
             self._file.truncate(self._begin + self.nbytes)
         except OSError as error:
             raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
@@ -39,30 +47,31 @@ class DiskArray:
         data = np.ascontiguousarray(part, self.dtype)
         assert data.shape == (end - first, *self.shape[1:])
         try:
-            self._file.seek(self._begin + first * self.row_bytes)
-            self._file.write(data.tobytes())
+            self._write(memoryview(data.reshape(-1).view(np.uint8)), self._begin + first * self.row_bytes)
         except OSError as error:
             raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, end, _ = rows.indices(len(self))
+        size = (end - first) * self.row_bytes
         self._file.seek(self._begin + first * self.row_bytes)
-        data = self._file.read((end - first) * self.row_bytes)
+        data = b""
+        while len(data) < size and (more := self._file.read(size - len(data))):
+            data += more
         return np.frombuffer(data, self.dtype).reshape(end - first, *self.shape[1:])
 
-    def flush(self) -> None:
-        """Hand all bytes to the system."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
+    def _write(self, data: memoryview, at: int) -> None:
+        while data:
+            if self.shared:
+                written = os.pwrite(self._file.fileno(), data, at)
+            else:
+                self._file.seek(at)
+                written = self._file.write(data)
+            data, at = data[written:], at + written
 
     def close(self) -> None:
-        """Close the file, which stays; what could not be written is noticed by :meth:`flush`, not here."""
-        try:
-            self._file.close()
-        except OSError:
-            self._file.close()  # a second time gives up what cannot be written
+        """Close the file, which stays."""
+        self._file.close()
 
 
 class DiskArrays:

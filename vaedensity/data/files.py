@@ -97,7 +97,6 @@ def save_npz(f: BinaryIO, arrays: dict[str, Any]) -> None:
         for name, array in arrays.items():
             with z.open(f"{name}.npy", "w", force_zip64=True) as member:
                 if isinstance(array, DiskArray):
-                    array.flush()
                     with open(array.path, "rb") as whole:
                         shutil.copyfileobj(whole, member, 1 << 20)
                 else:

@@ -143,7 +143,6 @@ def write_collection(
 
 def _write_npy(array: Any, path: Path) -> None:
     if isinstance(array, DiskArray):
-        array.flush()
         try:
             os.link(array.path, path)
         except (OSError, AttributeError):  # a file system without hard links
