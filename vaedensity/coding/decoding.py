@@ -85,6 +85,8 @@ def read_arrays(
         before = len(lost or ())
         if array.nbytes:
             decoder.decode(array, array.blocks, target)
+        if lost:
+            lost[before:] = sorted(lost[before:], key=lambda one: one.first)  # chains come later than others
         if archive.version >= 5 and len(lost or ()) == before and (expected := archive.digests[number]) is not None:
             digest = hashlib.sha256()
             feed(digest, target)
