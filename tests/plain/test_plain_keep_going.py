@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import engines
@@ -24,6 +25,7 @@ DAMAGES: dict[str, Callable[[framed.Part], framed.Part]] = {
     "payload": engines.bad_payload,
     "words": engines.bad_words,
     "lost": engines.lost,
+    "items": lambda part: replace(part, said={"items_checksum": 7}),
 }
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -107,6 +109,20 @@ def test_a_damaged_chain_does_not_take_its_neighbours_with_it(tmp_path: Path) ->
         expected = arrays["images"].copy()
         expected[40:80] = expected[120:160] = 0
         assert np.array_equal(restored(tmp_path / "out")["images"], expected)
+
+
+@pytest.mark.parametrize("k", [1, 6, 7])
+def test_items_of_another_checksum_are_zeros_too(k: int, tmp_path: Path) -> None:
+    """They were decoded, and nothing of them can be trusted."""
+    path, arrays = archive(tmp_path, (k, "items"))
+    torch, numpy = (engines.by(engine, path, tmp_path / "out", *MODEL, "--keep-going") for engine in ("torch", "numpy"))
+    assert (numpy.status, numpy.files) == (torch.status, torch.files) and numpy.status == DAMAGED
+    assert numpy.record is not None and numpy.record["lost"][0]["reason"].startswith(
+        f"block {k}: this machine disagrees"
+    )
+    lost, back = numpy.record["lost"][0], restored(tmp_path / "out")
+    assert not back[lost["array"]][lost["first"] : lost["end"]].any()
+    assert back[lost["array"]].any() and arrays[lost["array"]][lost["first"] : lost["end"]].any()
 
 
 def test_the_block_that_is_named_is_the_damaged_one(tmp_path: Path, refused: Callable[..., str]) -> None:
