@@ -1,6 +1,9 @@
 """Every refusal a user can meet, with the exit status that the command line gives it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 OK, FAILURE, USAGE, DAMAGED, MODEL_MISMATCH, UNRELIABLE, TOO_WIDE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
@@ -23,6 +26,17 @@ class VaedensityError(Exception):
 def without_controls(line: str) -> str:
     """``line`` as one line that does nothing to a terminal but appear on it."""
     return CONTROL.sub(lambda found: " " if found[0] in "\n\r\t" else ascii(found[0])[1:-1], line)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Refusals of what an archive says of its files begin with the archive's name."""
+    try:
+        yield
+    except DamagedArchive as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise DamagedArchive(f"{path}: {error}") from error.__cause__
 
 
 class UsageError(VaedensityError):

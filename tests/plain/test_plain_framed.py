@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vaedensity.errors import DamagedArchive, ModelError
-from vaedensity.plain import blocks
+from vaedensity.plain import chains
 from vaedensity.plain.archive import find_model, read, read_arrays
 from vaedensity.plain.container import Directory
 from vaedensity.plain.laws import Gaussian
@@ -243,12 +243,12 @@ def test_bits_left_over_are_refused_though_the_items_have_their_checksum(
     digests, model = bytes(32 * len(text["arrays"])), goldens.model("two-valued-v1")
     found: dict[int, int] = {}
 
-    def note(_: Any, flat: Any, block: Block, values: np.ndarray, checksum: int | None) -> None:
-        found[block.index] = zlib.crc32(values.tobytes())
+    def note(_: Any, block: Block, items: np.ndarray, checksum: int | None) -> None:
+        found[block.index] = zlib.crc32(items.tobytes())
 
     with monkeypatch.context() as patch:
         patch.setattr(Stacks, "left_over", lambda self: [])
-        patch.setattr(blocks, "_put", note)
+        patch.setattr(chains, "require_checksum", note)
         read_arrays(save(tmp_path / "a.vdz", text, parts, digests), str(model))
     assert found[k] != zlib.crc32(parts[k].raw)
     parts = framed.altered(parts, k, said={"items_checksum": found[k]})

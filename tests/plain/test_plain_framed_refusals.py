@@ -135,14 +135,14 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "bytes between": (lambda: build(between=b"\0"), "the blocks do not fill the file"),
     "a length": (lambda: build(listed(1, length=17)), "the blocks do not fill the file"),
     # step 5
-    "no note": (lambda: build(text={"arrays": ARRAYS_SAID}), "makes no sense ('note')"),
+    "no note": (lambda: build(text={"arrays": ARRAYS_SAID}), "makes no sense (the note is not an object)"),
     "arrays": (lambda: build(text={"arrays": {}, "note": {}}), "the record is not one of an archive"),
     "note": (lambda: build(text={"arrays": ARRAYS_SAID, "note": []}), "the note is not an object"),
     "one name": (lambda: build(entry={"name": "b"}), "two arrays have one name"),
     "type": (lambda: build(entry={"dtype": "|O"}), "is not plain"),
     "order of bytes": (lambda: build(entry={"dtype": "=u2"}), "is not plain"),
-    "a shape of nine": (lambda: build(entry={"shape": [3, 2, *[1] * 7]}), "beyond the limits"),
-    "a shape of 2^48": (lambda: build(entry={"shape": [3, 1 << 47]}), "beyond the limits"),
+    "a shape of nine": (lambda: build(entry={"shape": [3, 2, *[1] * 7]}), "array a: 9 axes, expected at most 8"),
+    "a shape of 2^48": (lambda: build(entry={"shape": [3, 1 << 47]}), "beyond the limit of 281474976710656 bytes"),
     "a layout": (lambda: build(entry={"layout": "NT"}), "layout NT does not fit"),
     "too few items": (lambda: build(PARTS[:2]), "array a: its blocks do not add up"),
     "too many items": (lambda: build(listed(2, items=2)), "array a: its blocks do not add up"),
@@ -252,9 +252,21 @@ def test_streams_inflate_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_model_that_lacks_is_another_refusal(no_released: None) -> None:
-    directory = Directory(io.BytesIO(build(model={"sha256": "0" * 64, "name": "m"})), Path("x.vdz"))
+    text, parts, sha256 = framed.of_golden("two-valued-v1")
+    text["model"]["sha256"] = "0" * 64
+    directory = Directory(io.BytesIO(framed.written(text, parts, sha256)), Path("x.vdz"))
     with pytest.raises(ModelError, match="not among the released"):
         find_model(directory, None)
+
+
+def test_a_model_that_no_block_needs_may_lack(no_released: None, tmp_path: Path) -> None:
+    """It was tried, and nothing coded by it."""
+    (tmp_path / "x.vdz").write_bytes(build(model={"sha256": "0" * 64, "name": "m"}))
+    with open(tmp_path / "x.vdz", "rb") as file:
+        directory = Directory(file, tmp_path / "x.vdz")
+        assert directory.model is None and goldens.same(read(directory, find_model(directory, None)), ARRAYS)
+    with Archive(tmp_path / "x.vdz") as archive:
+        assert archive.model is None and goldens.same(decoding.read_arrays(archive, None), ARRAYS)
 
 
 def test_the_command_refuses_with_status_3(tmp_path: Path, refused: Callable[..., str]) -> None:

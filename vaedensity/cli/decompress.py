@@ -18,6 +18,7 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
 )
+from vaedensity.cli.engines import ENGINES, restore_all, restore_items
 from vaedensity.cli.streams import (
     max_output_option,
     maybe_stdin,
@@ -54,7 +55,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 )
 @click.option(
     "--engine",
-    type=click.Choice(["torch", "numpy"]),
+    type=click.Choice(ENGINES),
     default="torch",
     show_default=True,
     help="What decodes: numpy needs no torch and is a reader of its own; the result is the same.",
@@ -84,6 +85,8 @@ def decompress_command(
     """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
     only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
+    from vaedensity.tasks.limits import Limits
+
     if to_pipe:
         if as_json or folder is not None:
             raise UsageError("-c writes to standard output: leave out " + ("--json" if as_json else "-o"))
@@ -92,37 +95,16 @@ def decompress_command(
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
         advance = stack.enter_context(progress_bar("decompress", None))
+        if threads is not None and engine == "numpy":
+            raise UsageError("--threads is of the engine torch; leave it out with --engine numpy")
+        limits = Limits(max_output, memory)
         if items or ranges:
-            if engine == "numpy" or threads is not None or lockstep is not None or keep_going:
-                raise UsageError("--item and --range: leave out --engine numpy, --threads, --lockstep and --keep-going")
-            from vaedensity.tasks.some_items import decompress_items
-
-            r = decompress_items(source, goal, items, ranges, model, overwrite=force)
-        elif engine == "numpy":
-            if threads is not None or keep_going or max_output is not None or memory is not None or links != "inside":
-                raise UsageError(
-                    "--threads, --keep-going, --max-output, --memory and --links are of the engine torch; "
-                    "leave them out with --engine numpy"
-                )
-            from vaedensity.plain.archive import decompress as plain_decompress
-
-            r = plain_decompress(source, goal, model, overwrite=force, lockstep=lockstep, progress=advance)
+            if threads is not None or lockstep is not None or keep_going:
+                raise UsageError("--item and --range: leave out --threads, --lockstep and --keep-going")
+            r = restore_items(engine, source, goal, items, ranges, model, limits, overwrite=force)
         else:
-            from vaedensity.tasks.limits import Limits
-            from vaedensity.tasks.unpacking import decompress
-
-            r = decompress(
-                source,
-                goal,
-                model,
-                overwrite=force,
-                threads=threads,
-                lockstep=lockstep,
-                keep_going=keep_going,
-                links=links,
-                limits=Limits(max_output, memory),
-                progress=advance,
-            )
+            how = {"overwrite": force, "lockstep": lockstep, "keep_going": keep_going, "links": links}
+            r = restore_all(engine, source, goal, model, limits, threads=threads, progress=advance, **how)
         if to_pipe:
             write_one_file([Path(path) for path in r["restored"]])
     if not to_pipe:

@@ -3,8 +3,8 @@
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from vaedensity.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
 from vaedensity.data.files import save_npy, save_npz
+from vaedensity.data.note import KINDS_OF_BYTES, noted_path, require_apart, require_sizes, safe_name
+from vaedensity.data.note import check_note as check_note
+from vaedensity.data.note import is_safe as is_safe
 from vaedensity.data.tree_contents import check_metadata
-from vaedensity.data.tree_note import check_tree, check_tree_note
+from vaedensity.data.tree_note import check_tree
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, VaedensityError
 from vaedensity.staging import heal
@@ -22,75 +25,6 @@ from vaedensity.staging import move_into_place as move_into_place
 from vaedensity.staging import staging as staging
 
 LostItems = dict[str, list[tuple[int, int]]]
-KINDS_OF_BYTES = ("file", "files")
-KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
-LONGEST_NAME = 1 << 15  # characters: no system has longer paths
-
-
-def is_safe(name: str, anywhere: bool = True) -> bool:
-    """Whether ``name`` is a relative path that cannot leave its folder, here or ``anywhere``, and can be one here."""
-    if len(name) > LONGEST_NAME:
-        return False
-    path = PurePosixPath(name)
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    forbidden = "\0\\:" if anywhere or os.name == "nt" else "\0"
-    return (
-        not any(c in name for c in forbidden) and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
-    )
-
-
-def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
-    """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
-    if not is_safe(name, anywhere):
-        said = name if len(name) <= 80 else name[:77] + "..."
-        raise DamagedArchive(
-            f"the archive holds the name {said!r}, which would leave the target folder or can name no file; "
-            "nothing was restored"
-        )
-    return PurePosixPath(name)
-
-
-def noted_path(note: dict[str, Any]) -> PurePosixPath:
-    """The path that a note names. Raises DamagedArchive where it is not safe, of a `tree` on this system."""
-    return safe_name(note["name"], anywhere=note["kind"] != "tree")
-
-
-def require_apart(names: Sequence[str | PurePosixPath]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are safe already."""
-    parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
-    # In this order what lies inside a name follows it at once, or is behind another that does.
-    if any(after[: len(before)] == before for before, after in pairwise(parts)):
-        raise ValueError("two names are in each other's way")
-
-
-def check_note(notes: list[Any], arrays: list[str]) -> None:
-    """Raise DamagedArchive unless ``notes`` say how to restore exactly ``arrays``."""
-    try:
-        named = [name for note in notes for name in note["arrays"]]
-        for note in notes:
-            kind, count = note["kind"], len(note["arrays"])
-            if kind not in KINDS or (kind in ("folder", "files")) != ("files" in note):
-                raise ValueError(f"kind {kind!r} is not known")
-            if (kind in ("npy", "folder") and count != 1) or (kind in KINDS_OF_BYTES and count < 1):
-                raise ValueError(f"{count} arrays, one expected")
-            own = list(note["arrays"].values())
-            if len(set(own)) != len(own) or b"\0" in b"".join(name.encode() for name in own):
-                raise ValueError("names of arrays are not as they should be")
-            if not isinstance(note.get("files", []), list):
-                raise ValueError("files are not a list")
-            require_apart(note.get("files", []))
-            if kind in KINDS_OF_BYTES:
-                _require_sizes(note)
-            if kind == "tree":
-                check_tree_note(note)
-        require_apart([noted_path(note) for note in notes])
-        if sorted(named) != sorted(arrays):
-            raise ValueError("the arrays are not those that are described")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedArchive(f"the archive's note on how to restore it makes no sense ({error})") from error
 
 
 def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any") -> list[Path]:
@@ -226,7 +160,7 @@ def check_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     own = [arrays[stored] for stored in note["arrays"]]
     try:
         require_apart(note.get("files", []))
-        _require_sizes(note)
+        require_sizes(note)
         if other := {str(a.dtype) for a in own if a.dtype != np.uint8}:
             raise ValueError(f"dtype {', '.join(sorted(other))}, expected uint8")
         found, expected = sum(a.size for a in own), sum(note.get("sizes", []))
@@ -236,19 +170,6 @@ def check_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         raise DamagedArchive(
             f"the archive's file names do not fit its bytes ({error}); nothing was restored"
         ) from error
-
-
-def _require_sizes(note: dict[str, Any]) -> None:
-    """Raise ValueError unless a note of kind "files", and no other, has a size for each of its files."""
-    if note["kind"] != "files":
-        if "sizes" in note:
-            raise ValueError("sizes without files")
-        return
-    files, sizes = note["files"], note.get("sizes")
-    if not isinstance(files, list) or not isinstance(sizes, list) or not 0 < len(files) == len(sizes):
-        raise ValueError("not one size for each file")
-    if any(type(n) is not int or n < 0 for n in sizes):
-        raise ValueError("sizes are not whole numbers")
 
 
 def _write_files(
@@ -273,7 +194,7 @@ def _write_files(
                 rest = rest if len(rest) else next(bytes_of)
                 f.write(rest[:left].data)
                 left, rest = left - min(left, len(rest)), rest[left:]
-        if touches(holes, at, at + size):
+        if size and touches(holes, at, at + size):
             left_out.append(f"{note['name']}/{name}")
             file.unlink()
         at += size

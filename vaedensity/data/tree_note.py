@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from vaedensity.data.note_fields import field, said
 from vaedensity.data.tree_names import is_text, shown
 from vaedensity.errors import DamagedArchive
 
@@ -85,18 +86,18 @@ def renamed(note: dict[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_note(note: dict[str, Any]) -> None:
-    entries, types, links = note["entries"], note["types"], note["links"]
-    if not isinstance(entries, list) or not isinstance(types, str) or len(entries) != len(types):
+    entries, types, links = field(note, "entries", list), field(note, "types", str), field(note, "links", list)
+    if len(entries) != len(types):
         raise ValueError("not one type for each entry")
     if not set(types) <= {FOLDER, FILE, IMAGE, LINK}:
         raise ValueError("an entry of no known type")
     _check_paths(entries, types)
     images = types.count(IMAGE)
-    if not isinstance(links, list) or len(links) != types.count(LINK):
+    if len(links) != types.count(LINK):
         raise ValueError("not one target for each link")
     if not all(isinstance(link, str) and link and is_text(link) for link in links):
         raise ValueError("a link to what can be no name")
-    _require_numbers(note["sizes"], types.count(FILE), 0, MOST, "size")
+    _require_numbers(field(note, "sizes", list), types.count(FILE), 0, MOST, "size")
     _check_groups(note, images)
     if "extras" in note:
         _require_numbers(note["extras"], images, 0, MOST, "number of bytes of metadata")
@@ -132,11 +133,16 @@ def _check_paths(entries: list[Any], types: str) -> None:
 
 
 def _check_groups(note: dict[str, Any], images: int) -> None:
-    groups = note["images"]
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        raise ValueError("groups of images are not described")
-    if any(not isinstance(group["array"], str) or group["mode"] not in MODES for group in groups):
-        raise ValueError("a group of images without array or mode")
+    groups = field(note, "images", list)
+    for group in groups:
+        if not isinstance(group, dict):
+            raise ValueError(f"a group of images is {said(group)}, expected an object")
+        array, mode = group.get("array"), group.get("mode")
+        if not isinstance(array, str) or mode not in MODES:
+            raise ValueError(
+                f"a group of images has {said(array)} as array and {said(mode)} as mode, expected the name of an array "
+                f"and one of {', '.join(MODES)}"
+            )
     if "groups" in note:
         _require_numbers(note["groups"], images, 0, len(groups), "group")
     elif len(groups) != min(images, 1):
@@ -148,16 +154,20 @@ def _check_groups(note: dict[str, Any], images: int) -> None:
 
 
 def _check_names_of_arrays(note: dict[str, Any]) -> None:
-    if not isinstance(note["bytes"], list) or not all(isinstance(name, str) for name in note["bytes"]):
-        raise ValueError("no list of arrays of bytes")
+    for name in field(note, "bytes", list):
+        if not isinstance(name, str):
+            raise ValueError(f"bytes: found {said(name)} as the name of an array, expected a text")
     used = [*note["bytes"], *(group["array"] for group in note["images"])]
     if len(set(used)) != len(used):
         raise ValueError("an array is used twice")
-    if "arrays" in note and set(used) != set(note["arrays"]):
+    if "arrays" in note and set(used) != set(field(note, "arrays", dict)):
         raise ValueError("the arrays are not those that are described")
 
 
 def _check_arrays(note: dict[str, Any], arrays: Mapping[str, Described]) -> None:
+    for name in (*note["bytes"], *(group["array"] for group in note["images"])):
+        if name not in arrays:
+            raise ValueError(f"array {said(name)} is not there")
     pool = [arrays[name] for name in note["bytes"]]
     if any(_is_not_bytes(array) or not array.shape for array in pool):
         raise ValueError("files in an array of other than bytes")

@@ -2,22 +2,27 @@
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.data import restore
-from vaedensity.errors import DamagedArchive, ModelError, UsageError
+from vaedensity.errors import DamagedArchive, ModelError, UsageError, naming
 from vaedensity.model.released import released, resolve
-from vaedensity.plain.blocks import Progress, decode_array, require_none_lost
+from vaedensity.plain.blocks import decode_array
+from vaedensity.plain.chains import AnyNetwork, Progress
 from vaedensity.plain.container import Directory
 from vaedensity.plain.layout import FRAMED
+from vaedensity.plain.lost import Losses, require_none_lost
 from vaedensity.plain.model_file import LARGEST, Model, model_inside, read_model
 from vaedensity.plain.network import Network
 from vaedensity.plain.record import Entry
 from vaedensity.plain.series import SeriesNetwork
+
+Approve = Callable[[Directory], None]
 
 
 def decompress(
@@ -27,24 +32,34 @@ def decompress(
     *,
     overwrite: bool = False,
     lockstep: int | None = None,
+    keep_going: bool = False,
+    links: str = "inside",
+    approve: Approve = lambda directory: None,
     progress: Progress = lambda n: None,
 ) -> dict[str, Any]:
     """Restore everything in ``folder``; nothing appears there before all of it is checked. Returns the record of
-    ``decompress --json``. Raises DamagedArchive, ModelError, UsageError, VaedensityError."""
+    ``decompress --json``. Raises DamagedArchive, ModelError, UsageError, VaedensityError.
+
+    ``keep_going``: items of damaged blocks are zeros, files that they were in are left out, and the record says which.
+    ``links``: as of ``restore.write_collection``. ``approve``: raises where what the archive would cost is too much."""
     started = time.monotonic()
-    with _opened(path) as file:
+    with opened(path) as file:
         directory = Directory(file, path)
-        notes = directory.note.get("collections")
-        notes = notes if isinstance(notes, list) else []
-        restore.check_note(notes, [a.name for a in directory.restored])
-        goals = restore.targets(notes, folder, overwrite)
+        notes = checked_notes(directory)
+        goals = restore.targets(notes, folder, overwrite, links)
+        approve(directory)
         model = find_model(directory, model_name)
+        losses, left_out = Losses(keep_going), list[str]()
         with restore.staging(folder) as stage:
-            arrays = read(directory, model, lockstep=lockstep, progress=progress)
-            staged = [restore.write_collection(note, arrays, stage) for note in notes]
+            arrays = read(directory, model, lockstep=lockstep, progress=progress, losses=losses)
+            with naming(path):
+                staged = [
+                    restore.write_collection(note, arrays, stage, losses.holes(), left_out, links=links)
+                    for note in notes
+                ]
             for temporary, goal in zip(staged, goals):
                 restore.move_into_place(temporary, goal, overwrite)
-    return {
+    record = {
         "archive": str(path),
         "items": restore.count_items(notes, {a.name: a.rows for a in directory.restored}),
         "bytes_in": path.stat().st_size,
@@ -53,16 +68,27 @@ def decompress(
         "restored": [str(goal) for goal in goals],
         "seconds": time.monotonic() - started,
     }
+    return record | ({"lost": [one._asdict() for one in losses.found], "left_out": left_out} if keep_going else {})
+
+
+def checked_notes(directory: Directory) -> list[Any]:
+    """How the archive's arrays become files. Raises DamagedArchive."""
+    notes = directory.note.get("collections")
+    notes = notes if isinstance(notes, list) else []
+    with naming(directory.path):
+        restore.check_note(notes, [array.name for array in directory.restored])
+    return notes
 
 
 def read_arrays(path: Path, model_name: str | None = None) -> dict[str, NDArray[Any]]:
     """All arrays of an archive by name, but the one that holds its model, checked against the SHA-256 of the data."""
-    with _opened(path) as file:
+    with opened(path) as file:
         directory = Directory(file, path)
         return read(directory, find_model(directory, model_name))
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> BinaryIO:
+    """Raises UsageError where the file cannot be read."""
     try:
         return open(path, "rb")
     except OSError as error:
@@ -97,35 +123,47 @@ def _inside(directory: Directory) -> Model:
     assert array is not None
     if array.nbytes > LARGEST:
         raise ModelError(f"{directory.path}: a model of {array.nbytes} bytes inside is beyond the limit of {LARGEST}")
-    require_none_lost(directory, [array])
+    require_none_lost(directory, array.blocks)
     return model_inside(decode_array(directory, array, None).tobytes(), directory.path)
 
 
 def read(
-    directory: Directory, model: Model | None, *, lockstep: int | None = None, progress: Progress = lambda n: None
+    directory: Directory,
+    model: Model | None,
+    *,
+    lockstep: int | None = None,
+    progress: Progress = lambda n: None,
+    losses: Losses | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """All arrays by name, but the one that holds the model, which is only checked as they are. Raises DamagedArchive, or
-    ModelError where ``model`` cannot be used."""
-    require_none_lost(directory, directory.arrays)
-    network = None
-    try:
-        if model is not None:
-            network = SeriesNetwork(model) if model.is_series else Network(model)
-    except ValueError as error:
-        assert model is not None
-        raise ModelError(f"{model.path}: its integer network is not usable ({error}); fit again") from error
+    """All arrays by name, but the one that holds the model, which is only checked as they are. ``losses``: takes damaged
+    blocks. Raises DamagedArchive, or ModelError where ``model`` cannot be used."""
+    losses = losses or Losses(allowed=False)
+    if not losses.allowed:
+        require_none_lost(directory, directory.blocks)
+    network = network_of(model)
     out = {}
     for array in directory.arrays:
-        data = decode_array(directory, array, network, lockstep, progress)
-        if directory.version >= FRAMED:
+        before = len(losses.found)
+        data = decode_array(directory, array, network, lockstep, progress, losses)
+        if directory.version >= FRAMED and len(losses.found) == before:
             _require_digest(directory, array, data)
         if array is not directory.inside:
             out[array.name] = data
-    if directory.version < FRAMED and _sha256(*out.values()) != directory.digests[0]:
+    if directory.version < FRAMED and not losses.found and _sha256(*out.values()) != directory.digests[0]:
         raise DamagedArchive(
             f"{directory.path}: the decoded data do not have the SHA-256 of the original; nothing was restored"
         )
     return out
+
+
+def network_of(model: Model | None) -> AnyNetwork | None:
+    """What ``model`` computes with. Raises ModelError."""
+    if model is None:
+        return None
+    try:
+        return SeriesNetwork(model) if model.is_series else Network(model)
+    except ValueError as error:
+        raise ModelError(f"{model.path}: its integer network is not usable ({error}); fit again") from error
 
 
 def _require_digest(directory: Directory, array: Entry, data: NDArray[Any]) -> None:

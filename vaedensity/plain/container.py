@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ from vaedensity.errors import DamagedArchive
 from vaedensity.plain.early import read_early
 from vaedensity.plain.frames import OPENING, get_frame, read_framed
 from vaedensity.plain.layout import FRAMED, HEAD, MAGIC, TAIL
-from vaedensity.plain.record import WRONG, Block, Record
+from vaedensity.plain.record import WRONG, Block, Entry, Record
 
 NEWEST = 5
 
@@ -40,6 +41,16 @@ class Directory:
         self.stamp = layout.stamp
         self.arrays, self.blocks, self.inside = record.arrays, record.blocks, record.inside
         self.restored = [array for array in self.arrays if array is not self.inside]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays, decoded."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def largest_block(self, arrays: Iterable[Entry] | None = None) -> int:
+        """Bytes that the items of a block of ``arrays``, or of any, take at most."""
+        arrays = self.arrays if arrays is None else arrays
+        return max((block.items * array.row_bytes for array in arrays for block in array.blocks), default=0)
 
     def _head(self) -> tuple[int, int]:
         """(version, bytes of the file)."""
@@ -81,6 +92,7 @@ class Directory:
                 raise ValueError("its checksum does not match")
         except ValueError as error:
             raise DamagedArchive(
-                f"{self.path}: block {block.index} of {len(self.blocks)} is damaged ({error})"
+                f"{self.path}: block {block.index} of {len(self.blocks)} is damaged ({error}); get the file again, "
+                "or restore the other blocks with --keep-going"
             ) from error
         return payload, items_checksum

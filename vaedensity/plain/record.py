@@ -1,7 +1,9 @@
 """The record (section 4): arrays, model, and which blocks hold which items of which array."""
 
 import math
+import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -16,6 +18,8 @@ COUPLED = (17, 19, 21)
 SINCE = {0: 1, 1: 1, 2: 1, PLANES: 5, LOST: 5, 16: 1, 17: 2, 18: 3, 19: 3, 20: 3, 21: 3, SERIES: 4}
 """Coder -> version that brought it."""
 LARGEST, MOST_DIMENSIONS, LONGEST_CHAIN = 1 << 48, 8, 4096
+PLAIN = re.compile(r"[<>|](?:[biufcSUV]\d{1,12}|[mM]8(?:\[\d{0,10}[a-zA-Z]{1,2}\])?)", re.ASCII)
+"""A dtype as a record writes it (section 4): so much is known before numpy reads it."""
 WRONG = (KeyError, TypeError, ValueError, AttributeError, SyntaxError, IndexError, RecursionError, struct.error)
 
 
@@ -39,48 +43,71 @@ class Entry:
     """One array of the record. ``item_shape``: (C,H,W) where it has a ``layout``; ``blocks``: its own; ``count``: how
     many those are, None where the index says it. Raises WRONG."""
 
-    def __init__(self, record: dict[str, Any], version: int):
-        self.name, self.layout = record["name"], record.get("layout")
-        self.shape, self.count = tuple(record["shape"]), record["blocks"] if version < FRAMED else None
-        self.dtype = np.dtype(record["dtype"])
+    def __init__(self, record: Any, version: int):
+        if not isinstance(record, dict):
+            raise ValueError("an array is not described by an object")
+        name, shape, self.layout = record.get("name"), record.get("shape"), record.get("layout")
+        self.count = record.get("blocks") if version < FRAMED else None
         self.blocks: list[Block] = []
-        if not isinstance(self.name, str) or any(type(n) is not int or n < 0 for n in (*self.shape, self.count or 0)):
+        counts = [] if version >= FRAMED else [self.count]
+        if not isinstance(name, str) or not isinstance(shape, list) or not _are_counts([*shape[:9], *counts]):
             raise ValueError("an array is described by other than a name and whole numbers")
-        if self.dtype.kind not in "biufcSUmMV" or self.dtype.str != record["dtype"] or self.dtype.names is not None:
-            raise ValueError(f"array {self.name}: dtype {record['dtype']} is not plain")
-        extent = self.dtype.itemsize * math.prod(max(1, n) for n in self.shape)
-        if len(self.shape) > MOST_DIMENSIONS or extent > LARGEST:
-            raise ValueError(f"array {self.name}: shape {list(self.shape)} is beyond the limits")
-        self.nbytes = extent if all(self.shape) else 0
+        self.name = name
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"array {self.name}: {len(shape)} axes, expected at most {MOST_DIMENSIONS}")
+        self.shape, self.dtype = tuple(shape), self._plain(record.get("dtype"))
+        # What takes no bytes counts as if it took one: numpy refuses such shapes too, or loops over them.
+        extent = max(1, self.dtype.itemsize) * math.prod(max(1, n) for n in self.shape)
+        if extent > LARGEST:
+            raise ValueError(f"array {self.name}: shape {list(self.shape)} is beyond the limit of {LARGEST} bytes")
+        self.nbytes = extent if all(self.shape) and self.dtype.itemsize else 0
         self.rows = self.shape[0] if self.shape else 1
+        self.row_bytes = self.nbytes // self.rows if self.rows else 0
         self.item_shape: tuple[int, ...] | None = None
         if self.layout is not None:
             rest = self.shape[1:]
-            rule, shape = None, None
+            rule, item_shape = None, None
             if len(rest) == 1 and version >= SINCE[SERIES]:
-                rule, shape = "NT", (1, 1, *rest)
+                rule, item_shape = "NT", (1, 1, *rest)
             elif len(rest) == 2:
-                rule, shape = "NHW", (1, *rest)
+                rule, item_shape = "NHW", (1, *rest)
             elif len(rest) == 3 and rest[2] in (1, 3):
-                rule, shape = "NHWC", (rest[2], *rest[:2])
+                rule, item_shape = "NHWC", (rest[2], *rest[:2])
             elif len(rest) == 3 and rest[0] in (1, 3):
-                rule, shape = "NCHW", rest
+                rule, item_shape = "NCHW", rest
             if rule is None or self.layout != rule or self.dtype.str not in ("|u1", "|b1") or not all(rest):
                 raise ValueError(f"array {self.name}: layout {self.layout} does not fit")
-            self.item_shape = shape
+            self.item_shape = item_shape
+
+    def _plain(self, text: Any) -> np.dtype[Any]:
+        """The type that a record names ``text``. Raises ValueError unless that is the one way to name it."""
+        found = None
+        if isinstance(text, str) and PLAIN.fullmatch(text):
+            with suppress(TypeError, ValueError, OverflowError):
+                found = np.dtype(text)
+        if found is None or found.str != text or found.names is not None:
+            said = text[:40] if isinstance(text, str) else f"of type {type(text).__name__}"
+            raise ValueError(f"array {self.name}: dtype {said} is not plain")
+        return found
+
+
+def _are_counts(values: list[Any]) -> bool:
+    return all(type(n) is int and n >= 0 for n in values)
 
 
 class Record:
     """What an archive says it holds. ``arrays``: in order, each with its blocks; ``blocks``: in the order of the file;
-    ``note``: how arrays become files; ``model``: None or its ``sha256`` and ``name``; ``particles``: of items of
-    coupled coders; ``inside``: the array that holds the model, or None. Raises WRONG."""
+    ``note``: how arrays become files; ``model``: None where no block needs one, else its ``sha256`` and ``name``;
+    ``particles``: of items of coupled coders; ``inside``: the array that holds the model, or None. Raises WRONG."""
 
     def __init__(self, layout: Layout, version: int):
         record = layout.record
-        self.note, self.model = record["note"], record.get("model")
-        if not isinstance(self.note, dict):
+        note, self.model = record.get("note"), record.get("model")
+        if not isinstance(note, dict):
             raise ValueError("the note is not an object")
-        if self.model is not None and not all(isinstance(self.model[key], str) for key in ("sha256", "name")):
+        self.note: dict[str, Any] = note
+        named = isinstance(self.model, dict) and all(isinstance(self.model.get(key), str) for key in ("sha256", "name"))
+        if self.model is not None and not named:
             raise ValueError("the model is not named")
         self.particles = 1 if self.model is None else self.model.get("particles", 1)
         if type(self.particles) is not int or not 1 <= self.particles <= 256:
@@ -101,6 +128,8 @@ class Record:
                     raise ValueError(f"array {array.name}: a block of no items")
                 self._require_fit(array, block)
         self.inside = None if version < FRAMED else self._inside()
+        if all(block.coder < FIRST_MODEL_CODER for block in self.blocks):
+            self.model = None  # was tried, and nothing coded by it
 
     def _deal(self, layout: Layout) -> list[Block]:
         """All blocks, each also given to its array."""

@@ -26,34 +26,54 @@ class Limits:
     def check(self, archive: Archive, folder: Path | None = None) -> None:
         """Raise UsageError where ``archive`` is beyond the limits, VaedensityError where ``folder`` has no room for it. Without a
         folder, arrays are decoded in memory."""
-        size, output = archive.path.stat().st_size, sum(array.nbytes for array in archive.arrays)
-        most = usual_output(archive) if self.max_output is None else self.max_output
+        output = sum(array.nbytes for array in archive.arrays)
+        self.check_sizes(
+            archive.path, output, _largest_block(archive, archive.arrays), folder, in_memory=folder is None
+        )
+
+    def check_memory(self, archive: Archive, arrays: Iterable[StoredArray]) -> None:
+        """Raise UsageError where a block of ``arrays`` takes more memory to decode than there may be."""
+        self.check_block(archive.path, _largest_block(archive, arrays))
+
+    def check_sizes(self, path: Path, output: int, block: int, folder: Path | None, *, in_memory: bool) -> None:
+        """As :meth:`check`, whatever reads the archive ``path``, of which all arrays take ``output`` bytes and the largest block
+        ``block``. ``in_memory``: whether the arrays are kept there."""
+        size = path.stat().st_size
+        most = _usual_output(path) if self.max_output is None else self.max_output
         if output > most:
             raise UsageError(
-                f"{archive.path}: {size} bytes would become {output}, the limit is {most}; if you trust the archive, "
+                f"{path}: {size} bytes would become {output}, the limit is {most}; if you trust the archive, "
                 f"pass --max-output {output}"
             )
-        self.check_memory(archive, archive.arrays, output if folder is None else 0)
+        self.check_block(path, block, output if in_memory else 0)
         if folder is not None:
             there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
             if (free := shutil.disk_usage(there).free) < output:
-                raise VaedensityError(f"{there}: {free} bytes are free, {archive.path} needs {output}; make room")
+                raise VaedensityError(f"{there}: {free} bytes are free, {path} needs {output}; make room")
 
-    def check_memory(self, archive: Archive, arrays: Iterable[StoredArray], besides: int = 0) -> None:
-        """Raise UsageError where a block of ``arrays`` takes more memory to decode than there may be, ``besides`` these bytes."""
+    def check_block(self, path: Path, block: int, besides: int = 0) -> None:
+        """Raise UsageError where a block of so many bytes takes more memory to decode than there may be, ``besides`` these."""
         memory = usable_memory() if self.memory is None else self.memory
-        blocks = (archive.blocks[k].items * array.row_bytes for array in arrays for k in array.blocks)
-        needed = COPIES * max(blocks, default=0) + besides
+        needed = COPIES * block + besides
         if needed > memory:
             raise UsageError(
-                f"{archive.path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has more, "
+                f"{path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has more, "
                 f"pass --memory {needed}"
             )
 
 
+def _largest_block(archive: Archive, arrays: Iterable[StoredArray]) -> int:
+    """Bytes that the items of a block of ``arrays`` take at most."""
+    return max((archive.blocks[k].items * array.row_bytes for array in arrays for k in array.blocks), default=0)
+
+
 def usual_output(archive: Archive) -> int:
     """Bytes that what is in ``archive`` may take unless told otherwise."""
-    return max(FREE_OUTPUT, USUAL_RATIO * archive.path.stat().st_size)
+    return _usual_output(archive.path)
+
+
+def _usual_output(path: Path) -> int:
+    return max(FREE_OUTPUT, USUAL_RATIO * path.stat().st_size)
 
 
 def usable_memory() -> int:

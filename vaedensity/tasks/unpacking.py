@@ -2,8 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -12,7 +11,7 @@ from vaedensity.coding.decoding import Lost, read_arrays
 from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
 from vaedensity.data.disk_array import DiskArrays
-from vaedensity.errors import DamagedArchive
+from vaedensity.errors import naming
 from vaedensity.staging import move_into_place, staging
 from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for
@@ -51,7 +50,7 @@ def decompress(
                 archive, model, allocate=disk, threads=threads, lockstep=lockstep, lost=lost, progress=progress
             )
             holes = _holes(lost or [])
-            with naming(archive):
+            with naming(archive.path):
                 staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
             for temporary, goal in zip(staged, goals):
                 move_into_place(temporary, goal, overwrite)
@@ -81,20 +80,9 @@ def checked_notes(archive: Archive) -> list[Any]:
     notes = archive.note.get("collections")
     if not isinstance(notes, list):
         notes = []
-    with naming(archive):
+    with naming(archive.path):
         restore.check_note(notes, [array.name for array in archive.contents])
     return notes
-
-
-@contextmanager
-def naming(archive: Archive) -> Iterator[None]:
-    """Refusals of what an archive's note says begin with the archive's name."""
-    try:
-        yield
-    except DamagedArchive as error:
-        if str(error).startswith(f"{archive.path}: "):
-            raise
-        raise DamagedArchive(f"{archive.path}: {error}") from error.__cause__
 
 
 def test(
@@ -114,7 +102,7 @@ def test(
         model = model_for(archive, model_name)
         with staging(Path(tempfile.gettempdir())) as stage, DiskArrays(stage / token_hex(8)) as disk:
             arrays = read_arrays(archive, model, allocate=disk, threads=threads, lockstep=lockstep, progress=progress)
-            with naming(archive):
+            with naming(archive.path):
                 for note in notes:
                     restore.check_collection(note, arrays)
     return {**summary(archive), "ok": True, "seconds": time.monotonic() - started}

@@ -1,0 +1,130 @@
+"""Some items of an archive as files: which were asked for, and what is read for them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.data import restore
+from vaedensity.data.tree_note import Described, check_tree
+from vaedensity.data.tree_select import POOL, TreeIndex
+from vaedensity.errors import DamagedArchive, UsageError, naming
+
+
+class Items(Protocol):
+    """An open archive, whatever reads it, whose arrays are given by their stored names."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def arrays(self) -> Mapping[str, Described]: ...
+
+    def take(self, name: str, places: Sequence[int]) -> NDArray[Any]:
+        """The items at ``places``, in that order."""
+        ...
+
+    def rows(self, name: str, first: int, end: int) -> NDArray[Any]:
+        """Items ``first`` .. ``end`` - 1."""
+        ...
+
+
+def restore_items(
+    items: Items,
+    notes: list[Any],
+    folder: Path,
+    wanted: Sequence[str],
+    ranges: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Restore some items of an archive of one array or one folder, with checked ``notes``: ``wanted``, indices or file
+    names, then those of ``ranges`` "a:b". Nothing appears before all of them are decoded. Returns the record of
+    ``decompress --item --json``."""
+    started, path = time.monotonic(), items.path
+    note = notes[0] if len(notes) == 1 else {"kind": "several"}
+    if note["kind"] != "tree" and not (note["kind"] in ("npy", "folder") and _only(items).shape):
+        held = ", ".join(f"{note['kind']} {note['name']}" for note in notes)
+        raise UsageError(f"{path}: single items are of one array or folder; it holds {held or 'nothing'}")
+    with naming(path):
+        note, arrays, count = (_of_tree if note["kind"] == "tree" else _of_array)(items, note, wanted, ranges)
+    goals = restore.targets([note], folder, overwrite)
+    with restore.staging(folder) as stage:
+        with naming(path):
+            staged = restore.write_collection(note, arrays, stage)
+        restore.move_into_place(staged, goals[0], overwrite)
+    return {
+        "archive": str(path),
+        "items": count,
+        "bytes_in": path.stat().st_size,
+        "bytes_out": sum(array.nbytes for array in arrays.values()),
+        "restored": [str(goals[0])],
+        "seconds": time.monotonic() - started,
+    }
+
+
+Selection = tuple[dict[str, Any], dict[str, NDArray[Any]], int]
+"""A note, the arrays that it needs, and how many items they are."""
+
+
+def _only(items: Items) -> Described:
+    return next(iter(items.arrays.values()))
+
+
+def _of_array(items: Items, note: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
+    names, rows = note.get("files", []), _only(items).shape[0]
+    if note["kind"] == "folder" and len(names) != rows:
+        raise DamagedArchive(f"{len(names)} file names for {rows} images")
+    chosen = choose(items.path, rows, names, wanted, ranges)
+    stored = next(iter(note["arrays"]))
+    part = items.take(stored, chosen)
+    note = note | ({"files": [names[i] for i in chosen]} if "files" in note else {})
+    return note, {stored: part}, len(chosen)
+
+
+def _of_tree(items: Items, note: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
+    check_tree(note, items.arrays)
+    whole = TreeIndex(note)
+    names = [whole.entries[k] for k in whole.files]
+    places = [whole.files[i] for i in choose(items.path, len(names), names, wanted, ranges)]
+    part = whole.select(places, note["arrays"])
+    arrays = {name: items.take(name, own) for name, own in part.items.items()}
+    if part.ranges:
+        arrays[POOL] = np.concatenate([_pool_bytes(items, note["bytes"], first, end) for first, end in part.ranges])
+    return part.note, arrays, len(part.note["sizes"]) + len(part.note["groups"])
+
+
+def _pool_bytes(items: Items, names: Sequence[str], first: int, end: int) -> NDArray[np.uint8]:
+    """Bytes ``first`` .. ``end`` - 1 of arrays of bytes, one after the other."""
+    parts, begin = [], 0
+    for name in names:
+        rows, width = items.arrays[name].shape[0], int(np.prod(items.arrays[name].shape[1:], dtype=object))
+        low, high = max(first - begin, 0), min(end - begin, rows * width)
+        if low < high:
+            row = low // width
+            data = items.rows(name, row, -(-high // width)).reshape(-1)
+            parts.append(data[low - row * width :][: high - low])
+        begin += rows * width
+    return np.concatenate(parts)
+
+
+def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], ranges: Sequence[str]) -> list[int]:
+    """Indices, each once and in the order asked for. Raises UsageError."""
+    place, found = {name: i for i, name in enumerate(names)}, []
+    held = f"{path} holds items 0 to {count - 1}" + (" and their names" if names else "")
+    for item in wanted:
+        index = place.get(item, int(item) if item.isascii() and item.isdigit() else -1)
+        if not 0 <= index < count:
+            raise UsageError(f"--item {item}: " + (held if count else f"{path} holds no items"))
+        found.append(index)
+    for text in ranges:
+        ends = text.split(":")
+        if len(ends) != 2 or any(end and not (end.isascii() and end.isdigit()) for end in ends):
+            raise UsageError(f"--range {text}: expected FIRST:END, items FIRST to END - 1")
+        low, high = int(ends[0] or 0), int(ends[1] or count)
+        if not low < high <= count:
+            raise UsageError(f"--range {text}: expected a range within 0:{count}")
+        found += range(low, high)
+    return list(dict.fromkeys(found))
