@@ -1,6 +1,8 @@
 """Archives: round trips, damage, never growing, goldens."""
 
+import errno
 import io
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import CHAIN_BYTES, OVERHEAD_SHARE, BlockCoder, evenly, spans
 from vaedensity.coding.reader import Archive
+from vaedensity.data import disk_array
+from vaedensity.data.disk_array import DiskArray, DiskArrays
 from vaedensity.data.named import load_digits
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model
@@ -124,6 +128,37 @@ def test_chains_are_as_long_as_their_cost_demands(model: CodingModel) -> None:
     assert cheap[0][0] == 0 and cheap[-1][1] == 100_000 and all(a[1] == b[0] for a, b in pairwise(cheap))
     assert all(end - begin <= LONGEST_CHAIN for begin, end in spans(model, 100_000, 1e9))
     assert CHAIN_BYTES < BlockCoder(model, "NHW", DIGITS, verify=False).chain_bytes(DIGITS) < 3 * CHAIN_BYTES
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_items_go_to_an_array_on_disk_from_workers_or_through_them(
+    tmp_path: Path, model: CodingModel, monkeypatch: pytest.MonkeyPatch, threads: int, shared: bool
+) -> None:
+    monkeypatch.setattr(disk_array, "IN_MEMORY", 0)
+    monkeypatch.setattr(DiskArray, "shared", shared)
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS, "y": DIGITS[:40, :, :, None], "z": np.arange(300)}, model)
+    with Archive(path) as archive, DiskArrays(tmp_path / "disk") as disk:
+        back = read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
+        assert isinstance(back["x"], DiskArray) and same(back["x"][:], DIGITS) and same(back["z"][:], np.arange(300))
+        assert same(back["y"][3:9], DIGITS[3:9, :, :, None])
+        assert same(np.load(back["x"].path), DIGITS)
+
+
+@pytest.mark.skipif(not DiskArray.shared, reason="workers cannot write to the file here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_disk_that_fills_while_workers_write_is_one_line(
+    tmp_path: Path, model: CodingModel, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk_array, "IN_MEMORY", 0)
+    monkeypatch.setattr(os, "pwrite", full)
+    path = pack(tmp_path / "a.vdz", {"x": DIGITS}, model)
+    full_disk = pytest.raises(VaedensityError, match=r"^cannot write .*0\.npy: No space left")
+    with Archive(path) as archive, DiskArrays(tmp_path / "disk") as disk, full_disk:
+        read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
 
 
 def test_the_right_model_is_asked_for(tmp_path: Path, model: CodingModel) -> None:

@@ -1,5 +1,6 @@
 """Workers keep order, stop together, tell of failures, and take no more than their share."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -29,6 +30,22 @@ def test_results_keep_the_order_of_jobs(way: Ways, count: int) -> None:
         return n * n
 
     assert list(way(work, list(range(50)), Ticker(lambda n: None), count)) == [n * n for n in range(50)]
+
+
+@needs_fork
+def test_a_collection_leaves_shared_objects_alone_and_is_whole_again_afterwards() -> None:
+    assert gc.get_freeze_count() == 0
+    frozen = list(in_processes(lambda n: gc.get_freeze_count(), [0, 1, 2], Ticker(lambda n: None), 2))
+    assert min(frozen) > 1000 and gc.get_freeze_count() == 0
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes(lambda n: 1 // n, [0, 1], Ticker(lambda n: None), 2))
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        list(in_processes(lambda n: n, [0, 1], Ticker(lambda n: None), 2))
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -98,6 +98,7 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
     crew: dict[Connection, BaseProcess] = {}
     next_job, handed_over = 0, 0
     done: dict[int, Result] = {}
+    frozen = gc.get_freeze_count() > 0
     gc.freeze()  # a collection writes to every object that it looks at: pages that processes share would be copied
     try:
         for _ in range(count):
@@ -131,7 +132,8 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
             process.kill()
         for process in crew.values():
             process.join()
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
 
 
 def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker) -> None:
