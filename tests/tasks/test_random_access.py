@@ -186,6 +186,8 @@ def test_images_of_a_folder_by_name(digits: np.ndarray, tmp_path: Path) -> None:
         (("--item", "120"), "items 0 to 119"),
         (("--item", "-1"), "items 0 to 119"),
         (("--item", "x.png"), "items 0 to 119"),
+        (("--item", "9" * 5000), "items 0 to 119"),
+        (("--range", "0:" + "9" * 5000), "FIRST:END"),
         (("--range", "5"), "FIRST:END"),
         (("--range", "a:b"), "FIRST:END"),
         (("--range", "5:5"), "0:120"),

@@ -115,16 +115,21 @@ def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], rang
     place, found = {name: i for i, name in enumerate(names)}, []
     held = f"{path} holds items 0 to {count - 1}" + (" and their names" if names else "")
     for item in wanted:
-        index = place.get(item, int(item) if item.isascii() and item.isdigit() else -1)
+        index = place.get(item, _count(item, -1))
         if not 0 <= index < count:
             raise UsageError(f"--item {item}: " + (held if count else f"{path} holds no items"))
         found.append(index)
     for text in ranges:
         ends = text.split(":")
-        if len(ends) != 2 or any(end and not (end.isascii() and end.isdigit()) for end in ends):
+        low, high = (_count(ends[0] or "0", -1), _count(ends[1] or f"{count}", -1)) if len(ends) == 2 else (-1, -1)
+        if min(low, high) < 0:
             raise UsageError(f"--range {text}: expected FIRST:END, items FIRST to END - 1")
-        low, high = int(ends[0] or 0), int(ends[1] or count)
         if not low < high <= count:
             raise UsageError(f"--range {text}: expected a range within 0:{count}")
         found += range(low, high)
     return list(dict.fromkeys(found))
+
+
+def _count(text: str, otherwise: int) -> int:
+    """The whole number that ``text`` is in digits, or what it is ``otherwise``; more digits than a file can have items are no number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else otherwise
