@@ -243,9 +243,7 @@ class Decoder:
         codecs = {coder: model.codecs(self.archive.particles, order_of(coder)) for coder in used}
         lockstep = self.lockstep or chains_per_group(model.integers, self.archive.particles)
         jobs = self._lockstep_jobs(waiting, lockstep, self.threads or usable_cores())
-        ticker = Ticker(self.progress)
-
-        shared = getattr(rows, "shared", False)
+        ticker, shared = Ticker(self.progress), getattr(rows, "shared", False)
 
         def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:
             """Each chain's items, or None where they are in their place already; with ``lost``, what is wrong with it."""
