@@ -45,6 +45,17 @@ class UsageError(VaedensityError):
     exit_status = USAGE
 
 
+class SourceChanged(UsageError):
+    """What is packed was written to, cut off or replaced while it was read. ``array``: its stored name, where it has one."""
+
+    array: str | None = None
+
+
+def changed(source: object) -> SourceChanged:
+    """The refusal of a ``source`` that was not at rest."""
+    return SourceChanged(f"{source} changed while it was read; try again when it is at rest, or pack a copy of it")
+
+
 class DamagedArchive(VaedensityError):
     """The bytes are not a whole, unaltered archive. Nothing decoded from it is returned."""
 

@@ -1,5 +1,7 @@
 """Arrays of images, however they are laid out, as items (N,C,H,W) and back."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,10 +100,12 @@ def piece_length(count: int) -> int:
     return length
 
 
-def pieces(array: NDArray[np.generic], length: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+def pieces(array: Any, length: int) -> tuple[Any, Any]:
     """(whole pieces (n,length), what is left over) of bytes."""
     whole = len(array) // length * length
-    return array[:whole].reshape(-1, length), array[whole:]
+    if isinstance(array, np.ndarray):
+        return array[:whole].reshape(-1, length), array[whole:]
+    return array.part(0, whole, (length,)), array.part(whole, len(array))  # of a file, not read before it is needed
 
 
 def value_map(items: NDArray[np.uint8]) -> tuple[int, list[int] | None]:

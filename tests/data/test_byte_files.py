@@ -11,6 +11,7 @@ import pytest
 from vaedensity.data import restore
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.data.file_array import FileArray
 from vaedensity.data.load import load
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
 
@@ -42,12 +43,12 @@ def restored(collection: Collection, stage: Path) -> Path:
 # Loading
 
 
-def test_load_file_maps_its_bytes(tmp_path: Path) -> None:
+def test_load_file_reads_its_bytes_when_they_are_needed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(TEXT)
     found = load_file(tmp_path / "notes.txt")
-    assert list(found.arrays) == ["bytes"] and isinstance(found.arrays["bytes"], np.memmap)
+    assert list(found.arrays) == ["bytes"] and isinstance(found.arrays["bytes"], FileArray)
     assert found.arrays["bytes"].dtype == np.uint8 and found.arrays["bytes"].shape == (len(TEXT),)
-    assert found.arrays["bytes"].tobytes() == TEXT
+    assert np.asarray(found.arrays["bytes"]).tobytes() == TEXT
     assert found.note == {"kind": "file", "name": "notes.txt"} and found.source == str(tmp_path / "notes.txt")
     assert found.item_names is None
 
@@ -147,11 +148,12 @@ def test_a_subfolder_that_cannot_be_read_is_not_left_out(
 def test_files_that_cannot_be_read_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], Any]
 ) -> None:
-    def locked(path: Any, mode: str) -> Any:
+    def locked(path: Any, mode: str, **options: Any) -> Any:
         raise PermissionError(13, os.strerror(13), str(path))
 
     (tmp_path / "secret").write_bytes(TEXT)
-    monkeypatch.setattr("vaedensity.data.byte_files.open", locked, raising=False)
+    for home in ("byte_files", "file_array"):
+        monkeypatch.setattr(f"vaedensity.data.{home}.open", locked, raising=False)
     line = said(lambda: read(tmp_path / "secret"))
     assert "secret cannot be read (Permission denied)" in line.replace("secret:", "secret")
 

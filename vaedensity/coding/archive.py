@@ -17,12 +17,11 @@ from vaedensity import __version__, items
 from vaedensity.coding import classical
 from vaedensity.coding.block import MODEL_CODERS
 from vaedensity.coding.container import Writer
-from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly
 from vaedensity.coding.order import prepare_tables
 from vaedensity.coding.workers import Ticker, side_by_side
-from vaedensity.errors import UsageError
+from vaedensity.errors import SourceChanged, UsageError, changed
 
 CLASSICAL_BLOCK_BYTES = 4 << 20
 Progress = Callable[[int], None]
@@ -139,8 +138,9 @@ def write_archive(
     digests = write_arrays(writer, arrays, plan, 0, tally, verify=verify, threads=threads, progress=progress)
     if stored is not None:
         before = writer.payload_bytes
-        _write_classical(writer, (len(arrays), 0), Tally(), stored, verify, threads, lambda n: None)
-        digests.append(hashlib.sha256(stored.tobytes()).digest())
+        target = _Target(writer, len(arrays), 0, name, stored)
+        _write_classical(target, Tally(), verify, threads, lambda n: None)
+        digests.append(target.digest.digest())
         tally.overhead["model"] = writer.payload_bytes - before
     tally.overhead |= writer.finish(digests)
     tally.payload_bytes = writer.payload_bytes
@@ -168,71 +168,76 @@ def write_arrays(
     progress: Progress = lambda n: None,
 ) -> list[bytes | None]:
     """Write the blocks of ``arrays``, the first of which is array ``number`` of the archive; returns their digests. ``first``: items of
-    that array that are there already."""
+    that array that are there already.
+
+    Each part is read twice: to be coded, and here, for the digest. Raises SourceChanged where the two are not the same.
+    """
     digests: list[bytes | None] = []
     for own, (name, array) in enumerate(arrays.items(), number):
-        digest = hashlib.sha256()
-        feed(digest, array)
-        digests.append(digest.digest())
+        target = _Target(writer, own, first, name, array)
         tally.bytes_in += array.nbytes
-        if name in plan.coders:
-            _write_with_model(writer, (own, first), tally, array, plan.coders[name], threads, progress)
-        else:
-            _write_classical(writer, (own, first), tally, array, verify, threads, progress)
+        try:
+            if name in plan.coders:
+                _write_with_model(target, tally, plan.coders[name], threads, progress)
+            else:
+                _write_classical(target, tally, verify, threads, progress)
+        except SourceChanged as error:
+            error.array = name
+            raise
+        digests.append(target.digest.digest())
         rows = 0 if name in plan.left_over else len(array) if array.ndim else 1
         tally.arrays.append((rows, array.size, plan.layouts[name] is not None or name in plan.left_over))
     return digests
 
 
+class _Target:
+    """Array ``number`` of the archive, which has ``before`` items there already; ``array`` holds those to be written."""
+
+    def __init__(self, writer: Writer, number: int, before: int, name: str, array: NDArray[np.generic]):
+        self.writer, self.number, self.before, self.name, self.array = writer, number, before, name, array
+        self.digest, self.written = hashlib.sha256(), 0
+
+    def add(self, items: int, coder: int, payload: bytes, coded: bytes) -> None:
+        """Write the block of the next ``items``; ``coded``: SHA-256 of what was coded, which must be what ``array`` holds now."""
+        raw = (self.array[self.written : self.written + items] if self.array.ndim else self.array).tobytes()
+        if hashlib.sha256(raw).digest() != coded:
+            raise changed(f"array {self.name}")
+        self.digest.update(raw)
+        self.writer.add(self.number, self.before + self.written, items, coder, payload, zlib.crc32(raw))
+        self.written += items
+
+
 def _write_with_model(
-    writer: Writer,
-    place: tuple[int, int],
-    tally: Tally,
-    array: NDArray[np.generic],
-    coder: BlockCoder,
-    threads: int | None,
-    progress: Progress,
+    target: _Target, tally: Tally, coder: BlockCoder, threads: int | None, progress: Progress
 ) -> None:
-    """Blocks of ``array``, the ``place`` of whose first item is (array, item)."""
-    cuts, ticker = coder.spans(array), Ticker(progress)
-    number, before = place
-    groups = evenly(cuts, chains_per_group(coder.model.integers, coder.particles))
+    array, ticker = target.array, Ticker(progress)
+    groups = evenly(coder.spans(array), chains_per_group(coder.model.integers, coder.particles))
 
-    def code(group: Sequence[tuple[int, int]]) -> list[CodedBlock]:
-        return coder.code([array[begin:end] for begin, end in group], ticker.tick)
+    def code(group: Sequence[tuple[int, int]]) -> list[tuple[CodedBlock, bytes]]:
+        parts = [np.array(array[begin:end]) for begin, end in group]  # copies, which nobody changes
+        digests = [hashlib.sha256(part.tobytes()).digest() for part in parts]
+        return list(zip(coder.code(parts, ticker.tick), digests))
 
-    first = 0
     for coded in side_by_side(code, groups, ticker, threads):
-        for block in coded:
-            checksum = zlib.crc32(array[first : first + block.items].tobytes())
-            writer.add(number, before + first, block.items, block.coder, block.payload, checksum)
+        for block, digest in coded:
+            target.add(block.items, block.coder, block.payload, digest)
             tally.count(block, coder.model.integers.config.dims)
-            first += block.items
 
 
-def _write_classical(
-    writer: Writer,
-    place: tuple[int, int],
-    tally: Tally,
-    array: NDArray[np.generic],
-    verify: bool,
-    threads: int | None,
-    progress: Progress,
-) -> None:
+def _write_classical(target: _Target, tally: Tally, verify: bool, threads: int | None, progress: Progress) -> None:
+    array, ticker = target.array, Ticker(progress)
     if not array.nbytes:
         return
-    rows, ticker = len(array) if array.ndim else 1, Ticker(progress)
+    rows = len(array) if array.ndim else 1
     size, width = max(1, CLASSICAL_BLOCK_BYTES * rows // array.nbytes), array.dtype.itemsize
 
-    def code(first: int) -> tuple[int, int, bytes, int]:
+    def code(first: int) -> tuple[int, int, bytes, bytes]:
         raw = (array[first : first + size] if array.ndim else array).tobytes()
         coder, payload = classical.encode_verified(raw, width) if verify else classical.encode(raw, width)
         count = min(size, rows - first)
         ticker.tick(count)
-        return count, coder, payload, zlib.crc32(raw)
+        return count, coder, payload, hashlib.sha256(raw).digest()
 
-    for first, (count, coder, payload, checksum) in zip(
-        range(0, rows, size), side_by_side(code, range(0, rows, size), ticker, threads)
-    ):
-        writer.add(place[0], place[1] + first, count, coder, payload, checksum)
+    for block in side_by_side(code, range(0, rows, size), ticker, threads):
+        target.add(*block)
         tally.fallback_blocks += 1

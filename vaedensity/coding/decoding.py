@@ -72,7 +72,7 @@ def read_arrays(
     one that the archive was made with.
     """
     check_model(archive, model)
-    decoder, out, digests = Decoder(archive, model, threads, lockstep, lost, progress), {}, []
+    decoder, out = Decoder(archive, model, threads, lockstep, lost, progress), {}
     together = hashlib.sha256()
     for number, array in enumerate(archive.arrays):
         try:
@@ -87,17 +87,13 @@ def read_arrays(
             decoder.decode(array, array.blocks, target)
         if lost:
             lost[before:] = sorted(lost[before:], key=lambda one: one.first)  # chains come later than others
-        if archive.version >= 5 and len(lost or ()) == before and (expected := archive.digests[number]) is not None:
-            digest = hashlib.sha256()
-            feed(digest, target)
-            digests.append((digest.digest(), expected))
+        if archive.version >= 5 and len(lost or ()) == before:
+            decoder.require_digest(number, target)
         elif archive.version < 5:
             feed(together, target)
         if array is not archive.model_array:
             out[array.name] = target
-    if archive.version < 5 and not lost:
-        digests.append((together.digest(), archive.digests[0] or b""))
-    if any(found != expected for found, expected in digests):
+    if archive.version < 5 and not lost and together.digest() != archive.digests[0]:
         raise DamagedArchive(
             f"{archive.path}: the decoded data do not have the SHA-256 of the original; nothing was restored"
         )
@@ -196,21 +192,34 @@ class Decoder:
                     block.items, *(array.shape[1:] if array.shape else ())
                 )
             except DamagedArchive as error:
-                self._lose(array, index, at, rows, error)
+                self._lose_block(array, index, at, rows, error)
             self.progress(block.items)
         if waiting:
             self._decode_chains(array, waiting, rows)
 
-    def _lose(self, array: StoredArray, index: int, at: int, rows: Any, error: DamagedArchive) -> None:
-        """Note that a block is lost and leave zeros in its place, or raise ``error``."""
+    def require_digest(self, number: int, target: Any) -> None:
+        """The decoded array ``number`` has the SHA-256 of the original, where the archive gives one; else all of it is lost."""
+        array, expected, digest = self.archive.arrays[number], self.archive.digests[number], hashlib.sha256()
+        feed(digest, target)
+        if expected not in (None, digest.digest()):
+            error = f"{self.archive.path}: array {array.name} does not have the SHA-256 of the original; --keep-going restores the others"
+            rows = target if array.shape else target.reshape(1)
+            self._lose(array, (0, array.rows), 0, rows, DamagedArchive(error))
+
+    def _lose_block(self, array: StoredArray, index: int, at: int, rows: Any, error: DamagedArchive) -> None:
+        block = self.archive.blocks[index]
+        self._lose(array, (block.first, block.first + block.items), at, rows, error)
+
+    def _lose(self, array: StoredArray, lost: tuple[int, int], at: int, rows: Any, error: DamagedArchive) -> None:
+        """Note that items (first, end) are lost and leave zeros in their place, ``at`` in ``rows``, or raise ``error``."""
         if self.lost is None:
             raise error
-        block = self.archive.blocks[index]
-        for begin in range(0, block.items, step := max(1, (1 << 22) // max(1, array.row_bytes))):
-            count = min(step, block.items - begin)
-            rows[at + begin : at + begin + count] = np.zeros((count, *rows.shape[1:]), array.dtype)
+        end = at + lost[1] - lost[0]
+        for begin in range(at, end, step := max(1, (1 << 22) // max(1, array.row_bytes))):
+            count = min(step, end - begin)
+            rows[begin : begin + count] = np.zeros((count, *rows.shape[1:]), array.dtype)
         reason = str(error).removeprefix(f"{self.archive.path}: ")
-        self.lost.append(Lost(array.name, block.first, block.first + block.items, reason))
+        self.lost.append(Lost(array.name, *lost, reason))
 
     def _words(self, index: int) -> tuple[chains.Plan, _Words]:
         payload, checksum = self.archive.payload(index)
@@ -264,7 +273,7 @@ class Decoder:
         for job, results in zip(jobs, side_by_side(decode, jobs, ticker, self.threads)):
             for chain, part in zip(job, results):
                 if isinstance(part, DamagedArchive):
-                    self._lose(array, chain.index, chain.at, rows, part)
+                    self._lose_block(array, chain.index, chain.at, rows, part)
                 elif part is not None:
                     rows[chain.at : chain.at + len(part)] = part
 

@@ -2,26 +2,27 @@
 
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from vaedensity.data.collection import Collection
-from vaedensity.errors import UsageError
+from vaedensity.data.file_array import FileArray
+from vaedensity.errors import UsageError, changed
 
 
 def load_file(path: Path) -> Collection:
-    """Any regular file: its array ``bytes`` (n,) uint8, memory-mapped, n may be 0.
+    """Any regular file: its array ``bytes`` (n,) uint8, read when it is needed, n may be 0.
 
     Raises UsageError where there is no such file, or it cannot be read.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no regular file; expected a file to read the bytes of")
     try:
-        with open(path, "rb") as f:
-            size = os.fstat(f.fileno()).st_size
-            # an empty map is impossible; files that the system makes up while they are read have no size
-            data = np.memmap(f, np.uint8, "r") if size else np.frombuffer(f.read(), np.uint8)
+        if size := path.stat().st_size:
+            data: Any = FileArray(path, np.dtype(np.uint8), (size,))
+        else:  # files that the system makes up while they are read have no size
+            data = np.frombuffer(path.read_bytes(), np.uint8)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return Collection(str(path), {"bytes": data}, {"kind": "file", "name": path.name})
@@ -42,7 +43,7 @@ def load_files(path: Path) -> Collection:
         for p, name, size in zip(files, names, sizes):
             with open(p, "rb") as f:
                 if f.readinto(data[begin : begin + size].data) != size or f.read(1):
-                    raise UsageError(f"{path}: {name} changed while it was read; try again when it is at rest")
+                    raise changed(f"{path}: {name}")
             begin += size
     except OSError as error:
         raise UsageError(f"{path}: {error.filename} cannot be read ({error.strerror or error})") from error

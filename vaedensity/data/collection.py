@@ -5,6 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vaedensity.data.file_array import FileArray
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -20,6 +22,12 @@ class Collection:
     arrays: dict[str, NDArray[Any]]
     note: dict[str, Any]
     item_names: list[str] | None = None
+
+    def require_unchanged(self) -> None:
+        """Raise SourceChanged where a file whose arrays are read piece by piece is not what it was at first."""
+        for array in self.arrays.values():
+            if isinstance(array, FileArray):
+                array.require_unchanged()
 
 
 @dataclass(frozen=True)

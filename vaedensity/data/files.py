@@ -1,5 +1,6 @@
 """Arrays in .npy and .npz files, in and out, never unpickled."""
 
+import os
 import re
 import shutil
 import struct
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.disk_array import DiskArray
-from vaedensity.errors import UsageError
+from vaedensity.data.file_array import FileArray
+from vaedensity.errors import UsageError, changed
 
 # What numpy and zipfile raise on files that are cut off, altered, encrypted or something else.
 BROKEN = (
@@ -35,14 +37,25 @@ BROKEN = (
 
 
 def load_npy(path: Path) -> Collection:
-    """One array, memory-mapped."""
+    """One array, read when it is needed."""
     try:
+        since = path.stat()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except BROKEN as error:
         raise UsageError(f"{path}: not a readable .npy array ({_reason(error)}); write it with numpy.save") from error
     if not isinstance(array, np.ndarray):
         raise UsageError(f"{path}: holds several arrays; name it .npz")
-    return Collection(str(path), {path.stem: array}, {"kind": "npy", "name": path.name})
+    return Collection(str(path), {path.stem: _unmapped(path, array, since)}, {"kind": "npy", "name": path.name})
+
+
+def _unmapped(path: Path, array: Any, since: os.stat_result) -> Any:
+    """``array``, mapped from the file ``path``, as one whose reading survives that the file is cut off."""
+    try:
+        if array.ndim and array.size and array.dtype.itemsize and array.flags.c_contiguous:
+            return FileArray(path, array.dtype, array.shape, array.offset, since)
+        return np.load(path, allow_pickle=False)
+    except BROKEN as error:
+        raise changed(path) from error
 
 
 def load_npz(path: Path, member: str | None) -> Collection:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.data.byte_files import load_file, load_files
@@ -42,6 +43,6 @@ def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
 
 
 def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collection, NDArray[Any]]:
-    """The collection and its array of items, for fit and score."""
+    """The collection and its array of items in memory, for fit and score."""
     collection = load(spec, options)
-    return collection, main_array(collection, options)
+    return collection, np.asarray(main_array(collection, options))

@@ -146,7 +146,7 @@ def read(
         before = len(losses.found)
         data = decode_array(directory, array, network, lockstep, progress, losses)
         if directory.version >= FRAMED and len(losses.found) == before:
-            _require_digest(directory, array, data)
+            _require_digest(directory, array, data, losses)
         if array is not directory.inside:
             out[array.name] = data
     if directory.version < FRAMED and not losses.found and _sha256(*out.values()) != directory.digests[0]:
@@ -166,13 +166,12 @@ def network_of(model: Model | None) -> AnyNetwork | None:
         raise ModelError(f"{model.path}: its integer network is not usable ({error}); fit again") from error
 
 
-def _require_digest(directory: Directory, array: Entry, data: NDArray[Any]) -> None:
-    """Raise DamagedArchive unless ``data`` of ``array`` have the SHA-256 that the closing gives it, or it gives none."""
+def _require_digest(directory: Directory, array: Entry, data: NDArray[Any], losses: Losses) -> None:
+    """``data`` of ``array`` have the SHA-256 that the closing gives it, or it gives none; else all of them are lost."""
     digest = directory.digests[directory.arrays.index(array)]
     if digest is not None and _sha256(data) != digest:
-        raise DamagedArchive(
-            f"{directory.path}: array {array.name} does not have the SHA-256 of the original; nothing was restored"
-        )
+        error = f"array {array.name} does not have the SHA-256 of the original; --keep-going restores the others"
+        losses.take_array(directory, array, data, DamagedArchive(f"{directory.path}: {error}"))
 
 
 def _sha256(*arrays: NDArray[Any]) -> str:

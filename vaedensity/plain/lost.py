@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,25 @@ class Losses:
         self, directory: Directory, array: Entry, block: Block, place: NDArray[np.uint8], error: DamagedArchive
     ) -> None:
         """Raise ``error`` of a block, or note it and make its items, whose bytes are ``place``, zeros."""
+        self._take(directory, array, (block.first, block.first + block.items), place, error)
+
+    def take_array(self, directory: Directory, array: Entry, data: NDArray[Any], error: DamagedArchive) -> None:
+        """:meth:`take` for all items of an array, decoded into ``data``."""
+        self._take(directory, array, (0, array.rows), data.reshape(-1).view(np.uint8), error)
+
+    def _take(
+        self,
+        directory: Directory,
+        array: Entry,
+        items: tuple[int, int],
+        place: NDArray[np.uint8],
+        error: DamagedArchive,
+    ) -> None:
         if not self.allowed:
             raise error
         place[:] = 0
         reason = str(error).removeprefix(f"{directory.path}: ")
-        self.found.append(Lost(array.name, block.first, block.first + block.items, reason))
+        self.found.append(Lost(array.name, *items, reason))
 
     def holes(self) -> dict[str, list[tuple[int, int]]]:
         """Ranges of lost items by array."""

@@ -91,9 +91,11 @@ def add(
             if to is None:
                 digests += fresh
             else:
-                digests[number] = _digest(archive, to, model, arrays[to])
+                digests[number] = _digest(archive, number, model, arrays[to])
             tally.overhead |= writer.finish(digests)
             tally.payload_bytes = writer.payload_bytes
+            for collection in collections:
+                collection.require_unchanged()
             size = f.tell()
             require_readable(f)
     added = compress_record(tally, size, model, time.monotonic() - started)
@@ -166,11 +168,18 @@ def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[A
     return out
 
 
-def _digest(archive: Archive, to: str, model: CodingModel | None, more: NDArray[Any]) -> bytes:
-    """SHA-256 of the items of ``to`` and then ``more``; the former are decoded for it."""
-    digest, array = hashlib.sha256(), archive.array(to)
+def _digest(archive: Archive, number: int, model: CodingModel | None, more: NDArray[Any]) -> bytes | None:
+    """SHA-256 of the items of an array and then ``more``; the former are decoded for it, and must have the SHA-256 that the archive
+    gives them. None where it gives none, since a new one would vouch for what nobody has checked. Raises DamagedArchive."""
+    digest, array, expected = hashlib.sha256(), archive.arrays[number], archive.digests[number]
+    if expected is None:
+        return None
     rows = max(1, PIECE_BYTES // max(1, array.row_bytes))
     for begin in range(0, array.rows, rows):
-        digest.update(read_rows(archive, to, begin, min(begin + rows, array.rows), model).tobytes())
+        digest.update(read_rows(archive, array.name, begin, min(begin + rows, array.rows), model).tobytes())
+    if digest.digest() != expected:
+        raise DamagedArchive(
+            f"{archive.path}: array {array.name} does not have the SHA-256 of the original; nothing was added"
+        )
     feed(digest, more)
     return digest.digest()

@@ -112,6 +112,8 @@ def compress(
             threads=threads,
             progress=progress,
         )
+        for collection in collections:
+            collection.require_unchanged()
         bytes_out = f.tell()
         require_readable(f)
     return compress_record(tally, bytes_out, model, time.monotonic() - started) | {"particles": particles}
