@@ -1,13 +1,8 @@
-"""Random arrays of every kind that an archive holds, drawn small and by a seed: what fails shrinks, and prints as one line.
-
-The environment variable VAEDENSITY_PROFILE says how many are tried: "ci", the default, the same few thousand cases every time;
-"nightly" 20 times as many, others every time.
-"""
+"""Random arrays of every kind that an archive holds, drawn small and by a seed: what fails shrinks, and prints as one line."""
 
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from vaedensity.coding.archive import Tally, write_archive
@@ -25,12 +19,6 @@ from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive
 from vaedensity.data.disk_array import DiskArrays
 
-PROFILE = os.environ.get("VAEDENSITY_PROFILE", "ci")
-TIMES = {"ci": 1, "nightly": 20}[PROFILE]
-COMMON: dict[str, Any] = dict(deadline=None, suppress_health_check=list(HealthCheck))
-SETTINGS = settings(derandomize=True, database=None, **COMMON) if PROFILE == "ci" else settings(**COMMON)
-PATIENT = pytest.mark.timeout(600 * TIMES)
-
 DTYPES = (
     *("|u1", "|b1", "|i1", "<u2", ">u2", "<i2", ">i4", "<u8", ">i8", "<f2", ">f4", "<f8", ">f8", "<c8", ">c16"),
     *("|S1", "|S5", "<U1", ">U3", "<M8[D]", ">M8[25s]", "<m8[ns]", ">m8", "|V1", "|V7", "|V40", "|S0", "<U0", "|V0"),
@@ -38,11 +26,6 @@ DTYPES = (
 LONG_DOUBLE = np.dtype(np.longdouble).str
 ALL_DTYPES = (*["|u1"] * 10, *["|b1"] * 3, *DTYPES, LONG_DOUBLE)
 NAMES = ("x", "", "\u00fc \n\x00/..", "0/x")
-
-
-def cases(count: int) -> Callable[..., Any]:
-    """Settings of a test of so many cases."""
-    return settings(SETTINGS, max_examples=count * TIMES)
 
 
 def constant(rng: np.random.Generator, count: int) -> np.ndarray:

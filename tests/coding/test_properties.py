@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BLOCK_BYTES, CONTENTS, PATIENT, Spec, cases, filled, maybe_on_disk, pack, same, several, specs, unpack
+from cases import BLOCK_BYTES, CONTENTS, Spec, filled, maybe_on_disk, pack, same, several, specs, unpack
 from early import EarlyWriter
 from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import PATIENT, cases
 
 from vaedensity.coding import classical
 from vaedensity.coding.container import Writer

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BLOCK_BYTES, PATIENT, Spec, blocks_of, cases, pack, same, several, shapes, specs, unpack, with_holes
+from cases import BLOCK_BYTES, Spec, blocks_of, pack, same, several, shapes, specs, unpack, with_holes
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import PATIENT, cases
 
 from vaedensity.coding.block import Block
 from vaedensity.coding.decoding import Lost

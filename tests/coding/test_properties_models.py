@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import PATIENT, blocks_of, cases, maybe_on_disk, pack, patched, same, unpack, with_holes
+from cases import blocks_of, maybe_on_disk, pack, patched, same, unpack, with_holes
 from hypothesis import given
 from hypothesis import strategies as st
 from model_cases import IMAGES, LARGE, SERIES, Items, items, network
+from profiles import PATIENT, cases
 
 from vaedensity.coding.block import MODEL_CODERS
 from vaedensity.coding.container import Writer

@@ -201,7 +201,7 @@ class _Target:
         """Write the block of the next ``items``; ``coded``: SHA-256 of what was coded, which must be what ``array`` holds now."""
         raw = (self.array[self.written : self.written + items] if self.array.ndim else self.array).tobytes()
         if hashlib.sha256(raw).digest() != coded:
-            raise changed(f"array {self.name}")
+            raise changed(getattr(self.array, "path", f"array {self.name}"))
         self.digest.update(raw)
         self.writer.add(self.number, self.before + self.written, items, coder, payload, zlib.crc32(raw))
         self.written += items
