@@ -152,7 +152,7 @@ def fail_at_operation(number: int, code: int) -> Callable[[], int]:
 
 def read_little(seed: int) -> None:
     """Each read gives fewer bytes than were asked for."""
-    chance, read = random.Random(seed), os.read
+    chance, read, pread = random.Random(seed), os.read, os.pread
 
     class Raw(io.FileIO):
         def readinto(self, buffer: Any) -> int | None:
@@ -161,6 +161,7 @@ def read_little(seed: int) -> None:
 
     open_files_as(Raw, "r")
     os.read = lambda handle, size: read(handle, chance.randint(1, size) if size else 0)
+    os.pread = lambda handle, size, at: pread(handle, chance.randint(1, size) if size else 0, at)
 
 
 def open_files_as(kind: type[io.FileIO], modes: str) -> None:
