@@ -93,10 +93,12 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 
-def save_image(f: BinaryIO, pixels: NDArray[np.uint8], mode: str, suffix: str, *, quick: bool = False) -> None:
-    """Write pixels (H,W) or (H,W,3) in the format of ``suffix``; ``quick``: larger but sooner."""
+def save_image(
+    f: BinaryIO, pixels: NDArray[np.uint8], mode: str, suffix: str, *, quick: bool = False, **options: Any
+) -> None:
+    """Write pixels (H,W) or (H,W,3) in the format of ``suffix``; ``quick``: larger but sooner; ``options`` are Pillow's."""
     image = Image.fromarray(pixels * 255 if mode == "1" else pixels)
     if mode == "1":
         image = image.convert("1", dither=Image.Dither.NONE)
-    writer = WRITERS[suffix.lower()]
+    writer = WRITERS[suffix.lower()] | options
     image.save(f, **(writer | QUICK.get(writer["format"], {}) if quick else writer))

@@ -1,4 +1,8 @@
-"""Image files as pixels and metadata, and back: the same pixels, mode and metadata, in a file of other bytes."""
+"""Image files as pixels and metadata, and back: the same pixels, mode and metadata, in a file of other bytes.
+
+A file is taken apart only where it comes back in the same form: not a progressive PNG, nor a TIFF in tiles or of a
+compression that Pillow does not write as it finds it (docs/archives.md).
+"""
 
 import io
 import struct
@@ -61,7 +65,8 @@ def image_bytes(pixels: NDArray[np.uint8], mode: str, suffix: str, extras: bytes
         if mode == "1" and pixels.max() > 1:
             raise ValueError("its values are other than 0 and 1")
         f = io.BytesIO()
-        save_image(f, np.ascontiguousarray(pixels), mode, suffix, quick=quick)
+        options = {"compression": tiff.writer(extras)} if metadata.KEPT_OF.get(suffix) == "tiff" else {}
+        save_image(f, np.ascontiguousarray(pixels), mode, suffix, quick=quick, **options)
         return metadata.put(f.getvalue(), suffix, extras)
     except UNWRITABLE as error:
         raise DamagedArchive(f"the archive holds an image that cannot be written ({error})") from error

@@ -93,8 +93,8 @@ def check(extras: bytes, suffix: str) -> None:
 
 
 def png_form(data: bytes) -> bytes:
-    """Size, bit depth and kind of colour of a PNG file."""
-    return data[16:26]
+    """Size, bit depth, kind of colour and order of rows of a PNG file."""
+    return data[16:29]
 
 
 def _png_chunks(data: bytes, at: int) -> list[tuple[bytes, bytes]]:

@@ -19,7 +19,10 @@ STORAGE = frozenset([256, 257, 259, 266, 273, 278, 279, 284, 292, 293, 317, 322,
 MEANING: dict[int, tuple[int, ...]] = {254: (0,), 258: (1,), 262: (), 277: (1,), 274: (1,), 338: (), 339: (1,)}
 TWO_VALUED = MEANING | {262: (1,)}
 ORDINARY = (TWO_VALUED, TWO_VALUED | {258: (8,)}, TWO_VALUED | {258: (8,), 262: (2,), 277: (3,)})  # grey, RGB
-COMPRESSION, LOSSLESS = 259, frozenset([1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000])
+# Ways to store pixels that Pillow writes as it finds them. Of DEFLATE, no tag is kept.
+COMPRESSION, DEFLATE = 259, 8
+WRITTEN = {1: "raw", 5: "tiff_lzw", DEFLATE: "tiff_adobe_deflate", 32773: "packbits"}
+TILES, PLANES = frozenset([322, 323, 324, 325]), 284
 # Cannot be kept: offsets in the file and what only goes with another way of storing. Sub-images, EXIF, GPS and other
 # tables, free space, old ways of JPEG, palettes, subsampled colours.
 REFUSED = frozenset(
@@ -69,26 +72,42 @@ def meaning(data: bytes) -> dict[int, tuple[int, ...]]:
 
 
 def kept_tags(data: bytes) -> bytes:
-    """The tags of a file that are metadata: a TIFF header and one IFD, in the order ``<``; empty where there are none.
-    Raises ValueError where others could not be put into another file."""
+    """The tags of a file that are metadata, and its compression unless that is DEFLATE: a TIFF header and one IFD, in
+    the order ``<``; empty where there are none. Raises ValueError where others could not be put into another file, or
+    where its pixels would come back stored in another way."""
     order, tags = read_tags(data)
     if REFUSED & tags.keys():
         raise ValueError("tags that go with this file only")
     if meaning(data) not in ORDINARY:
         raise ValueError("pixels that are not plainly two-valued, grey or RGB")
-    if COMPRESSION in tags and not LOSSLESS.issuperset(_numbers(tags[COMPRESSION], order)):
-        raise ValueError("pixels stored with loss, or in a way that is not known")
-    kept = [tag for number, tag in sorted(tags.items()) if number not in STORAGE and number not in MEANING]
-    if not kept:
-        return b""
-    return b"II*\0" + struct.pack("<I", 8) + _directory([_ordered(tag, order, "<") for tag in kept], "<", 8, {})
+    (compression,) = _numbers(tags[COMPRESSION], order) if COMPRESSION in tags else (1,)
+    if compression not in WRITTEN or TILES & tags.keys():
+        raise ValueError("pixels stored with loss, in tiles, or in a way that is not written")
+    if PLANES in tags and _numbers(tags[PLANES], order) != (1,):
+        raise ValueError("channels stored apart")
+    kept = [
+        _ordered(tag, order, "<") for number, tag in tags.items() if number not in STORAGE and number not in MEANING
+    ]
+    if compression != DEFLATE:
+        kept.append(Tag(COMPRESSION, 3, 1, struct.pack("<H", compression)))
+    return b"II*\0" + struct.pack("<I", 8) + _directory(sorted(kept), "<", 8, {}) if kept else b""
+
+
+def writer(extras: bytes) -> str:
+    """Pillow's name of the compression that ``extras`` of :func:`kept_tags` ask for. Raises ValueError."""
+    order, tags = read_tags(extras) if extras else ("<", {})
+    (compression,) = _numbers(tags[COMPRESSION], order) if COMPRESSION in tags else (DEFLATE,)
+    if compression not in WRITTEN:
+        raise ValueError(f"a TIFF file of compression {compression}")
+    return WRITTEN[compression]
 
 
 def check_tags(extras: bytes) -> None:
     """Raise ValueError unless ``extras`` are what :func:`kept_tags` may have made, in either order."""
     _, tags = read_tags(extras)
-    if any(number in STORAGE or number in MEANING or number in REFUSED for number in tags):
+    if any(number in STORAGE - {COMPRESSION} or number in MEANING or number in REFUSED for number in tags):
         raise ValueError("a tag that is no metadata")
+    writer(extras)
 
 
 def with_tags(data: bytes, extras: bytes) -> bytes:
@@ -96,7 +115,7 @@ def with_tags(data: bytes, extras: bytes) -> bytes:
     order, tags = read_tags(data)
     other, kept = read_tags(extras)
     own = {number: tag for number, tag in tags.items() if number in STORAGE or number in MEANING}
-    merged = own | {number: _ordered(tag, other, order) for number, tag in kept.items()}
+    merged = {number: _ordered(tag, other, order) for number, tag in kept.items()} | own
     data += b"\0" * (len(data) % 2)
     (at,) = struct.unpack_from(order + "I", data, 4)
     places = {}  # of the file's own tags, which stay where they are
