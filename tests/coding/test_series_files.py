@@ -123,6 +123,7 @@ def test_two_values(tmp_path: Path, dtype: type) -> None:
 
 def test_threads_lockstep_and_engines_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaedensity.coding.model_blocks.SERIES_POSITIONS", 8 * LENGTH)
+    monkeypatch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)
     model, arrays = coder(noise="uniform"), {"x": series(60)}
     whole = pack(tmp_path / "a.vdz", arrays, model).read_bytes()
     assert len(coders(tmp_path / "a.vdz")) == 8  # chains of eight series

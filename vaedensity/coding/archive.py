@@ -1,12 +1,13 @@
 """Arrays to a .vdz file (``reader.py`` is the way back).
 
 An archive holds named arrays. Each array is cut into blocks of whole items along its first axis;
-each block is coded by the model or, where that is smaller, by a classical coder.
+each block is coded by the model or, where that is smaller, by a classical coder. An array that a classical coder makes
+smaller as a whole, in its longer blocks, is left to it.
 """
 
 import hashlib
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -17,8 +18,9 @@ from vaedensity import __version__, items
 from vaedensity.coding import classical
 from vaedensity.coding.block import MODEL_CODERS
 from vaedensity.coding.container import Writer
+from vaedensity.coding.frames import SHORTEST_FRAME
 from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly
+from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly, worth_asking
 from vaedensity.coding.order import prepare_tables
 from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.errors import SourceChanged, UsageError, changed
@@ -34,6 +36,9 @@ class Tally:
     # items (no whole one among bytes left over), values, whether of the kind that is counted
     arrays: list[tuple[int, int, bool]] = field(default_factory=list)
     bytes_in: int = 0
+    stored: dict[str, int] = field(default_factory=dict)  # bytes of the blocks of each array
+    fitting_items: int = 0  # of arrays that the model fits
+    declined_bytes: int = 0  # that the model's blocks would have taken beyond those of classical coders
     model_bits: float = 0.0
     model_bits_expected: float = 0.0
     model_items: int = 0
@@ -58,6 +63,12 @@ class Tally:
         self.model_bits += block.bits
         self.model_bits_expected += block.expected_bits
         self.model_payload_bytes += len(block.payload)
+
+    def include(self, blocks: "Tally") -> None:
+        """Take in what was counted apart."""
+        for name in ("items", "dims", "bits", "bits_expected", "payload_bytes"):
+            setattr(self, f"model_{name}", getattr(self, f"model_{name}") + getattr(blocks, f"model_{name}"))
+        self.fallback_blocks += blocks.fallback_blocks
 
 
 @dataclass(frozen=True)
@@ -176,6 +187,7 @@ def write_arrays(
     for own, (name, array) in enumerate(arrays.items(), number):
         target = _Target(writer, own, first, name, array)
         tally.bytes_in += array.nbytes
+        before = writer.length
         try:
             if name in plan.coders:
                 _write_with_model(target, tally, plan.coders[name], threads, progress)
@@ -185,6 +197,7 @@ def write_arrays(
             error.array = name
             raise
         digests.append(target.digest.digest())
+        tally.stored[name] = writer.length - before
         rows = 0 if name in plan.left_over else len(array) if array.ndim else 1
         tally.arrays.append((rows, array.size, plan.layouts[name] is not None or name in plan.left_over))
     return digests
@@ -206,11 +219,17 @@ class _Target:
         self.writer.add(self.number, self.before + self.written, items, coder, payload, zlib.crc32(raw))
         self.written += items
 
+    def restart(self, mark: tuple[int, int, int]) -> None:
+        """Forget the blocks of the array, which are those since ``mark``."""
+        self.writer.rewind(mark)
+        self.digest, self.written = hashlib.sha256(), 0
+
 
 def _write_with_model(
     target: _Target, tally: Tally, coder: BlockCoder, threads: int | None, progress: Progress
 ) -> None:
-    array, ticker = target.array, Ticker(progress)
+    """The blocks of an array by the model or, if that makes it smaller, by a classical coder."""
+    array, ticker, mark, own = target.array, Ticker(progress), target.writer.mark(), Tally()
     groups = evenly(coder.spans(array), chains_per_group(coder.model.integers, coder.particles))
 
     def code(group: Sequence[tuple[int, int]]) -> list[tuple[CodedBlock, bytes]]:
@@ -221,14 +240,42 @@ def _write_with_model(
     for coded in side_by_side(code, groups, ticker, threads):
         for block, digest in coded:
             target.add(block.items, block.coder, block.payload, digest)
-            tally.count(block, coder.model.integers.config.dims)
+            own.count(block, coder.model.integers.config.dims)
+    tally.fitting_items += len(array)
+    modelled = target.writer.length - mark[1]
+    if worth_asking(modelled, _classical_estimate(array)):
+        rivals = list(_classical_blocks(array, coder.verify, threads, lambda n: None))
+        by_classical = sum(len(payload) + SHORTEST_FRAME for _, _, payload, _ in rivals)
+        if by_classical < modelled:
+            target.restart(mark)
+            for rival in rivals:
+                target.add(*rival)
+            tally.fallback_blocks += len(rivals)
+            tally.declined_bytes += modelled - by_classical
+            return
+    tally.include(own)
+
+
+def _classical_estimate(array: NDArray[np.generic]) -> float:
+    """Bytes that a classical coder takes for ``array``, or somewhat more, from what is in its middle."""
+    rows = max(1, CLASSICAL_BLOCK_BYTES * len(array) // max(1, array.nbytes))
+    begin = max(0, len(array) - rows) // 2
+    middle = array[begin : begin + rows]
+    return classical.estimate(middle.tobytes()) * len(array) / max(1, len(middle))
 
 
 def _write_classical(target: _Target, tally: Tally, verify: bool, threads: int | None, progress: Progress) -> None:
-    array, ticker = target.array, Ticker(progress)
-    if not array.nbytes:
-        return
-    rows = len(array) if array.ndim else 1
+    if target.array.nbytes:
+        for block in _classical_blocks(target.array, verify, threads, progress):
+            target.add(*block)
+            tally.fallback_blocks += 1
+
+
+def _classical_blocks(
+    array: NDArray[np.generic], verify: bool, threads: int | None, progress: Progress
+) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """(items, coder, payload, SHA-256 of what was coded) of each block."""
+    rows, ticker = len(array) if array.ndim else 1, Ticker(progress)
     size, width = max(1, CLASSICAL_BLOCK_BYTES * rows // array.nbytes), array.dtype.itemsize
 
     def code(first: int) -> tuple[int, int, bytes, bytes]:
@@ -238,6 +285,4 @@ def _write_classical(target: _Target, tally: Tally, verify: bool, threads: int |
         ticker.tick(count)
         return count, coder, payload, hashlib.sha256(raw).digest()
 
-    for block in side_by_side(code, range(0, rows, size), ticker, threads):
-        target.add(*block)
-        tally.fallback_blocks += 1
+    return side_by_side(code, range(0, rows, size), ticker, threads)

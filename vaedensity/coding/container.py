@@ -53,6 +53,17 @@ class Writer:
         self.length += size
         self.payload_bytes += len(payload)
 
+    def mark(self) -> tuple[int, int, int]:
+        """Where the next block will be written."""
+        return len(self.blocks), self.length, self.payload_bytes
+
+    def rewind(self, mark: tuple[int, int, int]) -> None:
+        """Forget the blocks written since ``mark``."""
+        blocks, self.length, self.payload_bytes = mark
+        del self.blocks[blocks:]
+        self.f.seek(self.begin + self.length)
+        self.f.truncate()
+
     def copy(self, block: Block, f: BinaryIO, stamp: bytes) -> None:
         """Write a block of another archive with this ``stamp``, its payload as it stands there. Raises ValueError where it is damaged."""
         f.seek(block.begin)

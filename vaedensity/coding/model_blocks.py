@@ -30,7 +30,7 @@ OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = (
 )  # what overhead may be, and what it is without initial bits
 PROBE_CHAINS, PROBE_ITEMS, SAMPLE_ITEMS = 8, 16, 256
 ENDS_SHARE = 0.25  # of values, from which on ends are coded first
-WORTH_ASKING = 0.8  # the slow classical coders are tried where deflate comes this near to the model
+WORTH_ASKING = 0.75  # the slow classical coders are tried where a fast one comes this near to the model
 
 
 Value = TypeVar("Value")
@@ -62,6 +62,11 @@ def spans(model: CodingModel, count: int, chain_bytes: float, block_bytes: int =
     blocks = max(1, int(min(coded_bytes / block_bytes, affordable)), -(-count // longest))
     size = max(1, -(-count // blocks))
     return [(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def worth_asking(coded: int, quick: float) -> bool:
+    """Whether the classical coders might take less than ``coded`` bytes where a fast one takes ``quick``."""
+    return coded > WORTH_ASKING * quick
 
 
 def chains_per_group(integers: IntegerNetwork, particles: int = 1) -> int:
@@ -127,7 +132,7 @@ class BlockCoder:
                 blocks.append(CodedBlock(*_swap(self._classical(raw), len(part))))
                 continue
             block = next(coded)
-            if len(block.payload) > WORTH_ASKING * min(len(classical.deflate(raw)), len(raw)):
+            if worth_asking(len(block.payload), min(len(classical.deflate(raw)), len(raw))):
                 rival = CodedBlock(*_swap(self._classical(raw), len(part)))
                 block = min(block, rival, key=lambda b: len(b.payload))
             blocks.append(block)
