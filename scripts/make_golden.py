@@ -27,7 +27,8 @@ from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.tasks.packing import gather, settle
+from vaedensity.tasks.packing import gather
+from vaedensity.tasks.settling import settle
 from vaedensity.training.fit import FitSettings, fit
 from vaedensity.training.schedule import Length, WarmupCosine
 

@@ -125,7 +125,8 @@ def compress_command(
     silence_libraries()
     from vaedensity.atomic import refuse_existing
     from vaedensity.tasks.models import choose_model, groups_of, open_model
-    from vaedensity.tasks.packing import compress, settle
+    from vaedensity.tasks.packing import compress
+    from vaedensity.tasks.settling import settle
 
     to_pipe = to_pipe or str(out) == STREAM
     if to_pipe and (as_json or (out is not None and str(out) != STREAM)):
@@ -223,14 +224,49 @@ def add_command(
             record = add(
                 archive, sources, model, to=to, verify=not no_verify, threads=threads, progress=advance, say=say
             )
-    line = f"{archive}: {record['items']} items, {mib(record['bytes_in'])} added, {mib(record['bytes_out'])} now, {record['seconds']:.1f} s"
-    answer(record, as_json, [line])
+    sizes = f"{read_in(record)} added as {mib(record['bytes_added'])}, {mib(record['bytes_out'])} now"
+    lines = [f"{archive}: {record['items']} items, {sizes}, {record['seconds']:.1f} s"]
+    answer(record, as_json, lines + remarks(record, record["bytes_added"]))
+
+
+def read_in(r: dict[str, Any]) -> str:
+    """What went in: bytes on disk where there are files, and of arrays where that is another number."""
+    raw = f" ({mib(r['bytes_raw'])} as arrays)" if abs(r["bytes_raw"] - r["bytes_in"]) > r["bytes_in"] / 100 else ""
+    return f"{mib(r['bytes_in'])} of {r['bytes_in_from']}{raw}"
+
+
+def remarks(r: dict[str, Any], size: int) -> list[str]:
+    """What may surprise: that ``size`` bytes are no gain, and files that come back with other bytes."""
+    lines = []
+    if size >= r["bytes_in"]:
+        lines.append(f"not smaller: {size} bytes for {r['bytes_in']} bytes of {r['bytes_in_from']}")
+    if r["files_of_same_pixels"]:
+        lines.append(
+            f"{r['files_of_same_pixels']} of {r['files']} files will come back with the same pixels and metadata, not the same "
+            "bytes (--bytes keeps those)"
+        )
+    return lines
+
+
+def of_model(r: dict[str, Any]) -> list[str]:
+    """How much of the work the model did, and whether it was worth it."""
+    name, without = r["model_tried"], r["bytes_without_model"]
+    if r["model"] is None:
+        took = f" (with it {r['bytes_with_model']} bytes, without {r['bytes_out']})"
+        return [f"model {name} did not help{took}: 0 of {r['model_tried_items']} items are coded by it"]
+    lines = []
+    if r["model_items"] < r["model_tried_items"]:
+        others = r["model_tried_items"] - r["model_items"]
+        lines.append(f"model {name}: {others} of {r['model_tried_items']} items take less without it")
+    if without is not None and without <= r["bytes_out"]:
+        lines.append(f"the model inside does not pay: {without} bytes without a model, {r['bytes_out']} with it")
+    return lines
 
 
 def summary(r: dict[str, Any], out: Path) -> list[str]:
     share = f" ({100 * r['bytes_out'] / r['bytes_in']:.1f} %)" if r["bytes_in"] else ""
     rate = f", {r['bits_per_dim']:.4f} bits/dim" if r["bits_per_dim"] is not None else ""
-    lines = [f"{out}: {mib(r['bytes_in'])} -> {mib(r['bytes_out'])}{share}{rate}, {r['seconds']:.1f} s"]
+    lines = [f"{out}: {read_in(r)} -> {mib(r['bytes_out'])}{share}{rate}, {r['seconds']:.1f} s"]
     if r["model"]:
         parts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in r["overhead_bytes"].items())
         particles = f", {r['particles']} particles" if r["particles"] > 1 else ""
@@ -240,4 +276,4 @@ def summary(r: dict[str, Any], out: Path) -> list[str]:
         lines.append(f"overhead in bytes: {parts}")
     if r["classical_blocks"]:
         lines.append(f"classical coder: {r['classical_blocks']} blocks")
-    return lines
+    return lines + (of_model(r) if r["model_tried"] else []) + remarks(r, r["bytes_out"])

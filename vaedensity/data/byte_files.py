@@ -25,7 +25,7 @@ def load_file(path: Path) -> Collection:
             data = np.frombuffer(path.read_bytes(), np.uint8)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    return Collection(str(path), {"bytes": data}, {"kind": "file", "name": path.name})
+    return Collection(str(path), {"bytes": data}, {"kind": "file", "name": path.name}, disk_bytes=data.size)
 
 
 def load_files(path: Path) -> Collection:

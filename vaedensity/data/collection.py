@@ -1,5 +1,6 @@
 """What a user names on the command line, as arrays with a note on how to put them back."""
 
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +17,18 @@ class Collection:
     "npy", "npz", "folder" (of images), "file", "files" (a folder of files of any kind, as bytes) or
     "tree" (a folder with whatever is in it), ``name`` the file or folder to make. ``item_names``: for
     reports, one per item of the only array, or None; of a tree, where there is nothing else in it.
+    ``disk_bytes``: of the files that were read, None where there are none. ``room``: of arrays that hold the pixels of
+    image files, the bytes that the files would take in an archive; ``retake`` gives the collection with the files of
+    some of these arrays as bytes.
     """
 
     source: str
     arrays: dict[str, NDArray[Any]]
     note: dict[str, Any]
     item_names: list[str] | None = None
+    disk_bytes: int | None = None
+    room: dict[str, int] = field(default_factory=dict)
+    retake: "Callable[[Set[str]], Collection] | None" = None
 
     def require_unchanged(self) -> None:
         """Raise SourceChanged where a file whose arrays are read piece by piece is not what it was at first."""

@@ -1,5 +1,6 @@
 """From a DATA or INPUT argument to a collection."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
 
         return load_folder(path)
     if path.is_file() and path.suffix.lower() == ".npy":
-        return load_npy(path)
+        return replace(load_npy(path), disk_bytes=path.stat().st_size)
     if path.is_file() and path.suffix.lower() == ".npz":
-        return load_npz(path, None)
+        return replace(load_npz(path, None), disk_bytes=path.stat().st_size)
     if path.exists():
         return load_file(path)
     file, colon, member = spec.rpartition(":")

@@ -48,11 +48,28 @@ class Tree:
     own: Entry = field(repr=False)
     entries: list[Entry] = field(repr=False)
     keep_times: bool = True
-    file_bytes: dict[Key, int] = field(default_factory=dict, repr=False)
+    files: dict[Key, list[Entry]] = field(default_factory=dict, repr=False)
 
     def group_bytes(self, key: Key) -> int:
         """Bytes on disk of the image files of a group."""
-        return self.file_bytes[key]
+        return sum(entry.size for entry in self.files[key])
+
+    def extras_bytes(self, key: Key) -> int:
+        """Bytes of the metadata of a group."""
+        return sum(len(entry.extras) for entry in self.files[key])
+
+    def some_bytes(self, key: Key, most: int) -> bytes:
+        """What is in the image files of a group, of so many bytes at most, or in some of them. Raises UsageError."""
+        parts = []
+        for entry in self.files[key][:: -(-self.group_bytes(key) // most)]:
+            parts.append(np.empty(entry.size, np.uint8))
+            _read_into(self.source, self.folder, entry, parts[-1])
+        return b"".join(part.tobytes() for part in parts)[:most]
+
+    def array_name(self, key: Key) -> str:
+        """Of the array that holds a group's pixels."""
+        mode, height, width = key
+        return f"images {width}x{height} {mode}"
 
     def collection(self, as_pixels: Callable[[Key, NDArray[np.uint8]], bool]) -> Collection:
         """Everything as arrays and a note of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all
@@ -67,14 +84,14 @@ class Tree:
         shown_as_pixels = [entry for entry, kind in zip(self.entries, types) if kind == IMAGE]
         pool = self._pool(types)
         arrays: dict[str, NDArray[Any]] = {"bytes": pool} if pool.size else {}
-        arrays |= {_array_name(key): array for key, array in images.items()}
+        arrays |= {self.array_name(key): array for key, array in images.items()}
         note: dict[str, Any] = {
             "kind": "tree",
             "name": _name_of(self.folder),
             "entries": [entry.name for entry in self.entries],
             "types": types,
             "bytes": ["bytes"] if pool.size else [],
-            "images": [{"array": _array_name(key), "mode": key[0]} for key in images],
+            "images": [{"array": self.array_name(key), "mode": key[0]} for key in images],
             "sizes": [entry.size for entry, kind in zip(self.entries, types) if kind == FILE],
             "links": [entry.target for entry in self.entries if entry.type == LINK],
         }
@@ -88,7 +105,8 @@ class Tree:
             times = [entry.time for entry in (self.own, *self.entries)]
             note["times"] = [time - before for time, before in zip(times, [0, *times])]
         alone = len(images) == 1 and set(types) <= {IMAGE, FOLDER}
-        return Collection(self.source, arrays, note, [entry.name for entry in shown_as_pixels] if alone else None)
+        names = [entry.name for entry in shown_as_pixels] if alone else None
+        return Collection(self.source, arrays, note, names, sum(entry.size for entry in self.entries))
 
     def _pool(self, types: str) -> NDArray[np.uint8]:
         """Files and metadata, one after the other, in one array (n,)."""
@@ -187,8 +205,8 @@ def _find_images(tree: Tree) -> None:
         if image is None:
             continue
         entry.image, entry.extras = (image.mode, *image.pixels.shape[:2]), image.extras
+        tree.files.setdefault(entry.image, []).append(entry)
         pixels.setdefault(entry.image, bytearray()).extend(image.pixels.tobytes())
-        tree.file_bytes[entry.image] = tree.file_bytes.get(entry.image, 0) + entry.size
     for key, buffer in pixels.items():
         mode, height, width = key
         shape = (-1, height, width, 3) if mode == "RGB" else (-1, height, width)
@@ -222,8 +240,3 @@ def _refuse(source: str, name: str, error: OSError) -> NoReturn:
 def _name_of(folder: str | bytes) -> str:
     """The name of the folder as the user names it; of what has none, such as ``/``, "folder"."""
     return from_system(os.path.basename(os.path.abspath(folder))) or "folder"
-
-
-def _array_name(key: Key) -> str:
-    mode, height, width = key
-    return f"images {width}x{height} {mode}"

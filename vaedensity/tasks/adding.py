@@ -23,10 +23,18 @@ from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Tree
 from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.tasks.models import choose_model, groups_of, model_for, open_model
-from vaedensity.tasks.packing import compress_record, cut_bytes, gather, require_readable, settle
+from vaedensity.tasks.packing import Written, compress_record, cut_bytes, gather, require_readable, smaller
+from vaedensity.tasks.settling import settle
 from vaedensity.tasks.unpacking import checked_notes
 
 PIECE_BYTES = 1 << 24
+
+
+class _LargerAsPixels(Exception):
+    """Images of folders were coded as pixels and take more room than files: carries the collections to be added instead."""
+
+    def __init__(self, better: list[Collection]):
+        self.better = better
 
 
 def add(
@@ -45,6 +53,25 @@ def add(
     The archive is replaced when all is written: it holds what it held or that and ``sources``, whatever happens. Its blocks are
     copied as they are. Returns the record of `add --json`, which speaks of what was added. Raises UsageError.
     """
+    options: dict[str, Any] = {"to": to, "verify": verify, "threads": threads}
+    while True:
+        try:
+            return _add(path, sources, model_name, progress=progress, say=say, **options)
+        except _LargerAsPixels as found:
+            sources, progress, say = found.better, lambda n: None, lambda line: None
+
+
+def _add(
+    path: Path,
+    sources: Sequence[Collection | Tree],
+    model_name: str | None,
+    *,
+    to: str | None,
+    verify: bool,
+    threads: int | None,
+    progress: Callable[[int], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     started = time.monotonic()
     with _locked(path), Archive(path) as archive:
         if archive.version < FRAMED_SINCE:
@@ -52,9 +79,10 @@ def add(
                 f"{path}: format version {archive.version}, to which nothing can be added; expected {FRAMED_SINCE} or later: "
                 "decompress it and compress it again"
             )
-        notes = checked_notes(archive)
+        notes, size_before = checked_notes(archive), os.stat(path).st_size
         model = _model_of(archive, sources, model_name, say)
-        collections = [cut_bytes(collection, model) for collection in settle(sources, model)]
+        chosen = settle(sources, model)
+        collections = [cut_bytes(collection, model) for collection in chosen]
         record = {**archive.record, "arrays": [dict(entry) for entry in archive.record["arrays"]], "by": __version__}
         if to is None:
             arrays, own_notes = gather(collections, {array.name for array in archive.arrays}, notes)
@@ -97,10 +125,14 @@ def add(
             for collection in collections:
                 collection.require_unchanged()
             size = f.tell()
+            if better := smaller(chosen, own_notes, tally.stored):
+                raise _LargerAsPixels(better)
             require_readable(f)
-    added = compress_record(tally, size, model, time.monotonic() - started)
-    kept = ("items", "bytes_in", "bytes_out", "model", "model_sha256", "model_items", "classical_blocks", "seconds")
-    return {"archive": str(path), **{key: added[key] for key in kept}}
+    written = Written(model, particles, size, tally, chosen, tally.fitting_items, 0)
+    added = compress_record(written, time.monotonic() - started)
+    of_compress_only = ("dims", "bits_per_dim", "model_bytes", "expected_bits_per_dim", "overhead_bytes")
+    record = {key: value for key, value in added.items() if key not in of_compress_only}
+    return {"archive": str(path), "bytes_added": size - size_before, **record}
 
 
 @contextmanager

@@ -93,21 +93,19 @@ def worthwhile(
 ) -> int:
     """``particles``, or 1 where they gain nothing."""
     if model is None:
-        say(f"--particles {particles} gains nothing without a model: one is used")
+        say(f"{particles} particles gain nothing without a model: one is used")
         return 1
     if model.integers.is_sequence:
-        say(
-            f"--particles {particles} needs latents that are numbers, those of {model.name} are categories: one is used"
-        )
+        say(f"{particles} particles need latents that are numbers, those of {model.name} are categories: one is used")
         return 1
     array = max((a for a in arrays.values() if model.fits(a)), key=len)
     one, many = particle_gain(model, array, particles)
     if not one:
-        say(f"--particles {particles} gains nothing: {model.name} does not know all values of a sample; one is used")
+        say(f"{particles} particles gain nothing: {model.name} does not know all values of a sample; one is used")
         return 1
     if many > one * (1 - LEAST_GAIN):
         say(
-            f"--particles {particles} gains nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used"
+            f"{particles} particles gain nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used"
         )
         return 1
     return particles

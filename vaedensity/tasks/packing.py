@@ -1,9 +1,11 @@
 """Compress collections into an archive."""
 
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Collection as Names
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,41 +14,36 @@ from numpy.typing import NDArray
 
 from vaedensity import items
 from vaedensity.atomic import atomic_file, refuse_existing
-from vaedensity.coding import classical
 from vaedensity.coding.archive import Tally, write_archive
 from vaedensity.coding.block import MOST_PARTICLES
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
 from vaedensity.data.collection import Collection
-from vaedensity.data.tree import Tree
-from vaedensity.data.tree_note import renamed
+from vaedensity.data.tree_note import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_of
 from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.model.checkpoint import load_model, slim_model
 from vaedensity.model.released import resolve
 from vaedensity.tasks.models import worthwhile
+from vaedensity.tasks.settling import larger_as_pixels
 
 Progress = Callable[[int], None]
-SAMPLE_BYTES = 1 << 20
 KINDS_WITH_BYTES = (*restore.KINDS_OF_BYTES, "tree")
+# An archive of a model takes so many bytes at most to say so: of arrays this small it is written without, too.
+SMALL_BYTES, SHARE_OF_MODEL = 1 << 20, 32
 
 
-def settle(sources: Sequence[Collection | Tree], model: CodingModel | None) -> list[Collection]:
-    """Collections to be packed: of folders, images go as pixels where ``model`` fits them or where that is smaller than their
-    files."""
+@dataclass(frozen=True)
+class Written:
+    """What an archive was made with, and what became of its bytes."""
 
-    def as_pixels(tree: Tree, key: tuple[str, int, int], images: NDArray[np.uint8]) -> bool:
-        if model is not None and model.fits(images):
-            return True
-        sample = images[: max(1, SAMPLE_BYTES // images[0].size)]
-        return len(classical.encode(sample.tobytes())[1]) * len(images) < tree.group_bytes(key) * len(sample)
-
-    return [
-        source.collection(lambda key, images, tree=source: as_pixels(tree, key, images))  # type: ignore[misc]
-        if isinstance(source, Tree)
-        else source
-        for source in sources
-    ]
+    model: CodingModel | None
+    particles: int
+    size: int
+    tally: Tally
+    collections: list[Collection]
+    tried_items: int  # that the model fits
+    tried_bytes: int  # of the archive, had the model coded all of them
 
 
 def cut_bytes(collection: Collection, model: CodingModel | None) -> Collection:
@@ -76,47 +73,118 @@ def compress(
 ) -> dict[str, Any]:
     """Write ``collections`` to the archive ``out``; returns the record of `compress --json`.
 
-    ``embed``: file or released name of ``model``, where it is to be stored in the archive. More than one of ``particles`` (at most 256) costs that many times the time and gains what
-    :func:`particle_gain` finds; where that is nothing, ``say`` hears so and one is used.
+    The smallest is kept of what is tried: with as many ``particles`` (at most 256, which cost that many times the time)
+    and with one; small collections also without the model, whose name and hash take room.
+
+    ``embed``: file or released name of ``model``, where it is to be stored in the archive, unless no block needs it.
+    ``say`` hears where particles are not worth trying.
     """
     refuse_existing(out, overwrite)
     if not 1 <= particles <= MOST_PARTICLES:
-        raise UsageError(f"--particles {particles}: expected 1 to {MOST_PARTICLES}")
+        raise UsageError(f"{particles} particles: expected 1 to {MOST_PARTICLES}")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
-    arrays, notes = gather([cut_bytes(collection, model) for collection in collections])
-    if model is not None and not any(model.fits(a) for a in arrays.values()):
-        shape = model.integers.config.item_shape
-        if model.integers.is_sequence:
-            found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
-            raise UsageError(
-                f"the model {model.name} codes series of {shape[2]} values, or at least so many bytes; found {found}; "
-                "leave -m out or fit one"
-            )
-        found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
-        raise UsageError(
-            f"the model {model.name} codes items {list(shape)} (C,H,W); found {found}; leave -m out or fit one"
-        )
+    arrays, _ = gather([cut_bytes(collection, model) for collection in collections])
+    if model is not None:
+        require_fit(model, arrays)
     started = time.monotonic()
     if particles > 1:
         particles = worthwhile(particles, model, arrays, say)
+    inside = None if embed is None else slim_model(load_model(resolve(str(embed))))
+
+    def write(f: BinaryIO, model: CodingModel | None, particles: int, progress: Progress) -> Written:
+        def attempt(collections: list[Collection]) -> tuple[Tally, list[dict[str, Any]]]:
+            arrays, notes = gather([cut_bytes(collection, model) for collection in collections])
+            note = {"collections": notes}
+            how = {"verify": verify, "particles": particles, "threads": threads, "progress": progress}
+            return write_archive(f, arrays, note, model, inside=inside, **how), notes  # type: ignore[arg-type]
+
+        return settled(f, collections, model, particles, attempt)
+
     with atomic_file(out, overwrite) as f:
-        tally = write_archive(
-            f,
-            arrays,
-            {"collections": notes},
-            model,
-            verify=verify,
-            particles=particles,
-            inside=None if embed is None else slim_model(load_model(resolve(str(embed)))),
-            threads=threads,
-            progress=progress,
-        )
+        tried = [write(f, model, particles, progress)]
+        best = tried[0]
+        for how in _others(best, sum(a.nbytes for a in arrays.values()), inside):
+            with tempfile.SpooledTemporaryFile(1 << 24, dir=out.parent) as other:
+                tried.append(write(other, *how, lambda n: None))  # type: ignore[arg-type]
+                wished = embed is not None and best.tally.model_items > 0 and tried[-1].model is None
+                if tried[-1].size < best.size and not wished:
+                    best = tried[-1]
+                    f.seek(0)
+                    f.truncate()
+                    other.seek(0)
+                    shutil.copyfileobj(other, f, 1 << 20)
+        if best.model is not None and best.particles < particles:
+            say(f"{particles} particles make the archive larger: one is used")
         for collection in collections:
             collection.require_unchanged()
-        bytes_out = f.tell()
         require_readable(f)
-    return compress_record(tally, bytes_out, model, time.monotonic() - started) | {"particles": particles}
+    with_model = [one for one in tried if one.model is not None]
+    without = [one.size for one in tried if one.model is None]
+    return compress_record(best, time.monotonic() - started) | {
+        "particles": best.particles,
+        "model_tried": model.name if model is not None else None,
+        "model_tried_items": tried[0].tried_items,
+        "bytes_with_model": min((one.tried_bytes for one in with_model), default=None),
+        "bytes_without_model": min(without, default=None),
+    }
+
+
+def _others(first: Written, raw_bytes: int, inside: bytes | None) -> Iterator[tuple[CodingModel | None, int]]:
+    """Models and numbers of particles that may make less than ``first``."""
+    if first.model is not None and first.particles > 1:
+        yield first.model, 1
+    small = raw_bytes <= max(SMALL_BYTES, SHARE_OF_MODEL * len(inside or b""))
+    if first.model is not None and (small or not first.tally.model_items):
+        yield None, 1
+
+
+def settled(
+    f: BinaryIO,
+    collections: list[Collection],
+    model: CodingModel | None,
+    particles: int,
+    attempt: Callable[[list[Collection]], tuple[Tally, list[dict[str, Any]]]],
+) -> Written:
+    """What ``attempt`` has written to ``f`` of ``collections``, of folders those images as files that are larger as pixels.
+
+    ``attempt`` writes a whole archive and returns a note of each collection."""
+    first: tuple[int, int] | None = None
+    while True:
+        f.seek(0)
+        f.truncate()
+        tally, notes = attempt(collections)
+        first = first or (tally.fitting_items, f.tell() + tally.declined_bytes)
+        better = smaller(collections, notes, tally.stored)
+        if better is None:
+            return Written(model, particles, f.tell(), tally, collections, *first)
+        collections = better
+
+
+def smaller(
+    collections: list[Collection], notes: list[dict[str, Any]], stored: dict[str, int]
+) -> list[Collection] | None:
+    """``collections`` with those images as files that are larger as pixels, None where there are none. ``notes`` are of the
+    archive, ``stored`` the bytes that each of its arrays takes."""
+    refused = [
+        larger_as_pixels(collection, {own: stored[name] for name, own in note["arrays"].items()})
+        for collection, note in zip(collections, notes)  # arrays put behind others have no notes
+    ]
+    if not any(refused):
+        return None
+    return [c.retake(names) if names and c.retake else c for c, names in zip(collections, refused)]
+
+
+def require_fit(model: CodingModel, arrays: dict[str, NDArray[Any]]) -> None:
+    """Raise UsageError where no array holds items of ``model``."""
+    if any(model.fits(array) for array in arrays.values()):
+        return
+    shape = model.integers.config.item_shape
+    wanted = f"items {list(shape)} (C,H,W)"
+    if model.integers.is_sequence:
+        wanted = f"series of {shape[2]} values, or at least so many bytes"
+    found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+    raise UsageError(f"the model {model.name} codes {wanted}; found {found}; use no model, or fit one to them")
 
 
 def require_readable(f: BinaryIO) -> None:
@@ -129,26 +197,44 @@ def require_readable(f: BinaryIO) -> None:
         raise UsageError(f"these arrays or names cannot be stored: {str(error).partition(': ')[2] or error}") from error
 
 
-def compress_record(tally: Tally, bytes_out: int, model: CodingModel | None, seconds: float) -> dict[str, Any]:
-    used = model is not None and tally.model_items > 0
+def compress_record(written: Written, seconds: float) -> dict[str, Any]:
+    """What `compress --json` and `add --json` have in common."""
+    tally = written.tally
+    model = written.model if tally.model_items > 0 else None
     overhead, (count, values) = dict(tally.overhead), tally.items_and_values()
     overhead["initial_bits"] = round((tally.model_bits - tally.model_bits_expected) / 8)
     overhead["coder_ends"] = round(tally.model_payload_bytes - tally.model_bits / 8)
+    on_disk = [collection.disk_bytes for collection in written.collections]
+    raw = [sum(a.nbytes for a in collection.arrays.values()) for collection in written.collections]
     return {
         "items": count,
         "dims": values // count if count and values % count == 0 else None,
-        "bytes_in": tally.bytes_in,
-        "bytes_out": bytes_out,
-        "bits_per_dim": 8 * bytes_out / values if values else None,
-        "model": model.name if used and model else None,
-        "model_sha256": model.sha256 if used and model else None,
-        "model_bytes": model.file_bytes if used and model else 0,
-        "expected_bits_per_dim": float(tally.model_bits_expected) / tally.model_dims if used else None,
+        "bytes_in": sum(own if size is None else size for size, own in zip(on_disk, raw)),
+        "bytes_in_from": "arrays" if set(on_disk) == {None} else "files" if None not in on_disk else "files and arrays",
+        "bytes_raw": tally.bytes_in,
+        "bytes_out": written.size,
+        "bits_per_dim": 8 * written.size / values if values else None,
+        **files_of(written.collections),
+        "model": model.name if model else None,
+        "model_sha256": model.sha256 if model else None,
+        "model_bytes": model.file_bytes if model else 0,
+        "expected_bits_per_dim": float(tally.model_bits_expected) / tally.model_dims if model else None,
         "model_items": tally.model_items,
         "classical_blocks": tally.fallback_blocks,
         "overhead_bytes": overhead,
         "seconds": seconds,
     }
+
+
+def files_of(collections: list[Collection]) -> dict[str, int]:
+    """How many files the folders hold, and of how many not the bytes but the pixels and the metadata come back."""
+    files = pixels = 0
+    for note in (collection.note for collection in collections if collection.note["kind"] == "tree"):
+        files += note["types"].count(FILE) + note["types"].count(IMAGE)
+        pixels += sum(
+            kind == IMAGE and suffix_of(name) in WITH_EXTRAS for name, kind in zip(note["entries"], note["types"])
+        )
+    return {"files": files, "files_of_same_pixels": pixels}
 
 
 def gather(
