@@ -36,7 +36,7 @@ def test_where_particles_gain_nothing_it_is_said(tmp_path: Path, done: Done) -> 
     run = CliRunner().invoke(
         main, ["compress", str(tmp_path / "a.npy"), "-o", str(tmp_path / "a.vdz"), "--particles", "4", "--json"]
     )
-    assert run.exit_code == 0 and "--particles 4 gains nothing without a model" in run.stderr
+    assert run.exit_code == 0 and "4 particles gain nothing without a model" in run.stderr
     assert json.loads(run.stdout)["particles"] == 1
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(17, 256, (20, 8, 8), np.uint8))
     run = CliRunner().invoke(
