@@ -336,7 +336,7 @@ def test_model_blocks_of_nonsense(payload: bytes, refused: Refused, model: Path,
     path = hostile(
         entry={"shape": [2, 8, 8], "layout": "NHW"},
         blocks=[(16, 2, payload)],
-        model={"sha256": load_model(model).network_sha256, "name": "m"},
+        model={"sha256": load_model(model).sha256, "name": "m"},
     )
     refuse_archive(refused, path, "-m", model)
 

@@ -91,7 +91,7 @@ def test_another_model_is_refused() -> None:
         read_arrays(goldens.archive("grey-v1"), str(goldens.model("two-valued-v1")))
     with pytest.raises(ModelError, match="no such file"):
         read_arrays(goldens.archive("grey-v1"), "nobody's")
-    with pytest.raises(ModelError, match="not among the released"):
+    with pytest.raises(ModelError, match="nor a released one"):
         read_arrays(goldens.archive("grey-v1"))
 
 
@@ -104,7 +104,7 @@ def test_files_that_are_no_models_are_refused(cut: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", goldens.NAMES)
 def test_network_hashes_are_those_of_the_other_reader(name: str) -> None:
-    assert read_model(goldens.model(name)).sha256 == load_model(goldens.model(name)).network_sha256
+    assert read_model(goldens.model(name)).sha256 == load_model(goldens.model(name)).sha256
 
 
 CHANGES = {

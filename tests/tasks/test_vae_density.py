@@ -341,7 +341,7 @@ def test_save_and_load(density: VAEDensity, tmp_path: Path, digits: np.ndarray) 
     assert (back.predict(digits[:20]) == other.predict(digits[:20])).all()
     assert (back.sample(2) == other.sample(2)).all()
     back.save(tmp_path / "again.safetensors")
-    assert load_model(tmp_path / "again.safetensors").network_sha256 == load_model(path).network_sha256
+    assert load_model(tmp_path / "again.safetensors").sha256 == load_model(path).sha256
 
 
 def test_save_replaces_only_when_told(density: VAEDensity, tmp_path: Path) -> None:

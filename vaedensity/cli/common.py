@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from vaedensity.errors import FAILURE, INTERRUPTED, VaedensityError, without_controls
+from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -146,6 +147,11 @@ def data_options(command: Command) -> Command:
     )
 
 
+models_option = click.option(
+    "--models",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder in which to find the archive's model by its SHA-256, before those of VAEDENSITY_MODELS.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a summary.")
 force_option = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 
@@ -157,6 +163,13 @@ def silence_libraries() -> None:
         import warnings
 
         warnings.simplefilter("ignore")
+
+
+def model_or_folder(model: str | None, models: Path | None) -> str | None:
+    """What names an archive's model: the model itself, or a folder that it is in."""
+    if model is not None and models is not None:
+        raise UsageError("-m names the model and --models a folder to find it in: give one of them")
+    return model if models is None else str(models)
 
 
 def mib(n: int) -> str:

@@ -14,6 +14,8 @@ from vaedensity.cli.common import (
     guarded,
     json_option,
     mib,
+    model_or_folder,
+    models_option,
     progress_bar,
     say,
     silence_libraries,
@@ -186,6 +188,7 @@ def compress_command(
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@models_option
 @click.option("--to", metavar="ARRAY", help="Put the items of INPUTS (.npy, .npz) after those of this array.")
 @input_options
 @data_options
@@ -195,6 +198,7 @@ def add_command(
     archive: Path,
     inputs: tuple[str, ...],
     model: str | None,
+    models: Path | None,
     to: str | None,
     as_bytes: bool,
     links: str,
@@ -208,6 +212,7 @@ def add_command(
     """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever happens, it
     holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
     silence_libraries()
+    model = model_or_folder(model, models)
     from vaedensity.tasks.adding import add
 
     with ExitStack() as stack:
@@ -240,6 +245,11 @@ def remarks(r: dict[str, Any], size: int) -> list[str]:
     lines = []
     if size >= r["bytes_in"]:
         lines.append(f"not smaller: {size} bytes for {r['bytes_in']} bytes of {r['bytes_in_from']}")
+    if r["model"] and not r["model_inside"] and not r["model_released"]:
+        lines.append(
+            f"decoding needs the model {r['model']} (sha256 {r['model_sha256']}): keep its file beside the archive, or store it "
+            "inside with compress --embed-model"
+        )
     if r["files_of_same_pixels"]:
         lines.append(
             f"{r['files_of_same_pixels']} of {r['files']} files will come back with the same pixels and metadata, not the same "

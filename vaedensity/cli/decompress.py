@@ -13,6 +13,8 @@ from vaedensity.cli.common import (
     guarded,
     json_option,
     mib,
+    model_or_folder,
+    models_option,
     printable,
     progress_bar,
     say,
@@ -41,6 +43,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 )
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
 @click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@models_option
 @click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
 @click.option("--item", "items", multiple=True, metavar="NAME|INDEX", help="Restore this item only. May be repeated.")
@@ -70,6 +73,7 @@ def decompress_command(
     folder: Path | None,
     to_pipe: bool,
     model: str | None,
+    models: Path | None,
     threads: int | None,
     lockstep: int | None,
     items: tuple[str, ...],
@@ -85,6 +89,7 @@ def decompress_command(
     """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
     only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
+    model = model_or_folder(model, models)
     from vaedensity.tasks.limits import Limits
 
     if to_pipe:
@@ -136,15 +141,22 @@ def report_losses(r: dict[str, Any]) -> None:
 @click.command("test")
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-m", "--model", help="The archives' model, if it is not inside and not a released one.")
+@models_option
 @max_output_option
 @memory_option
 @json_option
 @guarded
 def test_command(
-    archives: tuple[Path, ...], model: str | None, max_output: int | None, memory: int | None, as_json: bool
+    archives: tuple[Path, ...],
+    model: str | None,
+    models: Path | None,
+    max_output: int | None,
+    memory: int | None,
+    as_json: bool,
 ) -> None:
     """Decode and check ARCHIVES, write nothing that stays."""
     silence_libraries()
+    model = model_or_folder(model, models)
     from vaedensity.tasks.limits import Limits
     from vaedensity.tasks.unpacking import test
 

@@ -173,7 +173,7 @@ def fit_command(
     with FitBar() as bar:
         record = fit_model(array, collection.source, out, request, observers=(bar,), say=say)
     lines = [
-        f"{out}  {mib(record['model_bytes'])}, {record['parameters']} parameters",
+        f"{out}  {mib(record['model_bytes'])}, {record['parameters']} parameters, sha256 {record['model_sha256']}",
         f"{record['steps']} steps, {record['epochs']:.1f} epochs, {record['seconds']:.0f} s on {record['device']}",
         f"validation: {record['valid_bits_per_dim']:.4f} bits/dim (-ELBO), {record['integer_bits_per_dim']:.4f} as coded",
     ]

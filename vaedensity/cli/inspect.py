@@ -113,6 +113,7 @@ def info_command(target: str, multiply: bool, as_json: bool) -> None:
         return
     from vaedensity.errors import ModelError
     from vaedensity.model.released import record_of, resolve
+    from vaedensity.plain.model_file import read_model
 
     path = resolve(target)
     record = record_of(path)
@@ -122,9 +123,10 @@ def info_command(target: str, multiply: bool, as_json: bool) -> None:
         "type": "model",
         "model": str(path),
         "bytes": path.stat().st_size,
+        "sha256": read_model(path).sha256,
         **{k: record.get(k) for k in ("config", "values", "card", "unit")},
     }
-    lines = [f"{path}: {mib(r['bytes'])}"]
+    lines = [f"{path}: {mib(r['bytes'])}, sha256 {r['sha256']}"]
     if multiply:
         r["multiplications"] = count_multiplications(path, record["config"])
         lines.append(f"  multiplications for an item: {r['multiplications']}")
@@ -139,6 +141,7 @@ def info_command(target: str, multiply: bool, as_json: bool) -> None:
 def models_command(as_json: bool) -> None:
     """The released checkpoints."""
     from vaedensity.model.released import record_of, released
+    from vaedensity.plain.model_file import read_model
 
     rows = []
     for name, path in released().items():
@@ -148,10 +151,12 @@ def models_command(as_json: bool) -> None:
         shape = [1, config["length"], 1] if series else [config["height"], config["width"], config["channels"]]
         rows.append(
             {"name": name, "shape": shape, "levels": config["levels"], "bytes": path.stat().st_size, "card": card}
+            | {"sha256": read_model(path).sha256}
         )
     lines = [
         f"{r['name']:<16} {r['shape'][1]}x{r['shape'][0]}x{r['shape'][2]}, {r['levels']} levels, {mib(r['bytes'])}, "
-        f"{r['card'].get('integer_bits_per_dim', float('nan')):.4f} bits/dim on validation items"
+        f"{r['card'].get('integer_bits_per_dim', float('nan')):.4f} bits/dim on validation items, "
+        f"sha256 {r['sha256'][:16]}..."
         for r in rows
     ]
     answer({"models": rows}, as_json, lines or ["no released models are installed"])

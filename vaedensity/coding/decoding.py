@@ -150,7 +150,7 @@ def check_model(archive: Archive, model: CodingModel | None) -> None:
         return
     wanted = f"{archive.model['name']} (sha256 {archive.model['sha256'][:16]}...)"
     if model is None:
-        raise ModelError(f"{archive.path}: needs the model {wanted}; pass it with -m")
+        raise ModelError(f"{archive.path}: needs the model {wanted}; name it")
     if model.sha256 != archive.model["sha256"]:
         raise ModelError(
             f"{archive.path}: made with model {wanted}, found {model.name} (sha256 {model.sha256[:16]}...)"

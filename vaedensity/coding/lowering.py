@@ -141,7 +141,7 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
     except (ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
         refuse_if_out_of_memory(error)
         raise ModelError(f"{file.path}: its integer network is not usable ({error}); fit again") from error
-    return CodingModel(integers, file.network_sha256, name, file.values, rate, file.file_bytes)
+    return CodingModel(integers, file.sha256, name, file.values, rate, file.file_bytes)
 
 
 def lower(model: Network, calibration: Tensor) -> IntegerNetwork:

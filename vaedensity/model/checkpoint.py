@@ -9,6 +9,8 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vaedensity.errors import ModelError
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import Config, Network, config_from_json, outline, untrained
 from vaedensity.model.lattice_conv import IntegerKernel
+from vaedensity.model.released import KEY, read_record
 
 FIELDS_SINCE = {
     "neighbours": 2,
@@ -30,9 +33,7 @@ FIELDS_SINCE = {
     "kind": 4,
 }  # formats that brought fields of the configuration
 FORMATS = (1, 2, 3, 4)
-KEY = "vaedensity"
 MAX_FILE_BYTES = 1 << 32
-MAX_HEADER_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class ModelFile:
     """A model file's checked contents.
 
     ``values``: what the two levels of two-valued data stand for, else None. ``card``: name, training
-    and measured rates. ``sha256`` is the file's, ``network_sha256`` that of everything that decides
-    coded bits.
+    and measured rates. ``file_sha256`` is that of the file's bytes.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class ModelFile:
     start: Tensor
     unit: int
     direct_steps: list[list[int]]
-    sha256: str
+    file_sha256: str
     file_bytes: int
 
     def float_model(self) -> Network:
@@ -96,9 +96,10 @@ class ModelFile:
     def coding_config(self) -> Config:
         return with_unit(self.config, self.unit)
 
-    @property
-    def network_sha256(self) -> str:
-        """SHA-256 of the integers, configuration and value map in a canonical order."""
+    @cached_property
+    def sha256(self) -> str:
+        """What a model is known by: SHA-256 of everything that decides coded bits, as in :func:`network_sha256`. It is the
+        same of a file without float weights or with another card."""
         return network_sha256(self.coding_config, self.values, self.direct_steps, self.kernels, self.start)
 
 
@@ -109,6 +110,7 @@ def network_sha256(
     kernels: dict[str, IntegerKernel],
     start: Tensor,
 ) -> str:
+    """SHA-256 of the integers, configuration and value map in a canonical order (docs/format.md, 8.2)."""
     digest = hashlib.sha256()
     facts = {"config": config.to_json(), "values": values, "direct_steps": direct_steps}
     digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
@@ -154,6 +156,7 @@ def save_model(
         "card": card,
         "unit": unit,
         "direct_steps": direct_steps,
+        "sha256": network_sha256(with_unit(model.config, unit), values, direct_steps, kernels, start),
     }
     data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
     with atomic_file(path, overwrite) as f:
@@ -171,6 +174,7 @@ def slim_model(file: ModelFile) -> bytes:
         "card": {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card},
         "unit": file.unit,
         "direct_steps": file.direct_steps,
+        "sha256": file.sha256,
     }
     tensors = {name: t.contiguous() for name, t in _integer_tensors(file.kernels, file.start).items()}
     data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
@@ -198,7 +202,7 @@ def load_model(path: Path) -> ModelFile:
 def parse_model(data: bytes, path: Path) -> ModelFile:
     """Check a model file's bytes; ``path`` is for messages. Raises ModelError with one line."""
     try:
-        record = _record_of(data)
+        record = read_record(BytesIO(data))
         tensors = _tensors_of(data)
         if record["format"] not in FORMATS:
             raise ModelError(
@@ -223,7 +227,10 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         if any(type(step) is not int for level in steps for step in level):
             raise ValueError("the direct steps are not whole numbers")
         digest = hashlib.sha256(data).hexdigest()
-        return ModelFile(path, config, values, record["card"], weights, kernels, start, unit, steps, digest, len(data))
+        file = ModelFile(path, config, values, record["card"], weights, kernels, start, unit, steps, digest, len(data))
+        if record.get("sha256") not in (None, file.sha256):
+            raise ValueError("its integers do not have the SHA-256 that it names")
+        return file
     except ModelError:
         raise
     except (
@@ -239,22 +246,6 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         raise ModelError(
             f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
         ) from error
-
-
-def _record_of(data: bytes) -> dict[str, Any]:
-    """What the file says of itself. Raises ValueError."""
-    header = int.from_bytes(data[:8], "little")
-    if header > MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {header} bytes, {MAX_HEADER_BYTES} at most")
-    if len(data) < 8 + header:
-        raise ValueError("it is cut off within its header")
-    try:
-        record = json.loads(json.loads(data[8 : 8 + header])["__metadata__"][KEY])
-    except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError("it holds no record of one, or one nested too deep") from error
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise ValueError("its record has no configuration")
-    return record
 
 
 def _tensors_of(data: bytes) -> dict[str, Tensor]:

@@ -1,10 +1,17 @@
-"""The released checkpoints that come with the package."""
+"""Where models lie: the released ones that come with the package, and how an archive's model is found by its SHA-256."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vaedensity.errors import ModelError
+
+SEARCH_PATH = "VAEDENSITY_MODELS"  # folders, apart by os.pathsep
+SUFFIX = ".safetensors"
+KEY = "vaedensity"
+MAX_HEADER_BYTES = 1 << 22
 
 
 def checkpoint_folder() -> Path:
@@ -15,7 +22,7 @@ def checkpoint_folder() -> Path:
 
 def released() -> dict[str, Path]:
     """Name -> model file."""
-    return {path.stem: path for path in sorted(checkpoint_folder().glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(checkpoint_folder().glob(f"*{SUFFIX}"))}
 
 
 def resolve(name_or_path: str) -> Path:
@@ -29,14 +36,60 @@ def resolve(name_or_path: str) -> Path:
     raise ModelError(f"model {name_or_path!r}: no such file, and the released models are {', '.join(known) or 'none'}")
 
 
-def record_of(path: Path) -> dict[str, Any]:
-    """The JSON record of a model file, without importing torch or reading its tensors."""
-    from safetensors import SafetensorError, safe_open
+def search(sha256: str, name: str, archive: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Model files that say that they are the one with this SHA-256, in ``folder``, the folders of VAEDENSITY_MODELS, that
+    of ``archive``, and among the released ones, which need not say it: the caller checks. Only headers are read."""
+    folders = [Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part]
+    for place in [*([] if folder is None else [folder]), *folders, archive.parent]:
+        for path in _named_first(place, name):
+            try:
+                if record_of(path).get("sha256") == sha256:
+                    yield path
+            except ModelError:
+                continue
+    yield from _named_first(checkpoint_folder(), name)
 
+
+def _named_first(folder: Path, name: str) -> list[Path]:
+    files = [path for path in folder.glob(f"*{SUFFIX}") if path.is_file()]
+    return sorted(files, key=lambda path: (path.stem != name, path))
+
+
+def not_found(archive: Path, wanted: dict[str, str], folder: Path | None = None) -> ModelError:
+    """The error where :func:`search` has found nothing."""
+    places = [*([] if folder is None else [str(folder)]), f"the folders of {SEARCH_PATH}", "the archive's own folder"]
+    return ModelError(
+        f"{archive}: needs the model {said(wanted)}, which is neither in {', '.join(places)} nor a released one; "
+        "get its file from whoever wrote the archive, and put it beside the archive or name it"
+    )
+
+
+def said(model: dict[str, str]) -> str:
+    """A model's name and SHA-256 in messages."""
+    return f"{model['name']} (sha256 {model['sha256'][:16]}...)"
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """The JSON record of a model file, without importing torch or reading its tensors. Raises ModelError."""
     try:
-        with safe_open(path, "np") as f:
-            record = json.loads((f.metadata() or {})["vaedensity"])
-            assert isinstance(record, dict)
-            return record
-    except (SafetensorError, KeyError, ValueError, TypeError, AssertionError, OSError, RecursionError) as error:
-        raise ModelError(f"{path}: not a vaedensity model ({type(error).__name__})") from error
+        with open(path, "rb") as f:
+            return read_record(f)
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: not a vaedensity model ({error})") from error
+
+
+def read_record(f: BinaryIO) -> dict[str, Any]:
+    """What a model file says of itself. Raises ValueError."""
+    size = int.from_bytes(f.read(8), "little")
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {size} bytes, {MAX_HEADER_BYTES} at most")
+    header = f.read(size)
+    if len(header) < size:
+        raise ValueError("it is cut off within its header")
+    try:
+        record = json.loads(json.loads(header)["__metadata__"][KEY])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError("it holds no record of one, or one nested too deep") from error
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise ValueError("its record has no configuration")
+    return record

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaedensity.data import restore
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, naming
-from vaedensity.model.released import released, resolve
+from vaedensity.model.released import not_found, resolve, said, search
 from vaedensity.plain.blocks import decode_array
 from vaedensity.plain.chains import AnyNetwork, Progress
 from vaedensity.plain.container import Directory
@@ -96,25 +96,25 @@ def opened(path: Path) -> BinaryIO:
 
 
 def find_model(directory: Directory, name: str | None) -> Model | None:
-    """The model that the archive was made with: the one named, else the one inside, else a released one. Raises
-    ModelError, or DamagedArchive where the one inside is damaged."""
+    """The model that the archive was made with: the one named, else the one inside, else the one with its SHA-256 in the
+    folder named ``name`` or where ``released.search`` looks. Raises ModelError, or DamagedArchive where the one inside is
+    damaged."""
     wanted = directory.model
     if wanted is None:
         return None
-    said = f"{wanted['name']} (sha256 {wanted['sha256'][:16]}...)"
-    if name is not None or directory.inside is not None:
-        model = _inside(directory) if name is None else read_model(resolve(name))
+    folder = Path(name) if name is not None and Path(name).is_dir() else None
+    named = name if folder is None else None
+    if named is not None or directory.inside is not None:
+        model = _inside(directory) if named is None else read_model(resolve(named))
         if model.sha256 != wanted["sha256"]:
-            found = model.path.stem if name is not None else "another one inside"
-            raise ModelError(f"{directory.path}: made with model {said}, found {found} (sha256 {model.sha256[:16]}...)")
+            found = said({"name": "another one inside" if named is None else model.path.stem, "sha256": model.sha256})
+            raise ModelError(f"{directory.path}: made with model {said(wanted)}, found {found}")
         return model
-    for _, path in sorted(released().items(), key=lambda pair: pair[0] != wanted["name"]):
+    for path in search(wanted["sha256"], wanted["name"], directory.path, folder):
         model = read_model(path)
         if model.sha256 == wanted["sha256"]:
             return model
-    raise ModelError(
-        f"{directory.path}: needs the model {said}, which is not among the released ones; pass its file with -m"
-    )
+    raise not_found(directory.path, wanted, folder)
 
 
 def _inside(directory: Directory) -> Model:

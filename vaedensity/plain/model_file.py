@@ -81,7 +81,10 @@ def _read(file: BinaryIO, path: Path, said: str) -> Model:
         ):
             raise ValueError("values must be two different numbers in 0..255")
         _require_steps(steps, [] if "kind" in config else [channels for _, channels in config["latents"]])
-        return Model(path, config, values, steps, tensors, _network_sha256(config, values, steps, tensors))
+        sha256 = _network_sha256(config, values, steps, tensors)
+        if record.get("sha256") not in (None, sha256):
+            raise ValueError("its integers do not have the SHA-256 that it names")
+        return Model(path, config, values, steps, tensors, sha256)
     except (*WRONG, OverflowError) as error:
         raise ModelError(
             f"{said} not a vaedensity model ({error}); expected a file written by 'vaedensity fit'"

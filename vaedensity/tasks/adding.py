@@ -132,6 +132,7 @@ def _add(
     added = compress_record(written, time.monotonic() - started)
     of_compress_only = ("dims", "bits_per_dim", "model_bytes", "expected_bits_per_dim", "overhead_bytes")
     record = {key: value for key, value in added.items() if key not in of_compress_only}
+    record["model_inside"] = archive.model_array is not None
     return {"archive": str(path), "bytes_added": size - size_before, **record}
 
 

@@ -85,7 +85,7 @@ def _ratio(
             model,
             levels[part],
             request.estimator,
-            model_sha256=background.network_sha256,
+            model_sha256=background.sha256,
             seed=request.seed,
             batch_size=request.batch_size,
         )
@@ -99,7 +99,7 @@ def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: S
 
     def regret(part: slice, estimate: Estimate) -> Floats:
         return rule.score(
-            model, levels[part], model_sha256=file.network_sha256, seed=request.seed, batch_size=request.batch_size
+            model, levels[part], model_sha256=file.sha256, seed=request.seed, batch_size=request.batch_size
         )
 
     return regret, "regret"
@@ -110,7 +110,7 @@ def _score(file: ModelFile, levels: NDArray[np.uint8], request: ScoreRequest) ->
         scoring_model(file, request.device),
         levels,
         request.estimator,
-        model_sha256=file.network_sha256,
+        model_sha256=file.sha256,
         seed=request.seed,
         batch_size=request.batch_size,
     )

@@ -1,6 +1,7 @@
 """Which model codes a collection, and which one an archive needs."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Tree
 from vaedensity.errors import ModelError
 from vaedensity.model.checkpoint import MAX_FILE_BYTES, load_model, parse_model
-from vaedensity.model.released import released, resolve
+from vaedensity.model.released import not_found, released, resolve, search
 from vaedensity.tasks.limits import usual_output
 
 SAMPLE_ITEMS, LEAST_SAMPLE, SAMPLE_VALUES = 48, 16, 1 << 18
@@ -61,22 +62,26 @@ def _is_bytes(array: NDArray[Any]) -> bool:
 
 
 def model_for(archive: Archive, name: str | None) -> CodingModel | None:
-    """The model that ``archive`` needs: the one named, else the one inside, else the released one with its hash, else None."""
+    """The model that ``archive`` needs, None where it needs none: the one named, else the one inside, else the one with its
+    SHA-256 in the folder named ``name`` or where :func:`~vaedensity.model.released.search` looks. Raises ModelError."""
     if archive.model is None:
         return None
-    if name is not None:
+    folder = Path(name) if name is not None and Path(name).is_dir() else None
+    if name is not None and folder is None:
         return open_model(name)
     if archive.model_array is not None:
         return model_inside(archive)
-    candidates = sorted(released().items(), key=lambda pair: pair[0] != archive.record["model"]["name"])
-    for stem, path in candidates:
-        model = coding_model(load_model(path), stem)
-        if model.sha256 == archive.model["sha256"]:
-            return model
-    raise ModelError(
-        f"{archive.path}: needs the model {archive.model['name']} (sha256 {archive.model['sha256'][:16]}...), "
-        "which is not among the released ones; pass its file with -m, or ask whoever wrote the archive for it"
-    )
+    for path in search(archive.model["sha256"], archive.model["name"], archive.path, folder):
+        file = load_model(path)
+        if file.sha256 == archive.model["sha256"]:
+            return coding_model(file, path.stem)
+    raise not_found(archive.path, archive.model, folder)
+
+
+def is_released(model: CodingModel) -> bool:
+    """Whether ``model`` is one of those that come with the package."""
+    paths = sorted(released().values(), key=lambda path: path.stem != model.name)
+    return any(load_model(path).sha256 == model.sha256 for path in paths)
 
 
 def model_inside(archive: Archive) -> CodingModel:

@@ -24,7 +24,7 @@ from vaedensity.data.tree_note import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_
 from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.model.checkpoint import load_model, slim_model
 from vaedensity.model.released import resolve
-from vaedensity.tasks.models import worthwhile
+from vaedensity.tasks.models import is_released, worthwhile
 from vaedensity.tasks.settling import larger_as_pixels
 
 Progress = Callable[[int], None]
@@ -218,6 +218,8 @@ def compress_record(written: Written, seconds: float) -> dict[str, Any]:
         "model": model.name if model else None,
         "model_sha256": model.sha256 if model else None,
         "model_bytes": model.file_bytes if model else 0,
+        "model_inside": "model" in overhead,
+        "model_released": is_released(model) if model else None,
         "expected_bits_per_dim": float(tally.model_bits_expected) / tally.model_dims if model else None,
         "model_items": tally.model_items,
         "classical_blocks": tally.fallback_blocks,

@@ -106,9 +106,15 @@ def compress(
 
 
 def decompress(
-    path: str | Path, *, model: str | Path | None = None, limits: Limits = Limits()
+    path: str | Path,
+    *,
+    model: str | Path | None = None,
+    models: str | Path | None = None,
+    limits: Limits = Limits(),
 ) -> dict[str, NDArray[Any]]:
-    """All arrays of an archive in memory, checked against the SHA-256 of the originals. ``limits``: what they may take."""
+    """All arrays of an archive in memory, checked against the SHA-256 of the originals. ``model``: file or released name;
+    ``models``: a folder to find it in by its SHA-256. ``limits``: what the arrays may take."""
+    given = models if model is None else model
     with Archive(path) as archive:
         limits.check(archive)
-        return read_arrays(archive, model_for(archive, None if model is None else str(model)))
+        return read_arrays(archive, model_for(archive, None if given is None else str(given)))

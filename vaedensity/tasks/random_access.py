@@ -26,7 +26,7 @@ class Archive(Sequence[NDArray[Any]]):
     """The items of one array of an archive, as a sequence: ``len``, index, slice, iteration.
 
     ``name``: which array, where the archive holds several; ``model``: file or released name, where the archive's is not a released
-    one. Reading an item reads and decodes its block alone; the last few blocks stay decoded. Threads may share an object; a
+    one; ``models``: a folder to find it in by its SHA-256. Reading an item reads and decodes its block alone; the last few blocks stay decoded. Threads may share an object; a
     forked process, and a copy made by pickle, open the file anew, so that ``torch.utils.data.DataLoader`` takes it as a
     data set with any number of workers.
 
@@ -35,8 +35,16 @@ class Archive(Sequence[NDArray[Any]]):
     ((28, 28), (10, 28, 28))
     """
 
-    def __init__(self, path: str | Path, name: str | None = None, *, model: str | Path | None = None):
-        self.path, self.model_name = Path(path), None if model is None else str(model)
+    def __init__(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        model: str | Path | None = None,
+        models: str | Path | None = None,
+    ):
+        given = models if model is None else model
+        self.path, self.model_name = Path(path), None if given is None else str(given)
         with ArchiveFile(self.path) as archive:
             array = _only_array(archive) if name is None else archive.array(name)
             Limits().check_memory(archive, [array])

@@ -43,7 +43,7 @@ def sample_batches(file: ModelFile, model: Network, n: int, seed: int) -> Iterat
     """
     size = _pass_size(file)
     for first in range(0, n, size):
-        x = simulate(model, size, model_sha256=file.network_sha256, seed=seed, first=first)[0]
+        x = simulate(model, size, model_sha256=file.sha256, seed=seed, first=first)[0]
         yield x[: n - first].cpu().numpy()
 
 

@@ -128,6 +128,7 @@ def score_array(
     else:
         settings = {
             "model_sha256": file.sha256,
+            "file_sha256": file.file_sha256,
             "data_sha256": hashlib.sha256(np.ascontiguousarray(levels)).hexdigest(),
             "items": len(levels),
             "estimator": repr(request.estimator),
@@ -144,7 +145,7 @@ def score_array(
             model,
             levels[done:],
             request.estimator,
-            model_sha256=file.network_sha256,
+            model_sha256=file.sha256,
             seed=request.seed,
             batch_size=request.batch_size,
         ):

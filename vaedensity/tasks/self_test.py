@@ -29,7 +29,7 @@ def self_test(
         scoring_model(file, request.device),
         estimator,
         items,
-        model_sha256=file.network_sha256,
+        model_sha256=file.sha256,
         seed=request.seed,
         batch_size=request.batch_size,
         progress=progress,

@@ -173,7 +173,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             self._network(),
             levels,
             ImportanceSampling(int(self.samples)),
-            model_sha256=self._model_file().network_sha256,
+            model_sha256=self._model_file().sha256,
             seed=int(self.seed),
             batch_size=int(self.score_batch_size),
         ).log_prob_nats
