@@ -17,11 +17,14 @@ from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Tree
 from vaedensity.errors import ModelError
 from vaedensity.model.checkpoint import MAX_FILE_BYTES, load_model, parse_model
-from vaedensity.model.released import not_found, released, resolve, search
+from vaedensity.model.released import not_found, record_of, released, resolve, search
 from vaedensity.tasks.limits import usual_output
 
 SAMPLE_ITEMS, LEAST_SAMPLE, SAMPLE_VALUES = 48, 16, 1 << 18
 SAMPLE_BYTES = 1 << 20
+SERIES_VALUES = 1 << 14  # that a sequence model codes to be judged: it goes through them one by one
+HOPELESS = 1.2  # times another coder's rate on a first look, from which on there is no second one
+TEXT, TEXT_SHARE = np.array([9, 10, 13, *range(32, 127)], np.uint8), 0.8
 LEAST_GAIN = 0.0005  # share of the rate that particles must save to be used
 
 
@@ -38,7 +41,9 @@ def groups_of(sources: Sequence[Collection | Tree]) -> dict[str, NDArray[Any]]:
 
 
 def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
-    """The released model that codes a sample of the largest array smallest, if smaller than a classical coder does."""
+    """The released model that codes a sample of the largest array smallest, if smaller than a classical coder does.
+
+    Models are ruled out by their shape, then by a first look at a few items; all looks together code few values."""
     known = [a for a in arrays.values() if items.layout_of(a) or items.series_layout(a) or _is_bytes(a)]
     if not known:
         return None
@@ -46,15 +51,39 @@ def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
     head = np.ascontiguousarray(array[: max(1, SAMPLE_BYTES // array[:1].nbytes)])
     best, best_rate = None, 8 * len(classical.encode(head.tobytes())[1]) / head.size
     for path in released().values():
-        model = coding_model(load_model(path), path.stem)
-        seen = items.pieces(array, model.integers.config.dims)[0] if _is_bytes(array) else array
-        levels = _sample_levels(model, seen) if model.fits(seen) else None
-        if levels is None:
+        config = record_of(path)["config"]
+        series = config.get("kind") == "sequence"
+        if _is_bytes(array) and not (series and _is_text(head)):
             continue
-        rate = coded_bits(model.integers, levels) / levels[0].numel()
-        if rate < best_rate:
+        seen = items.pieces(array, config["length"])[0] if _is_bytes(array) else array
+        shape = (1, 1, config["length"]) if series else (config["channels"], config["height"], config["width"])
+        layout = items.series_layout(seen) if series else items.layout_of(seen)
+        if layout is None or not len(seen) or items.to_items(seen[:1], layout).shape[1:] != shape:
+            continue
+        model = coding_model(load_model(path), path.stem)
+        rate = _sampled_rate(model, seen, best_rate)
+        if rate is not None and rate < best_rate:
             best, best_rate = model, rate
     return best
+
+
+def _sampled_rate(model: CodingModel, array: NDArray[Any], rival_rate: float) -> float | None:
+    """Bits per dimension of a few items; of as few as can be where they tell that it is not below ``rival_rate``. None where
+    the model does not know their values."""
+    levels = _sample_levels(model, array)
+    if levels is None:
+        return None
+    most = max(1, (SERIES_VALUES if model.integers.is_sequence else SAMPLE_VALUES) // model.integers.config.dims)
+    for part in (levels[: max(1, most // 4)], levels[:most]):
+        rate = coded_bits(model.integers, part) / model.integers.config.dims
+        if rate > HOPELESS * rival_rate:
+            break
+    return rate
+
+
+def _is_text(head: NDArray[Any]) -> bool:
+    """Whether bytes are mostly those of text, which the released models of series know."""
+    return bool(np.isin(head, TEXT).mean() > TEXT_SHARE)
 
 
 def _is_bytes(array: NDArray[Any]) -> bool:
@@ -133,4 +162,4 @@ def _sample_levels(model: CodingModel, array: NDArray[Any]) -> torch.Tensor | No
     most = max(LEAST_SAMPLE, min(SAMPLE_ITEMS, SAMPLE_VALUES // model.integers.config.dims))
     sample = array[:: max(1, len(array) // most)][:most]
     levels, known = items.apply_map(items.to_items(sample, layout), model.integers.config.levels, model.values)
-    return torch.from_numpy(np.ascontiguousarray(levels)) if known.all() else None
+    return torch.from_numpy(np.array(levels)) if known.all() else None
