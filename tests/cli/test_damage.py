@@ -66,7 +66,7 @@ def test_one_damaged_block_costs_its_own_items(
 ) -> None:
     path, lost = damaged(packed[0], tmp_path / "b.vdz", block)
     line = refused(DAMAGED, "decompress", path, "-o", tmp_path / "no", "-m", model)
-    assert f"block {block} of" in line and "--keep-going" in line
+    assert f"block {block} of" in line and "keep going" in line
     result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
     assert result.exit_code == DAMAGED and lost_items(result) == [("digits", lost.start, lost.stop)]
     assert result.stderr.count("\n") == 2 and f"items {lost.start} to {lost.stop - 1} of digits" in result.stderr

@@ -82,7 +82,7 @@ def test_a_digest_that_is_not_known_is_not_asked_for(tmp_path: Path) -> None:
         other = known[: 32 * k] + bytes(31) + b"\1" + known[32 * k + 32 :]
         path = save(tmp_path / "a.vdz", framed.record(ARRAYS), mixed(), other)
         assert message(path) == (
-            f"{path}: array {name} does not have the SHA-256 of the original; --keep-going restores the others"
+            f"{path}: array {name} does not have the SHA-256 of the original; keep going to restore the others"
         )
 
 

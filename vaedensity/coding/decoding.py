@@ -202,7 +202,7 @@ class Decoder:
         array, expected, digest = self.archive.arrays[number], self.archive.digests[number], hashlib.sha256()
         feed(digest, target)
         if expected not in (None, digest.digest()):
-            error = f"{self.archive.path}: array {array.name} does not have the SHA-256 of the original; --keep-going restores the others"
+            error = f"{self.archive.path}: array {array.name} does not have the SHA-256 of the original; keep going to restore the others"
             rows = target if array.shape else target.reshape(1)
             self._lose(array, (0, array.rows), 0, rows, DamagedArchive(error))
 

@@ -183,7 +183,7 @@ class BlockCoder:
             if len(back) != len(alike) or any((b != good[i]).any() for b, i in zip(back, alike)):
                 raise VaedensityError(
                     "a block does not decode to what was coded: this machine's arithmetic is not exact; "
-                    "nothing was written; run on another machine or without -m"
+                    "nothing was written; run on another machine or without a model"
                 )
 
     @torch.no_grad()

@@ -87,14 +87,14 @@ class Archive:
         if block.coder == LOST:
             raise DamagedArchive(
                 f"{self.path}: block {index} of {len(self.blocks)} was lost before the archive was repaired; "
-                "--keep-going restores the others"
+                "keep going to restore the others"
             )
         try:
             return payload_of(block, self._read_at(block.begin, block.size), self.stamp)
         except ValueError as error:
             raise DamagedArchive(
                 f"{self.path}: block {index} of {len(self.blocks)} is damaged ({error}); get the file again, "
-                "or restore the other blocks with --keep-going"
+                "or keep going to restore the other blocks"
             ) from error
 
     def _read_at(self, begin: int, size: int) -> bytes:

@@ -80,15 +80,16 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def read_record(f: BinaryIO) -> dict[str, Any]:
     """What a model file says of itself. Raises ValueError."""
-    size = int.from_bytes(f.read(8), "little")
+    head = f.read(8)
+    size = int.from_bytes(head, "little")
     if size > MAX_HEADER_BYTES:
         raise ValueError(f"a header of {size} bytes, {MAX_HEADER_BYTES} at most")
     header = f.read(size)
-    if len(header) < size:
+    if len(head) < 8 or len(header) < size:
         raise ValueError("it is cut off within its header")
     try:
         record = json.loads(json.loads(header)["__metadata__"][KEY])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError("it holds no record of one, or one nested too deep") from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ValueError("its record has no configuration")

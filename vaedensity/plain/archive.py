@@ -170,7 +170,7 @@ def _require_digest(directory: Directory, array: Entry, data: NDArray[Any], loss
     """``data`` of ``array`` have the SHA-256 that the closing gives it, or it gives none; else all of them are lost."""
     digest = directory.digests[directory.arrays.index(array)]
     if digest is not None and _sha256(data) != digest:
-        error = f"array {array.name} does not have the SHA-256 of the original; --keep-going restores the others"
+        error = f"array {array.name} does not have the SHA-256 of the original; keep going to restore the others"
         losses.take_array(directory, array, data, DamagedArchive(f"{directory.path}: {error}"))
 
 

@@ -105,7 +105,7 @@ def _decoded_or_opened(
     if block.coder == LOST:
         raise DamagedArchive(
             f"{directory.path}: block {block.index} of {len(directory.blocks)} was lost before the archive was repaired; "
-            "--keep-going restores the others"
+            "keep going to restore the others"
         )
     payload, checksum = directory.payload(block)
     try:

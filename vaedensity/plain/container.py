@@ -93,6 +93,6 @@ class Directory:
         except ValueError as error:
             raise DamagedArchive(
                 f"{self.path}: block {block.index} of {len(self.blocks)} is damaged ({error}); get the file again, "
-                "or restore the other blocks with --keep-going"
+                "or keep going to restore the other blocks"
             ) from error
         return payload, items_checksum

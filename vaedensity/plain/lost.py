@@ -67,7 +67,7 @@ def require_none_lost(directory: Directory, blocks: Iterable[Block]) -> None:
         block, more = lost[0], f" and {len(lost) - 1} more blocks" if len(lost) > 1 else ""
         raise DamagedArchive(
             f"{directory.path}: block {block.index} is lost, items {block.first} to {block.first + block.items - 1} "
-            f"of array {directory.arrays[block.array].name}{more}; the archive was repaired without them; --keep-going restores the others"
+            f"of array {directory.arrays[block.array].name}{more}; the archive was repaired without them; keep going to restore the others"
         )
 
 

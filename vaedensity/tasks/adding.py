@@ -168,7 +168,7 @@ def _model_of(
         if model is not None and model.sha256 != archive.model["sha256"]:
             raise UsageError(
                 f"{archive.path}: made with the model {archive.model['name']}, found {model.name}; an archive has one model: "
-                "leave -m out"
+                "name no other"
             )
         return model
     if "model" in archive.record:  # was tried, and nothing coded by it
