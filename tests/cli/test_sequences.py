@@ -68,6 +68,7 @@ def note(tmp_path: Path) -> Path:
 def by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classical coders are never tried, which are better than so little training."""
     monkeypatch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)
+    monkeypatch.setattr("vaedensity.tasks.packing.SMALL_BYTES", 0)
 
 
 def test_a_file_of_text(text_model: Path, note: Path, tmp_path: Path, done: Done, by_model: None) -> None:
