@@ -97,7 +97,7 @@ def test_refusals(refused: Callable[..., str], tmp_path: Path) -> None:
     plain = ("-o", tmp_path / "new", "--engine", "numpy")
     model = ("-m", goldens.model("two-valued-v1"))
     assert "made with model" in refused(MODEL, "decompress", archive, *plain, "-m", goldens.model("grey-v1"))
-    assert "not among the released" in refused(MODEL, "decompress", archive, *plain)
+    assert "nor a released one" in refused(MODEL, "decompress", archive, *plain)
     assert "cannot be read" in refused(USAGE, "decompress", tmp_path / "gone.vdz", *plain)
     assert "--threads" in refused(USAGE, "decompress", archive, *plain, *model, "--threads", "2")
     assert "note" in refused(DAMAGED, "decompress", goldens.archive("two-valued-v1"), *plain, *model)

@@ -255,7 +255,7 @@ def test_a_model_that_lacks_is_another_refusal(no_released: None) -> None:
     text, parts, sha256 = framed.of_golden("two-valued-v1")
     text["model"]["sha256"] = "0" * 64
     directory = Directory(io.BytesIO(framed.written(text, parts, sha256)), Path("x.vdz"))
-    with pytest.raises(ModelError, match="not among the released"):
+    with pytest.raises(ModelError, match="nor a released one"):
         find_model(directory, None)
 
 
