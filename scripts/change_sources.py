@@ -67,14 +67,14 @@ def array(folder: Path) -> Path:
 
 
 def log(folder: Path) -> Path:
-    (folder / "live.log").write_bytes(np.random.default_rng(0).integers(0, 16, 3 << 20, np.uint8))
+    (folder / "live.log").write_bytes(np.random.default_rng(0).integers(0, 16, 1 << 19, np.uint8))
     return folder / "live.log"
 
 
 def tree(folder: Path) -> Path:
     (folder / "logs").mkdir()
     for k in range(30):
-        (folder / "logs" / f"{k}.log").write_bytes(np.random.default_rng(k).integers(0, 16, 1 << 17, np.uint8))
+        (folder / "logs" / f"{k}.log").write_bytes(np.random.default_rng(k).integers(0, 16, 1 << 14, np.uint8))
     return folder / "logs"
 
 
