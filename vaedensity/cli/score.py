@@ -49,7 +49,11 @@ SHOWN = 10
     "--until-stderr", type=float, help="Add samples, item by item, until the standard error is this many nats."
 )
 @click.option("--max-samples", type=int, help="Where --until-stderr gives up. Default: 65536.")
-@click.option("--strict", is_flag=True, help="Exit 5 when more than 1 % of the items have k-hat above 0.7.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make.",
+)
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
 @click.option(
@@ -183,7 +187,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
         anomaly, anomaly_name = anomaly_score(
-            options["anomaly"], file, array, collection.source, request, where=where, **chosen
+            options["anomaly"], file, array, collection.source, request, where=where, say=say, **chosen
         )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
         scores = score_array(
@@ -203,6 +207,10 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
         str(e),
         f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}",
     ]
+    if r["unseen_values"]:
+        lines.append(
+            f"{r['unseen_values']} items have values that the model cannot make: their log p(x) is -inf, and so is the mean with them"
+        )
     if r["k_hat_above_0.7"] is not None:
         lines.append(
             f"k-hat above 0.7: {100 * r['k_hat_above_0.7']:.1f} % of the items; mean ESS {r['mean_ess'] or 0:.1f}"
@@ -212,9 +220,8 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
         more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
         lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
     if scores.anomaly is not None:
-        lines.append(
-            f"anomaly ({anomaly_name}): mean {scores.anomaly.mean():.2f} bits, largest {scores.anomaly.max():.2f}"
-        )
+        average = float("nan") if r["mean_anomaly"] is None else r["mean_anomaly"]
+        lines.append(f"anomaly ({anomaly_name}): mean {average:.2f} bits, largest {scores.anomaly.max():.2f}")
     if out is not None:
         lines.append(f"rows: {out}")
     answer(r, options["as_json"], lines)
