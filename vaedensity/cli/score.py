@@ -16,7 +16,7 @@ from vaedensity.cli.common import (
     silence_libraries,
 )
 
-DEFAULT_SAMPLES = {"importance": 64, "jackknife": 64, "annealed": 16}
+ESTIMATORS = ["importance", "jackknife", "annealed"]
 SHOWN = 10
 
 
@@ -26,7 +26,7 @@ SHOWN = 10
 @click.option(
     "--estimator",
     "name",
-    type=click.Choice(list(DEFAULT_SAMPLES)),
+    type=click.Choice(ESTIMATORS),
     default="importance",
     show_default=True,
     help="How log p(x) is estimated (docs/estimators.md).",
@@ -141,15 +141,16 @@ def make_estimator(options: dict[str, Any]) -> Any:
     own = {key: options[key] for key in owners if options[key] is not None}
     if "leapfrog" in own:
         own["leapfrog_steps"] = own.pop("leapfrog")
-    samples = options["samples"] or DEFAULT_SAMPLES[name]
+    if options["samples"] is not None:
+        own["samples"] = options["samples"]
     kinds = {"importance": ImportanceSampling, "jackknife": Jackknife, "annealed": Annealed}
-    estimator = kinds[name](samples, **own)
+    estimator = kinds[name](**own)
     most = options["max_samples"]
     if options["until_stderr"] is None:
         if most is not None:
             raise UsageError("--max-samples goes with --until-stderr")
         return estimator
-    return UntilStandardError(estimator, options["until_stderr"], 65536 if most is None else most)
+    return UntilStandardError(estimator, options["until_stderr"], **({} if most is None else {"most": most}))
 
 
 def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None:
@@ -231,9 +232,9 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
 def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
     from vaedensity.errors import UsageError
-    from vaedensity.tasks.self_test import require_width, self_test, within
+    from vaedensity.tasks.self_test import USUAL_ITEMS, require_width, self_test, within
 
-    items, tolerance = options["items"] or 32, 1.0 if options["tolerance"] is None else options["tolerance"]
+    items, tolerance = options["items"] or USUAL_ITEMS, 1.0 if options["tolerance"] is None else options["tolerance"]
     if not 0 < tolerance < float("inf"):
         raise UsageError(f"--tolerance {tolerance}: expected a number of nats above 0")
     with progress_bar("self-test", items) as advance:

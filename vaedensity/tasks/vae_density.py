@@ -38,7 +38,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     Parameters, all by keyword: ``preset`` fast, tiny, small, medium or base. At most one of ``steps``, ``epochs`` and ``budget``
     (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
     ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
-    learning ``rate`` of fitting. ``samples``: importance samples per score. ``contamination``: the share of the
+    learning ``rate`` of fitting, None for those of ``vaedensity fit``. ``samples``: importance samples per score. ``contamination``: the share of the
     training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once.
 
     Attributes: ``model_bytes_``, a model file that every ``vaedensity`` command reads; ``fit_record_``, what fitting
@@ -63,8 +63,8 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         seed: int = 0,
         device: str = "auto",
         valid_fraction: float = 0.05,
-        batch_size: int = 128,
-        rate: float = 2e-3,
+        batch_size: int | None = None,
+        rate: float | None = None,
         samples: int = 64,
         contamination: float = 0.05,
         score_batch_size: int = 256,
@@ -123,8 +123,8 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             device=self.device,
             seed=int(self.seed),
             valid_fraction=float(self.valid_fraction),
-            batch_size=int(self.batch_size),
-            rate=float(self.rate),
+            batch_size=None if self.batch_size is None else int(self.batch_size),
+            rate=None if self.rate is None else float(self.rate),
         )
 
     def score_samples(self, X: Any) -> Floats:
