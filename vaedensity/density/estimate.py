@@ -65,7 +65,8 @@ class Estimate:
     @property
     def unseen(self) -> NDArray[np.bool_]:
         """Which items (n,) have values that the model cannot make: nothing was drawn for them."""
-        return self.samples == 0
+        nothing_drawn: NDArray[np.bool_] = self.samples == 0
+        return nothing_drawn
 
     @property
     def finite(self) -> NDArray[np.bool_]:
