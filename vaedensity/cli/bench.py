@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    say,
+    silence_libraries,
+    terminal_width,
+)
 
 
 @click.command("bench")
@@ -72,7 +81,7 @@ def bench_command(
 
         with atomic_file(plot, force) as f:
             plot_rate_against_speed(f, record)
-    answer(record, as_json, [render(*table(record)), *remarks(record)])
+    answer(record, as_json, [*render(*table(record), terminal_width()), *remarks(record)])
 
 
 def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

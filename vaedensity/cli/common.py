@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,8 +61,17 @@ def verbosity() -> int:
 
 
 def printable(line: str) -> str:
-    """``line`` without what is no character, as bytes of file names that are not UTF-8, and what moves a terminal's cursor."""
-    return without_controls(line).encode("utf-8", "backslashreplace").decode()
+    """``line`` as one line without what moves a terminal's cursor, and without what is no character (bytes of file names that are
+    not UTF-8) or none that standard output can show."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return without_controls(line).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def terminal_width() -> int | None:
+    """How many columns standard output has; None where it is no terminal and nobody said."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def say(line: str) -> None:
@@ -71,7 +81,7 @@ def say(line: str) -> None:
 
 
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    """The result: one JSON object, or lines for people."""
+    """The result: one JSON object, or lines for people, each an element of ``lines``."""
     if as_json:
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **record}))
     else:
