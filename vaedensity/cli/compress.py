@@ -14,10 +14,10 @@ from vaedensity.cli.common import (
     guarded,
     json_option,
     mib,
-    progress_bar,
     say,
     silence_libraries,
 )
+from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
 from vaedensity.errors import UsageError
 
@@ -125,7 +125,7 @@ def compress_command(
     silence_libraries()
     from vaedensity.atomic import refuse_existing
     from vaedensity.tasks.models import choose_model, groups_of, open_model
-    from vaedensity.tasks.packing import compress, settle
+    from vaedensity.tasks.packing import compress, cut_bytes, settle
 
     to_pipe = to_pipe or str(out) == STREAM
     if to_pipe and (as_json or (out is not None and str(out) != STREAM)):
@@ -159,7 +159,8 @@ def compress_command(
             say("--embed-model: no model is used, none is stored")
         collections = settle(sources, coder)
         target = stack.enter_context(temporary_folder()) / "archive.vdz" if to_pipe or not out else out
-        total = sum(len(a) if a.ndim else 1 for c in collections for a in c.arrays.values())
+        cut = [cut_bytes(collection, coder) for collection in collections]
+        total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
         with progress_bar("compress", total) as advance:
             record = compress(
                 collections,

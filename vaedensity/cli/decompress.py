@@ -7,18 +7,9 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import (
-    answer,
-    force_option,
-    guarded,
-    json_option,
-    mib,
-    printable,
-    progress_bar,
-    say,
-    silence_libraries,
-)
+from vaedensity.cli.common import answer, force_option, guarded, json_option, mib, printable, say, silence_libraries
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
+from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
     max_output_option,
     maybe_stdin,
@@ -94,7 +85,6 @@ def decompress_command(
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
-        advance = stack.enter_context(progress_bar("decompress", None))
         if threads is not None and engine == "numpy":
             raise UsageError("--threads is of the engine torch; leave it out with --engine numpy")
         limits = Limits(max_output, memory)
@@ -103,16 +93,36 @@ def decompress_command(
                 raise UsageError("--item and --range: leave out --threads, --lockstep and --keep-going")
             r = restore_items(engine, source, goal, items, ranges, model, limits, overwrite=force)
         else:
+            advance = stack.enter_context(progress_bar("decompress", count_rows(source)))
             how = {"overwrite": force, "lockstep": lockstep, "keep_going": keep_going, "links": links}
             r = restore_all(engine, source, goal, model, limits, threads=threads, progress=advance, **how)
         if to_pipe:
             write_one_file([Path(path) for path in r["restored"]])
     if not to_pipe:
         lines = [f"{path}" for path in r["restored"]]
-        answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+        whole = f"{r['items'] - r['items_lost']} of {r['items']}" if r.get("items_lost") else r["items"]
+        answer(r, as_json, [*lines, f"{whole} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
     if r.get("lost"):
         report_losses(r)
         sys.exit(DAMAGED)
+
+
+def count_rows(path: Path) -> int | None:
+    """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
+    from vaedensity.coding.reader import Archive
+
+    try:
+        with Archive(path) as archive:
+            return sum(array.rows for array in archive.contents if array.nbytes)
+    except (VaedensityError, OSError):
+        return None
+
+
+def size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def write_one_file(restored: list[Path]) -> None:
@@ -129,8 +139,8 @@ def report_losses(r: dict[str, Any]) -> None:
         say(f"lost: items {one['first']} to {one['end'] - 1} of {one['array']} ({one['reason']})")
     for name in r["left_out"]:
         say(f"not restored: {name}")
-    items = sum(one["end"] - one["first"] for one in r["lost"])
-    click.echo(printable(f"vaedensity: {r['archive']}: {items} items are lost, all others are restored"), err=True)
+    line = f"vaedensity: {r['archive']}: {r['items_lost']} of {r['items']} items are lost, all others are restored"
+    click.echo(printable(line), err=True)
 
 
 @click.command("test")
@@ -151,7 +161,7 @@ def test_command(
     results, status = [], OK
     for path in archives:
         try:
-            with progress_bar(str(path), None) as advance, maybe_stdin(path) as source:
+            with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
                 results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
         except VaedensityError as error:
             click.echo(printable(f"vaedensity: {error}"), err=True)
@@ -177,7 +187,7 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
     Exit status 3 where items are lost; 'decompress --keep-going' then restores the others."""
     from vaedensity.tasks.repairing import repair
 
-    with progress_bar("repair", None) as advance:
+    with progress_bar("repair", size_of(archive), unit="bytes") as advance:
         r = repair(archive, out, overwrite=force, progress=advance)
     if r["whole"]:
         answer(r, as_json, [f"{archive}: {r['blocks']} blocks, nothing to repair, nothing written"])

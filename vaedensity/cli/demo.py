@@ -2,7 +2,8 @@
 
 import click
 
-from vaedensity.cli.common import FitBar, answer, guarded, json_option, say, silence_libraries, terminal_width
+from vaedensity.cli.common import answer, guarded, json_option, say, silence_libraries, terminal_width
+from vaedensity.cli.progress import FitBar
 
 
 @click.command("demo")

@@ -5,17 +5,8 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import (
-    FitBar,
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    mib,
-    say,
-    silence_libraries,
-)
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, say, silence_libraries
+from vaedensity.cli.progress import FitBar
 from vaedensity.errors import UsageError
 from vaedensity.units import parse_duration
 

@@ -4,16 +4,8 @@ from pathlib import Path
 
 import click
 
-from vaedensity.cli.common import (
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    mib,
-    progress_bar,
-    silence_libraries,
-)
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, silence_libraries
+from vaedensity.cli.progress import progress_bar
 
 
 @click.command("sample")

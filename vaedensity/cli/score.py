@@ -5,16 +5,8 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import (
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    progress_bar,
-    say,
-    silence_libraries,
-)
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.progress import progress_bar
 
 ESTIMATORS = ["importance", "jackknife", "annealed"]
 SHOWN = 10
