@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
     Command,
     answer,
@@ -80,13 +81,16 @@ def read_inputs(
 
 
 @click.command("compress")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True, type=INPUT)
 @click.option(
     "-o", "--output", "out", type=click.Path(path_type=Path, dir_okay=False), help="Archive to write (.vdz); - as -c."
 )
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the archive to standard output.")
 @click.option(
-    "-m", "--model", help="Model file or released name; without it the released model that fits best, if any."
+    "-m",
+    "--model",
+    type=MODEL,
+    help="Model file or released name; without it the released model that fits best, if any.",
 )
 @click.option("--embed-model", is_flag=True, help="Store the model in the archive: decoding then needs nothing else.")
 @click.option(
@@ -136,6 +140,7 @@ def compress_command(
         raise UsageError("no output: expected -o ARCHIVE, or -c for standard output")
     else:
         refuse_existing(out, force)
+    expect_model(model)
     with ExitStack() as stack:
         coder = open_model(model) if model else None
         series = coder is not None and coder.integers.is_sequence
@@ -183,9 +188,9 @@ def compress_command(
 
 
 @click.command("add")
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True)
-@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@click.argument("archive", type=ARCHIVE)
+@click.argument("inputs", nargs=-1, required=True, type=INPUT)
+@click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @click.option("--to", metavar="ARRAY", help="Put the items of INPUTS (.npy, .npz) after those of this array.")
 @input_options
 @data_options
@@ -210,6 +215,8 @@ def add_command(
     silence_libraries()
     from vaedensity.tasks.adding import add
 
+    expect_archive(archive, inputs)
+    expect_model(model)
     with ExitStack() as stack:
         sources = read_inputs(
             inputs,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vaedensity.cli.arguments import ARCHIVE, FILE, FOLDER, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import answer, force_option, guarded, json_option, mib, printable, say, silence_libraries
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
 from vaedensity.cli.progress import progress_bar
@@ -27,11 +28,11 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
     "-o",
     "--output",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder to restore into. [default: .]",
 )
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
-@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
 @click.option("--item", "items", multiple=True, metavar="NAME|INDEX", help="Restore this item only. May be repeated.")
@@ -82,6 +83,8 @@ def decompress_command(
         if as_json or folder is not None:
             raise UsageError("-c writes to standard output: leave out " + ("--json" if as_json else "-o"))
         refuse_terminal()
+    expect_archive(archive)
+    expect_model(model)
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
@@ -145,7 +148,7 @@ def report_losses(r: dict[str, Any]) -> None:
 
 @click.command("test")
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="The archives' model, if it is not inside and not a released one.")
+@click.option("-m", "--model", type=MODEL, help="The archives' model, if it is not inside and not a released one.")
 @max_output_option
 @memory_option
 @json_option
@@ -158,9 +161,11 @@ def test_command(
     from vaedensity.tasks.limits import Limits
     from vaedensity.tasks.unpacking import test
 
+    expect_model(model)
     results, status = [], OK
     for path in archives:
         try:
+            expect_archive(path)
             with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
                 results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
         except VaedensityError as error:
@@ -175,10 +180,8 @@ def test_command(
 
 
 @click.command("repair")
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Archive to write."
-)
+@click.argument("archive", type=ARCHIVE)
+@click.option("-o", "--output", "out", required=True, type=FILE, help="Archive to write.")
 @force_option
 @json_option
 @guarded
@@ -187,6 +190,7 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
     Exit status 3 where items are lost; 'decompress --keep-going' then restores the others."""
     from vaedensity.tasks.repairing import repair
 
+    expect_archive(archive)
     with progress_bar("repair", size_of(archive), unit="bytes") as advance:
         r = repair(archive, out, overwrite=force, progress=advance)
     if r["whole"]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vaedensity.cli.arguments import ARCHIVE, ARCHIVE_OR_MODEL, expect_archive, expect_model, what_is
 from vaedensity.cli.common import answer, guarded, json_option, mib, terminal_width
 
 HEAD = 20  # rows that are shown unless all are asked for
@@ -58,13 +59,6 @@ def files_of(note: dict[str, Any]) -> list[str] | None:
     return [*map(str, note["files"])] if "files" in note else None
 
 
-def is_archive(path: Path) -> bool:
-    from vaedensity.coding.container import MAGIC
-
-    with open(path, "rb") as f:
-        return f.read(len(MAGIC)) == MAGIC
-
-
 def archive_lines(r: dict[str, Any], *, members: bool, most: int | None = HEAD) -> list[str]:
     """A summary and a table of what the archive restores, with or without the ``members`` of files and folders; at most
     ``most`` rows."""
@@ -109,28 +103,30 @@ def count_multiplications(path: Path, config: dict[str, Any]) -> int:
 
 
 @click.command("list")
-@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("archive", type=ARCHIVE)
 @click.option("--all", "everything", is_flag=True, help=f"Show all rows, not the first {HEAD}.")
 @json_option
 @guarded
 def list_command(archive: Path, everything: bool, as_json: bool) -> None:
     """What is inside ARCHIVE: names, items, their shapes and types, and sizes once restored (of images: pixels)."""
+    expect_archive(archive)
     r = describe_archive(archive)
     answer(r, as_json, archive_lines(r, members=True, most=None if everything else HEAD))
 
 
 @click.command("info")
-@click.argument("target")
+@click.argument("target", type=ARCHIVE_OR_MODEL)
 @click.option("--cost", "multiply", is_flag=True, help="Count a model's multiplications for one item, too.")
 @json_option
 @guarded
 def info_command(target: str, multiply: bool, as_json: bool) -> None:
     """Facts about a MODEL (file or released name) or an ARCHIVE."""
     path = Path(target)
-    if path.is_file() and is_archive(path):
+    if what_is(target) == "an archive":
         r = describe_archive(path)
         answer({"type": "archive", **r}, as_json, archive_lines(r, members=False))
         return
+    expect_model(target)
     from vaedensity.errors import ModelError
     from vaedensity.model.released import record_of, resolve
 

@@ -1,10 +1,10 @@
 """vaedensity score"""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
 from vaedensity.cli.progress import progress_bar
 
@@ -13,8 +13,8 @@ SHOWN = 10
 
 
 @click.command("score")
-@click.argument("model")
-@click.argument("data", required=False)
+@click.argument("model", type=MODEL)
+@click.argument("data", required=False, type=DATA)
 @click.option(
     "--estimator",
     "name",
@@ -59,13 +59,13 @@ SHOWN = 10
     help="Also an anomaly score per item, larger is more anomalous (docs/anomaly.md).",
 )
 @click.option("--codec", type=click.Choice(["png", "webp", "zstd"]), help="--anomaly complexity. Default: png.")
-@click.option("--reference", help="--anomaly typicality: DATA that counts as normal, not trained on.")
-@click.option("--background", help="--anomaly ratio: the second MODEL.")
+@click.option("--reference", type=DATA, help="--anomaly typicality: DATA that counts as normal, not trained on.")
+@click.option("--background", type=MODEL, help="--anomaly ratio: the second MODEL.")
 @click.option(
     "-o",
     "--output",
     "out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Rows per item: FILE.csv, FILE.jsonl or FILE.parquet.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run that wrote FILE.partial.")
@@ -93,6 +93,8 @@ def score_command(model: str, data: str | None, **options: Any) -> None:
 
     if (data is None) != options["self_test"]:
         raise UsageError("expected DATA to score, or --self-test without DATA")
+    expect_model(model, data)
+    expect_model(options["background"])
     needs = {
         "--items": ("items", options["self_test"], "--self-test"),
         "--tolerance": ("tolerance", options["self_test"], "--self-test"),
