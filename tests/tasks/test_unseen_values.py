@@ -70,7 +70,10 @@ def test_the_command_says_so_and_scores_the_rest(model: Path, data: Path, tmp_pa
         pytest.importorskip("pyarrow")
     result = invoke("score", model, data, "-k", 4, "-o", tmp_path / f"rows{suffix}")
     assert result.exit_code == 0, result.output
-    assert "mean of the 6 of 10 items" in result.stdout and "4 items have values that the model cannot" in result.stdout
+    assert (
+        "mean of the 6 of 10 items" in result.stdout
+        and "4 items have values that the model, fitted to values up to 16, cannot make" in result.stdout
+    )
     text = (tmp_path / f"rows{suffix}").read_bytes()
     if suffix == ".jsonl":
         rows = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in text.splitlines()]

@@ -152,6 +152,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
     import numpy as np
 
+    from vaedensity.data.byte_files import places
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.density.estimate import spread
@@ -160,7 +161,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.tasks.anomaly import anomaly_score
-    from vaedensity.tasks.scoring import Output, require_reliable, score_array
+    from vaedensity.tasks.scoring import Output, known_values, require_reliable, score_array
 
     out = options["out"]
     if out is not None:
@@ -170,14 +171,15 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if series := isinstance(file.config, SequenceConfig):
         where = replace(where, as_bytes=True)
     collection, array = load_array(data, where)
+    names, offsets = collection.item_names, None
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
+        names, offsets = places(collection.note, file.config.dims, len(array))
         if rest.size:
             say(
                 f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"
             )
-    names = collection.item_names
-    output = None if out is None else Output(out, options["force"], options["resume"], names)
+    output = None if out is None else Output(out, options["force"], options["resume"], names, offsets)
     anomaly, anomaly_name = None, ""
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
@@ -204,14 +206,15 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     ]
     if r["unseen_values"]:
         lines.append(
-            f"{r['unseen_values']} items have values that the model cannot make: their log p(x) is -inf, and so is the mean with them"
+            f"{r['unseen_values']} items have values that the model, fitted to {known_values(file)}, cannot make: their log p(x) is "
+            "-inf, and so is the mean with them"
         )
     if r["k_hat_above_0.7"] is not None:
         lines.append(
             f"k-hat above 0.7: {100 * r['k_hat_above_0.7']:.1f} % of the items; mean ESS {r['mean_ess'] or 0:.1f}"
         )
     if r["error_bar_not_met"]:
-        unmet = [str(i) if names is None else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
+        unmet = [str(i) if names is None or offsets else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
         more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
         lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
     if scores.anomaly is not None:

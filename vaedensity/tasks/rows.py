@@ -134,12 +134,20 @@ class RowLog:
         return whole
 
 
-def table(estimate: Estimate, dims: int, names: list[str] | None, anomaly: Floats | None) -> dict[str, list[Any]]:
+def table(
+    estimate: Estimate,
+    dims: int,
+    names: list[str] | None,
+    anomaly: Floats | None,
+    offsets: list[int] | None = None,
+) -> dict[str, list[Any]]:
     """Columns of the rows, by name."""
     bits = units.nats_to_bits(1.0) * -estimate.log_prob_nats
     columns: dict[str, list[Any]] = {"index": list(range(len(estimate)))}
     if names is not None:
         columns["name"] = names
+    if offsets is not None:
+        columns["offset"] = offsets
     columns |= {
         "log_prob_nats": estimate.log_prob_nats.tolist(),
         "bits": bits.tolist(),

@@ -45,12 +45,14 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Output:
-    """Where rows go: ``path`` .csv, .jsonl or .parquet; ``names``: what the items are called."""
+    """Where rows go: ``path`` .csv, .jsonl or .parquet; ``names``: what the items are called, or which file they are
+    of; ``offsets``: where in it each begins."""
 
     path: Path
     overwrite: bool = False
     resume: bool = False
     names: list[str] | None = None
+    offsets: list[int] | None = None
 
     def check(self) -> None:
         check_rows_path(self.path, overwrite=self.overwrite, resume=self.resume)
@@ -100,12 +102,16 @@ def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> ND
     found = levels_of(file, array, source)
     if found.unseen:
         known = found.known
-        expected = f"the values {file.values}" if file.values else f"values up to {file.config.levels - 1}"
         first = int(np.flatnonzero(~known)[0])
         raise UsageError(
-            f"{source}: item {first} has values outside of what the model was fitted to ({expected}); fit again"
+            f"{source}: item {first} has values outside of what the model was fitted to ({known_values(file)}); fit again"
         )
     return found.levels
+
+
+def known_values(file: ModelFile) -> str:
+    """What the model can make, in words."""
+    return f"the values {file.values}" if file.values else f"values up to {file.config.levels - 1}"
 
 
 def require_data(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
@@ -206,7 +212,7 @@ def score_array(
     estimate = Estimate.concatenate(parts)
     anomalies = np.concatenate(extra) if anomaly else None
     if output is not None and log is not None:
-        columns = table(estimate, file.config.dims, output.names, anomalies)
+        columns = table(estimate, file.config.dims, output.names, anomalies, output.offsets)
         write_table(output.path, columns, overwrite=output.overwrite)
         log.remove()
     record = summary(estimate, file, request)
