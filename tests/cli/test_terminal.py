@@ -154,3 +154,11 @@ def test_an_output_that_cannot_show_every_character(
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     result = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert b"\\u65e5\\u672c.npy" in result.stdout and result.stderr == b""
+
+
+def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    from vaedensity.cli.common import answer
+
+    answer({"a": float("nan"), "b": [1.5, float("inf"), {"c": -float("inf")}], "d": None, "e": True}, True, [])
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert found == {"schema_version": 1, "a": None, "b": [1.5, None, {"c": None}], "d": None, "e": True}

@@ -1,7 +1,6 @@
 """What all commands share: one-line errors with their exit status, remarks, results, options."""
 
 import functools
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from vaedensity.errors import FAILURE, INTERRUPTED, VaedensityError, without_controls
+from vaedensity.units import json_line
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -82,7 +82,7 @@ def say(line: str) -> None:
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """The result: one JSON object, or lines for people, each an element of ``lines``."""
     if as_json:
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **record}))
+        click.echo(json_line({"schema_version": SCHEMA_VERSION, **record}))
     else:
         for line in lines:
             click.echo(printable(line))

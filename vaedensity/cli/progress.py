@@ -113,8 +113,8 @@ class FitBar:
             say(record["event"])
         if "valid_bits_per_dim" in record:
             self.valid = f"  valid {record['valid_bits_per_dim']:.4f}"
-        rate = record.get("bits_per_dim", float("nan"))
-        line = f"step {record['step']}  {rate:.4f} bits/dim{self.valid}"
+        rate = f"  {record['bits_per_dim']:.4f} bits/dim" if "bits_per_dim" in record else ""
+        line = f"step {record['step']}{rate}{self.valid}"
         if self.tty:
             self.bar.update(self.task, completed=record["progress"], description=line)
         if not (self.due() or record["progress"] >= 1 or not self.begun):

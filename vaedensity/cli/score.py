@@ -198,12 +198,13 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
             progress=advance,
         )
     r, e = scores.record, scores.estimate
-    rate, elbo = (float("nan") if r[key] is None else r[key] for key in ("bits_per_dim", "elbo_bits_per_dim"))
+    rate, elbo = r["bits_per_dim"], r["elbo_bits_per_dim"]
     lines = [
-        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples)}",
+        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples[~e.unseen])}",
         str(e),
-        f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}",
     ]
+    if rate is not None and elbo is not None:
+        lines.append(f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}")
     if r["unseen_values"]:
         lines.append(
             f"{r['unseen_values']} items have values that the model, fitted to {known_values(file)}, cannot make: their log p(x) is "
@@ -218,8 +219,8 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
         more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
         lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
     if scores.anomaly is not None:
-        average = float("nan") if r["mean_anomaly"] is None else r["mean_anomaly"]
-        lines.append(f"anomaly ({anomaly_name}): mean {average:.2f} bits, largest {scores.anomaly.max():.2f}")
+        average = "none is finite" if r["mean_anomaly"] is None else f"mean {r['mean_anomaly']:.2f} bits"
+        lines.append(f"anomaly ({anomaly_name}): {average}, largest {scores.anomaly.max():.2f}")
     if out is not None:
         lines.append(f"rows: {out}")
     answer(r, options["as_json"], lines)

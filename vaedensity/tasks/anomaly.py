@@ -18,7 +18,7 @@ from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.tasks.scoring import Anomaly, Levels, ScoreRequest, estimate_items, levels_of, scoring_model
+from vaedensity.tasks.scoring import Anomaly, ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 
 REFERENCE_ITEMS = 1000
 
@@ -99,7 +99,7 @@ def _ratio(
         say(f"{source}: {data.unseen} items have values that the background model cannot make; their ratio is -inf")
 
     def ratio(part: slice, estimate: Estimate) -> Floats:
-        own = Levels(data.levels[part], data.known[part])
+        own = ItemLevels(data.levels[part], data.known[part])
         other = Estimate.concatenate([*estimate_items(model, own, request, model_sha256=background.network_sha256)])
         return LikelihoodRatio(background=other).score(estimate, own.levels)
 

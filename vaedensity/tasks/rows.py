@@ -18,7 +18,6 @@ from vaedensity import units
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.model.checkpoint import finite
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 ARRAYS = tuple(f.name for f in fields(Estimate) if f.name != "kind")
@@ -180,8 +179,7 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
             text.detach()
         elif suffix == ".jsonl":
             for row in zip(*columns.values()):
-                cells = [finite(v) if isinstance(v, float) else v for v in row]
-                f.write((json.dumps(dict(zip(columns, cells))) + "\n").encode())
+                f.write((units.json_line(dict(zip(columns, row))) + "\n").encode())
         else:
             import pyarrow as pa
             import pyarrow.parquet as pq

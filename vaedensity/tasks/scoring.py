@@ -68,7 +68,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Levels:
+class ItemLevels:
     """Items as the model takes them: ``levels`` (N,C,H,W) and which of them are ``known`` (N,) bool, having only
     values that the model can make. The levels of the others mean nothing."""
 
@@ -86,7 +86,7 @@ class Levels:
         return levels if known.all() else levels[known]
 
 
-def levels_of(file: ModelFile, array: NDArray[np.generic], source: str) -> Levels:
+def levels_of(file: ModelFile, array: NDArray[np.generic], source: str) -> ItemLevels:
     """``array`` as the integers that the model takes. Raises UsageError for items of another kind or size."""
     data = require_data(file, array, source)
     if data.shape[1:] != file.config.item_shape:
@@ -94,7 +94,7 @@ def levels_of(file: ModelFile, array: NDArray[np.generic], source: str) -> Level
             f"{source}: items are {size(data.shape[1:])}, the model {file.path} scores {size(file.config.item_shape)}; "
             "fit one to these data"
         )
-    return Levels(*items.apply_map(data, file.config.levels, file.values))
+    return ItemLevels(*items.apply_map(data, file.config.levels, file.values))
 
 
 def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
@@ -122,7 +122,7 @@ def require_data(file: ModelFile, array: NDArray[np.generic], source: str) -> ND
 
 
 def estimate_items(
-    model: Network, data: Levels, request: "ScoreRequest", *, model_sha256: str, first: int = 0
+    model: Network, data: ItemLevels, request: ScoreRequest, *, model_sha256: str, first: int = 0
 ) -> Iterator[Estimate]:
     """Estimates of the items from ``first`` on, a few at a time, in order: -inf where values are not known."""
     known = data.known[first:]

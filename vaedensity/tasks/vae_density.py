@@ -23,7 +23,7 @@ from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_
 from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.sampling import original_values, sample_batches
-from vaedensity.tasks.scoring import Levels, ScoreRequest, estimate_items, levels_of, scoring_model
+from vaedensity.tasks.scoring import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.units import parse_duration
 
 CALIBRATION_ITEMS = 1000
@@ -106,7 +106,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         check_parameters(self)
         data = levels_of(self._model_file(), as_images(X), "X")
         at = np.linspace(0, len(data.known) - 1, min(len(data.known), CALIBRATION_ITEMS)).round().astype(np.int64)
-        scores = self._score_levels(Levels(data.levels[at], data.known[at]))
+        scores = self._score_levels(ItemLevels(data.levels[at], data.known[at]))
         if not (finite := np.isfinite(scores)).any():
             raise UsageError("X: no item has a finite score; calibrate with items that the model can make")
         # Without a number of its own an item counts as one of the lowest.
@@ -165,7 +165,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         file, model = self._model_file(), self._network()
         return np.concatenate([original_values(file, part) for part in sample_batches(file, model, n, seed)])
 
-    def _score_levels(self, data: Levels) -> Floats:
+    def _score_levels(self, data: ItemLevels) -> Floats:
         request = ScoreRequest(ImportanceSampling(int(self.samples)), int(self.seed), int(self.score_batch_size))
         # The noise is keyed by the network alone: what is noted in the file's card changes no score.
         parts = estimate_items(self._network(), data, request, model_sha256=self._model_file().network_sha256)
