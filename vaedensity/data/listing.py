@@ -63,7 +63,7 @@ def _row(name: str, of: str | None, array: Described) -> Row:
 
 def _item(name: str, of: str, array: Described) -> Row:
     """One item of an array of images."""
-    size = _nbytes(array) // max(1, array.shape[0])
+    size = _nbytes(array) // max(1, sum(array.shape[:1]))
     return _bare(name, of, None, size) | {"shape": list(array.shape[1:]), "dtype": str(array.dtype)}
 
 
