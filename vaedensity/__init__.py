@@ -3,8 +3,9 @@
 The public names load on first use, so that importing the package costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vaedensity.lazy import on_first_use
 
 __version__ = "0.1.0"
 
@@ -43,9 +44,4 @@ _HOMES = {
     "VaedensityError": "errors",
 }
 __all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vaedensity' has no attribute {name!r}")
-    return getattr(import_module(f"vaedensity.{_HOMES[name]}"), name)
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

@@ -1,7 +1,9 @@
-"""Nats, bits, bits per dimension and durations: the one place where they are converted."""
+"""Nats, bits, bits per dimension and durations: the one place where they are converted; and numbers as JSON has them."""
 
+import json
 import math
 import re
+from typing import Any
 
 from vaedensity.errors import UsageError
 
@@ -29,6 +31,23 @@ def bits_per_dim(log_prob_nats: float, dims: int) -> float:
     1.0
     """
     return -log_prob_nats / (dims * LN2)
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """``record`` as JSON in one line. JSON knows no NaN and no infinities: they are null.
+
+    >>> json_line({"a": [1.5, math.inf]})
+    '{"a": [1.5, null]}'
+    """
+
+    def known(value: Any) -> Any:
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, dict):
+            return {key: known(one) for key, one in value.items()}
+        return [known(one) for one in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(known(record), allow_nan=False)
 
 
 def parse_duration(text: str) -> float:

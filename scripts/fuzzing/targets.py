@@ -120,7 +120,7 @@ def _payloads(archive: Archive) -> str:
 
 def run_describe(path: Path, chances: Chances, models: Models) -> str:
     record = describe_archive(path)
-    archive_lines(record, files=True)
+    archive_lines(record, members=True)
     return "described"
 
 

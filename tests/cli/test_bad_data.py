@@ -185,4 +185,5 @@ def test_values_that_the_model_was_not_fitted_to(
 ) -> None:
     array = digits[:5].copy()
     array[3, 0, 0] = 17
-    assert "item 3" in refused(USAGE, "score", model, saved(tmp_path / "a.npy", array))
+    line = ("reconstruct", model, saved(tmp_path / "a.npy", array), "-o", tmp_path / "a.png")
+    assert "item 3" in refused(USAGE, *line)  # score goes on: tests/tasks/test_unseen_values.py

@@ -34,6 +34,19 @@ def test_record(model: Path, tmp_path: Path, digits: np.ndarray, done: Done) -> 
     assert by_name["PNG"]["layout"] == "mosaic"  # sixty files of an 8x8 image are mostly headers
 
 
+def test_without_a_model_it_chooses_as_compress_does(
+    model: Path, tmp_path: Path, digits: np.ndarray, done: Done, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    np.save(tmp_path / "d.npy", digits[:60])
+    line = ("bench", tmp_path / "d.npy", "--rivals", "zlib")
+    monkeypatch.setattr("vaedensity.model.released.checkpoint_folder", lambda: model.parent)
+    assert {row["codec"] for row in done(*line)["codecs"]} == {"zlib -9", f"vaedensity, model {model.stem}"}
+    monkeypatch.setattr("vaedensity.model.released.checkpoint_folder", lambda: tmp_path)
+    assert [row["codec"] for row in done(*line)["codecs"]] == ["zlib -9"]
+    assert "general codecs alone" in invoke(*line).stderr
+    assert "--particles" in refused(USAGE, *line, "--particles", 2)
+
+
 def test_particles_and_ratios(model: Path, tmp_path: Path, digits: np.ndarray, done: Done) -> None:
     np.save(tmp_path / "d.npy", digits[:200])
     line = ("bench", tmp_path / "d.npy", "-m", model, "--rivals", "zlib", "--particles", 3)

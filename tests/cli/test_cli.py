@@ -432,9 +432,15 @@ def test_list_and_info_of_an_archive(model: Path, model_archive: Path, done: Don
 def test_list_names_every_file_of_a_folder(tmp_path: Path, done: Done) -> None:
     images = {f"{i}.png": FOLDERS["grey"](i) for i in range(30)}  # of which pixels take less room than files
     done("compress", pictures(tmp_path / "p", images), "-o", tmp_path / "a.vdz")
-    assert done("list", tmp_path / "a.vdz")["restores"] == [{"kind": "tree", "name": "p", "files": sorted(images)}]
+    record = done("list", tmp_path / "a.vdz")
+    assert record["restores"] == [{"kind": "tree", "name": "p", "files": sorted(images)}]
+    assert [(e["name"], e["of"], e["items"], e["bytes"]) for e in record["entries"]][:2] == [
+        ("p/", None, 3, 90),
+        ("0.png", "p", None, 30),
+    ]
     result = CliRunner().invoke(main, ["list", str(tmp_path / "a.vdz")])
-    assert all(f"    {name}\n" in result.stdout for name in images) and "30x6x5" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert all([name, "6x5", "uint8", "30", "bytes"] in lines for name in images)
 
 
 def test_test_takes_several_archives_and_writes_nothing(

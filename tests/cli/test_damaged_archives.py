@@ -75,7 +75,7 @@ def test_test_names_each_damaged_archive_and_goes_on(refused: Refused, archive: 
 def test_archives_that_cannot_be_read(refused: Refused, tmp_path: Path) -> None:
     for command in ("decompress", "test", "list"):
         assert "cannot be read" in refused(USAGE, command, tmp_path / "gone.vdz")
-        assert "cannot be read" in refused(USAGE, command, tmp_path)
+        assert "a folder, expected an archive" in refused(USAGE, command, tmp_path)
 
 
 def test_the_hostile_writer_can_write_a_good_archive(hostile: Callable[..., Path], tmp_path: Path, done: Done) -> None:

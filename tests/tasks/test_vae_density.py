@@ -198,8 +198,10 @@ def test_values_never_seen_are_outliers(density: VAEDensity, digits: np.ndarray)
     assert scores[1] == -np.inf and np.isfinite(scores[[0, 2]]).all() and density.predict(x)[1] == -1
     assert density.score_samples(x[1:2]).tolist() == [-np.inf]
     assert scores[0] == pytest.approx(density.score_samples(digits[:1])[0], abs=1e-3)
-    with pytest.raises(UsageError, match="item 1 has values"):
-        density.calibrate(x)
+    threshold = copy.deepcopy(density).calibrate(x).offset_
+    assert scores[[0, 2]].min() <= threshold + 1e-3 and np.isfinite(threshold)
+    with pytest.raises(UsageError, match="no item has a finite score"):
+        density.calibrate(x[1:2])
 
 
 def test_wrong_images(density: VAEDensity, digits: np.ndarray) -> None:

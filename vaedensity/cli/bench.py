@@ -5,12 +5,29 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    say,
+    silence_libraries,
+    terminal_width,
+)
 
 
 @click.command("bench")
-@click.argument("data")
-@click.option("-m", "--model", "models", multiple=True, required=True, help="Model to measure; may be repeated.")
+@click.argument("data", type=DATA)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=MODEL,
+    help="Model to measure; may be repeated. Without it the released model that compress would choose, if any.",
+)
 @click.option(
     "--rivals",
     help="Comma-separated: png, webp, zlib, xz, zstd, brotli, jpegls, jxl-e7, jxl-e9, zpaq. Default: all there are.",
@@ -23,7 +40,7 @@ from vaedensity.cli.common import answer, data_options, force_option, guarded, j
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Also draw rate against speed: FILE.png (matplotlib).",
 )
 @data_options
@@ -52,6 +69,7 @@ def bench_command(
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.report.tables import render
     from vaedensity.tasks.bench import bench
+    from vaedensity.tasks.models import choose_model
 
     if plot is not None:
         if plot.suffix.lower() != ".png":
@@ -63,16 +81,28 @@ def bench_command(
             import matplotlib  # noqa: F401
         except ImportError:
             raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
+    for name in models:
+        expect_model(name)
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
     collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=series))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
+    if not models:
+        chosen = choose_model({collection.source: array})
+        models = () if chosen is None else (chosen.name,)
+        say(
+            f"using the released model {chosen.name}"
+            if chosen
+            else "no released model fits and helps: general codecs alone"
+        )
+    if particles is not None and not models:
+        raise UsageError("--particles: no model is measured; name one with -m")
     record = bench(array, collection.source, list(models), names, particles=particles, say=say)
     if plot is not None:
         from vaedensity.report.rate_speed import plot_rate_against_speed
 
         with atomic_file(plot, force) as f:
             plot_rate_against_speed(f, record)
-    answer(record, as_json, [render(*table(record)), *remarks(record)])
+    answer(record, as_json, [*render(*table(record), terminal_width()), *remarks(record)])
 
 
 def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

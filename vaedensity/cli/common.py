@@ -1,18 +1,18 @@
-"""What all commands share: one-line errors with their exit status, JSON, progress."""
+"""What all commands share: one-line errors with their exit status, remarks, results, options."""
 
 import functools
-import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
+from vaedensity.units import json_line
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,8 +61,17 @@ def verbosity() -> int:
 
 
 def printable(line: str) -> str:
-    """``line`` without what is no character, as bytes of file names that are not UTF-8, and what moves a terminal's cursor."""
-    return without_controls(line).encode("utf-8", "backslashreplace").decode()
+    """``line`` as one line without what moves a terminal's cursor, and without what is no character (bytes of file names that are
+    not UTF-8) or none that standard output can show."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return without_controls(line).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def terminal_width() -> int | None:
+    """How many columns standard output has; None where it is no terminal and nobody said."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def say(line: str) -> None:
@@ -72,71 +81,12 @@ def say(line: str) -> None:
 
 
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    """The result: one JSON object, or lines for people."""
+    """The result: one JSON object, or lines for people, each an element of ``lines``."""
     if as_json:
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **record}))
+        click.echo(json_line({"schema_version": SCHEMA_VERSION, **record}))
     else:
         for line in lines:
             click.echo(printable(line))
-
-
-@contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while it is a terminal; yields the function that advances it."""
-    if verbosity() == 0 or not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
-
-
-class FitBar:
-    """An observer that shows a run's progress: a bar on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self.tty = verbosity() > 0 and sys.stderr.isatty()
-        self.last = -1
-        if self.tty:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            columns = (
-                TextColumn("fit"),
-                BarColumn(),
-                TextColumn("{task.percentage:3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}"),
-            )
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.task = self.bar.add_task("", total=1.0)
-
-    def __enter__(self) -> "FitBar":
-        if self.tty:
-            self.bar.start()
-        self.valid = ""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.tty:
-            self.bar.stop()
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        if "event" in record:
-            say(record["event"])
-        if "valid_bits_per_dim" in record:
-            self.valid = f"  valid {record['valid_bits_per_dim']:.4f}"
-        rate = record.get("bits_per_dim", float("nan"))
-        line = f"step {record['step']}  {rate:.4f} bits/dim{self.valid}"
-        if self.tty:
-            self.bar.update(self.task, completed=record["progress"], description=line)
-        elif int(record["progress"] * 10) > self.last:
-            self.last = int(record["progress"] * 10)
-            say(f"{self.last * 10:3d}%  {line}")
 
 
 def data_options(command: Command) -> Command:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
     Command,
     answer,
@@ -16,10 +17,10 @@ from vaedensity.cli.common import (
     mib,
     model_or_folder,
     models_option,
-    progress_bar,
     say,
     silence_libraries,
 )
+from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
 from vaedensity.errors import UsageError
 
@@ -82,13 +83,16 @@ def read_inputs(
 
 
 @click.command("compress")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True, type=INPUT)
 @click.option(
     "-o", "--output", "out", type=click.Path(path_type=Path, dir_okay=False), help="Archive to write (.vdz); - as -c."
 )
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the archive to standard output.")
 @click.option(
-    "-m", "--model", help="Model file or released name; without it the released model that fits best, if any."
+    "-m",
+    "--model",
+    type=MODEL,
+    help="Model file or released name; without it the released model that fits best, if any.",
 )
 @click.option("--embed-model", is_flag=True, help="Store the model in the archive: decoding then needs nothing else.")
 @click.option(
@@ -127,7 +131,7 @@ def compress_command(
     silence_libraries()
     from vaedensity.atomic import refuse_existing
     from vaedensity.tasks.models import choose_model, groups_of, open_model
-    from vaedensity.tasks.packing import compress
+    from vaedensity.tasks.packing import compress, cut_bytes
     from vaedensity.tasks.settling import settle
 
     to_pipe = to_pipe or str(out) == STREAM
@@ -139,6 +143,7 @@ def compress_command(
         raise UsageError("no output: expected -o ARCHIVE, or -c for standard output")
     else:
         refuse_existing(out, force)
+    expect_model(model)
     with ExitStack() as stack:
         coder = open_model(model) if model else None
         series = coder is not None and coder.integers.is_sequence
@@ -162,7 +167,8 @@ def compress_command(
             say("--embed-model: no model is used, none is stored")
         collections = settle(sources, coder)
         target = stack.enter_context(temporary_folder()) / "archive.vdz" if to_pipe or not out else out
-        total = sum(len(a) if a.ndim else 1 for c in collections for a in c.arrays.values())
+        cut = [cut_bytes(collection, coder) for collection in collections]
+        total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
         with progress_bar("compress", total) as advance:
             record = compress(
                 collections,
@@ -185,9 +191,9 @@ def compress_command(
 
 
 @click.command("add")
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True)
-@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@click.argument("archive", type=ARCHIVE)
+@click.argument("inputs", nargs=-1, required=True, type=INPUT)
+@click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @models_option
 @click.option("--to", metavar="ARRAY", help="Put the items of INPUTS (.npy, .npz) after those of this array.")
 @input_options
@@ -215,6 +221,8 @@ def add_command(
     model = model_or_folder(model, models)
     from vaedensity.tasks.adding import add
 
+    expect_archive(archive, inputs)
+    expect_model(model)
     with ExitStack() as stack:
         sources = read_inputs(
             inputs,

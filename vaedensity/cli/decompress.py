@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vaedensity.cli.arguments import ARCHIVE, FILE, FOLDER, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
     answer,
     force_option,
@@ -16,11 +17,11 @@ from vaedensity.cli.common import (
     model_or_folder,
     models_option,
     printable,
-    progress_bar,
     say,
     silence_libraries,
 )
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
+from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
     max_output_option,
     maybe_stdin,
@@ -38,11 +39,11 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
     "-o",
     "--output",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder to restore into. [default: .]",
 )
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
-@click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
+@click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @models_option
 @click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
@@ -96,10 +97,11 @@ def decompress_command(
         if as_json or folder is not None:
             raise UsageError("-c writes to standard output: leave out " + ("--json" if as_json else "-o"))
         refuse_terminal()
+    expect_archive(archive)
+    expect_model(model)
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
-        advance = stack.enter_context(progress_bar("decompress", None))
         if threads is not None and engine == "numpy":
             raise UsageError("--threads is of the engine torch; leave it out with --engine numpy")
         limits = Limits(max_output, memory)
@@ -108,16 +110,36 @@ def decompress_command(
                 raise UsageError("--item and --range: leave out --threads, --lockstep and --keep-going")
             r = restore_items(engine, source, goal, items, ranges, model, limits, overwrite=force)
         else:
+            advance = stack.enter_context(progress_bar("decompress", count_rows(source)))
             how = {"overwrite": force, "lockstep": lockstep, "keep_going": keep_going, "links": links}
             r = restore_all(engine, source, goal, model, limits, threads=threads, progress=advance, **how)
         if to_pipe:
             write_one_file([Path(path) for path in r["restored"]])
     if not to_pipe:
         lines = [f"{path}" for path in r["restored"]]
-        answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+        whole = f"{r['items'] - r['items_lost']} of {r['items']}" if r.get("items_lost") else r["items"]
+        answer(r, as_json, [*lines, f"{whole} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
     if r.get("lost"):
         report_losses(r)
         sys.exit(DAMAGED)
+
+
+def count_rows(path: Path) -> int | None:
+    """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
+    from vaedensity.coding.reader import Archive
+
+    try:
+        with Archive(path) as archive:
+            return sum(array.rows for array in archive.contents if array.nbytes)
+    except (VaedensityError, OSError):
+        return None
+
+
+def size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def write_one_file(restored: list[Path]) -> None:
@@ -134,13 +156,13 @@ def report_losses(r: dict[str, Any]) -> None:
         say(f"lost: items {one['first']} to {one['end'] - 1} of {one['array']} ({one['reason']})")
     for name in r["left_out"]:
         say(f"not restored: {name}")
-    items = sum(one["end"] - one["first"] for one in r["lost"])
-    click.echo(printable(f"vaedensity: {r['archive']}: {items} items are lost, all others are restored"), err=True)
+    line = f"vaedensity: {r['archive']}: {r['items_lost']} of {r['items']} items are lost, all others are restored"
+    click.echo(printable(line), err=True)
 
 
 @click.command("test")
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="The archives' model, if it is not inside and not a released one.")
+@click.option("-m", "--model", type=MODEL, help="The archives' model, if it is not inside and not a released one.")
 @models_option
 @max_output_option
 @memory_option
@@ -160,10 +182,12 @@ def test_command(
     from vaedensity.tasks.limits import Limits
     from vaedensity.tasks.unpacking import test
 
+    expect_model(model)
     results, status = [], OK
     for path in archives:
         try:
-            with progress_bar(str(path), None) as advance, maybe_stdin(path) as source:
+            expect_archive(path)
+            with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
                 results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
         except VaedensityError as error:
             click.echo(printable(f"vaedensity: {error}"), err=True)
@@ -177,10 +201,8 @@ def test_command(
 
 
 @click.command("repair")
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Archive to write."
-)
+@click.argument("archive", type=ARCHIVE)
+@click.option("-o", "--output", "out", required=True, type=FILE, help="Archive to write.")
 @force_option
 @json_option
 @guarded
@@ -189,7 +211,8 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
     Exit status 3 where items are lost; 'decompress --keep-going' then restores the others."""
     from vaedensity.tasks.repairing import repair
 
-    with progress_bar("repair", None) as advance:
+    expect_archive(archive)
+    with progress_bar("repair", size_of(archive), unit="bytes") as advance:
         r = repair(archive, out, overwrite=force, progress=advance)
     if r["whole"]:
         answer(r, as_json, [f"{archive}: {r['blocks']} blocks, nothing to repair, nothing written"])

@@ -2,7 +2,8 @@
 
 import click
 
-from vaedensity.cli.common import FitBar, answer, guarded, json_option, say, silence_libraries
+from vaedensity.cli.common import answer, guarded, json_option, say, silence_libraries, terminal_width
+from vaedensity.cli.progress import FitBar
 
 
 @click.command("demo")
@@ -22,4 +23,5 @@ def demo_command(seconds: float, as_json: bool) -> None:
         for row in record["table"]
     ]
     title = f"{record['items']} held-out digits, 8x8, values 0 to 16"
-    answer(record, as_json, [render(title, ["", "bits/dim", "bytes"], rows), record["verdict"]])
+    table = render(title, ["", "bits/dim", "bytes"], rows, terminal_width())
+    answer(record, as_json, [*table, record["verdict"]])

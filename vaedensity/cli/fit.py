@@ -5,17 +5,9 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import (
-    FitBar,
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    mib,
-    say,
-    silence_libraries,
-)
+from vaedensity.cli.arguments import DATA, FILE, MODEL
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, say, silence_libraries
+from vaedensity.cli.progress import FitBar
 from vaedensity.errors import UsageError
 from vaedensity.units import parse_duration
 
@@ -35,10 +27,8 @@ class Duration(click.ParamType):
 
 
 @click.command("fit")
-@click.argument("data")
-@click.option(
-    "-o", "--output", "out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Model file to write."
-)
+@click.argument("data", type=DATA)
+@click.option("-o", "--output", "out", required=True, type=FILE, help="Model file to write.")
 @click.option(
     "--preset",
     type=click.Choice(["fast", "tiny", "small", "medium", "base"]),
@@ -105,7 +95,12 @@ class Duration(click.ParamType):
     help="What to do to the loss: 'flood(LEVEL)', in bits per dimension, or 'penalise_gradient(WEIGHT)'. May be repeated.",
 )
 @click.option("--valid-fraction", type=float, default=0.05, show_default=True, help="Share of items to validate on.")
-@click.option("--init", metavar="MODEL", help="Begin with the weights of MODEL (file or released name) of this preset.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    type=MODEL,
+    help="Begin with the weights of MODEL (file or released name) of this preset.",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @data_options
 @force_option

@@ -5,20 +5,28 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, guarded, json_option, mib
+from vaedensity.cli.arguments import ARCHIVE, ARCHIVE_OR_MODEL, expect_archive, expect_model, what_is
+from vaedensity.cli.common import answer, guarded, json_option, mib, terminal_width
+
+HEAD = 20  # rows that are shown unless all are asked for
 
 
 def describe_archive(path: Path) -> dict[str, Any]:
     """The record and index of an archive as a record; decodes nothing and does not import torch."""
     from vaedensity.coding.block import LOST, MODEL_CODERS
     from vaedensity.coding.reader import Archive
-    from vaedensity.data.restore import count_items
-    from vaedensity.errors import DamagedArchive
+    from vaedensity.data.listing import rows_of
+    from vaedensity.data.restore import check_note, count_items
+    from vaedensity.errors import DamagedArchive, naming
 
-    with Archive(path) as archive:
+    with naming(path), Archive(path) as archive:
         record, blocks = archive.record, archive.blocks
+        stored = {a.name: a for a in archive.contents}
         each = archive.digests if archive.version >= 5 else [None] * len(archive.arrays)
         try:
+            notes = record["note"]["collections"]
+            if notes:
+                check_note(notes, list(stored))
             return {
                 "archive": str(path),
                 "version": archive.version,
@@ -28,17 +36,15 @@ def describe_archive(path: Path) -> dict[str, Any]:
                     for a, d in zip(archive.arrays, each)
                     if a is not archive.model_array
                 ],
-                "restores": [
-                    {"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)}
-                    for n in record["note"]["collections"]
-                ],
+                "restores": [{"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)} for n in notes],
+                "entries": [row for note in notes for row in rows_of(note, stored)],
                 "model": None if archive.model is None else {key: archive.model[key] for key in ("sha256", "name")},
                 "model_inside": archive.model_array is not None,
                 "particles": archive.particles,
                 "blocks": len(blocks),
                 "model_blocks": sum(b.coder in MODEL_CODERS for b in blocks),
                 "lost_blocks": sum(b.coder == LOST for b in blocks),
-                "items": count_items(record["note"]["collections"], {a.name: a.rows for a in archive.contents}),
+                "items": count_items(notes, {a.name: a.rows for a in archive.contents}),
                 "sha256": record.get("sha256"),
                 "written_by": record["by"],
             }
@@ -53,25 +59,32 @@ def files_of(note: dict[str, Any]) -> list[str] | None:
     return [*map(str, note["files"])] if "files" in note else None
 
 
-def is_archive(path: Path) -> bool:
-    from vaedensity.coding.container import MAGIC
+def archive_lines(r: dict[str, Any], *, members: bool, most: int | None = HEAD) -> list[str]:
+    """A summary and a table of what the archive restores, with or without the ``members`` of files and folders; at most
+    ``most`` rows."""
+    from vaedensity.report.tables import render
 
-    with open(path, "rb") as f:
-        return f.read(len(MAGIC)) == MAGIC
-
-
-def archive_lines(r: dict[str, Any], files: bool) -> list[str]:
     model = f"model {r['model']['name']} (sha256 {r['model']['sha256'][:16]}...)" if r["model"] else "no model needed"
     model += ", which is inside" if r["model_inside"] else ""
     model += f", {r['particles']} particles" if r["particles"] > 1 else ""
     model += f", {r['lost_blocks']} of them lost" if r["lost_blocks"] else ""
-    lines = [f"{r['archive']}: {mib(r['bytes'])}, {r['items']} items in {r['blocks']} blocks, {model}"]
-    for a in r["arrays"]:
-        lines.append(f"  {a['name']}  {a['dtype']}  {'x'.join(map(str, a['shape'])) or 'scalar'}")
-    for entry in r["restores"]:
-        lines.append(f"  restores {entry['kind']} {entry['name']}")
-        lines += [f"    {name}" for name in entry["files"] or []] if files else []
-    return lines
+    title = f"{r['archive']}: {mib(r['bytes'])}, {r['items']} items in {r['blocks']} blocks, {model}"
+    entries = [entry for entry in r["entries"] if members or entry["of"] is None]
+    rows = [
+        [
+            ("" if entry["of"] is None else "  ") + entry["name"],
+            "" if entry["items"] is None else str(entry["items"]),
+            "" if entry["shape"] is None else "x".join(map(str, entry["shape"])) or "scalar",
+            entry["dtype"] or "",
+            "" if entry["bytes"] is None else mib(entry["bytes"]),
+        ]
+        for entry in entries[:most]
+    ]
+    if not rows:
+        return [title, "it restores nothing"]
+    lines = render(title, ["name", "items", "of shape", "dtype", "size"], rows, terminal_width())
+    more = len(entries) - len(rows)
+    return [*lines, *([f"... and {more} more: list --all"] if more else [])]
 
 
 def count_multiplications(path: Path, config: dict[str, Any]) -> int:
@@ -90,27 +103,30 @@ def count_multiplications(path: Path, config: dict[str, Any]) -> int:
 
 
 @click.command("list")
-@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("archive", type=ARCHIVE)
+@click.option("--all", "everything", is_flag=True, help=f"Show all rows, not the first {HEAD}.")
 @json_option
 @guarded
-def list_command(archive: Path, as_json: bool) -> None:
-    """What is inside ARCHIVE."""
+def list_command(archive: Path, everything: bool, as_json: bool) -> None:
+    """What is inside ARCHIVE: names, items, their shapes and types, and sizes once restored (of images: pixels)."""
+    expect_archive(archive)
     r = describe_archive(archive)
-    answer(r, as_json, archive_lines(r, files=True))
+    answer(r, as_json, archive_lines(r, members=True, most=None if everything else HEAD))
 
 
 @click.command("info")
-@click.argument("target")
+@click.argument("target", type=ARCHIVE_OR_MODEL)
 @click.option("--cost", "multiply", is_flag=True, help="Count a model's multiplications for one item, too.")
 @json_option
 @guarded
 def info_command(target: str, multiply: bool, as_json: bool) -> None:
     """Facts about a MODEL (file or released name) or an ARCHIVE."""
     path = Path(target)
-    if path.is_file() and is_archive(path):
+    if what_is(target) == "an archive":
         r = describe_archive(path)
-        answer({"type": "archive", **r}, as_json, archive_lines(r, files=False))
+        answer({"type": "archive", **r}, as_json, archive_lines(r, members=False))
         return
+    expect_model(target)
     from vaedensity.errors import ModelError
     from vaedensity.model.released import record_of, resolve
     from vaedensity.plain.model_file import read_model

@@ -4,27 +4,20 @@ from pathlib import Path
 
 import click
 
-from vaedensity.cli.common import (
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    mib,
-    progress_bar,
-    silence_libraries,
-)
+from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, silence_libraries
+from vaedensity.cli.progress import progress_bar
 
 
 @click.command("sample")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("-n", "--items", "n", type=click.IntRange(1), default=64, show_default=True, help="Items to draw.")
 @click.option(
     "-o",
     "--output",
     "out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="FILE.png, a mosaic, or FILE.npy, an array.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -54,6 +47,7 @@ def sample_command(
     from vaedensity.tasks.fitting import pick_device
     from vaedensity.tasks.sampling import check_output, write_samples
 
+    expect_model(model)
     check_output(out, (".npy", ".png"), overwrite=force)
     place = pick_device(device)
     file = load_model(resolve(model))
@@ -63,14 +57,14 @@ def sample_command(
 
 
 @click.command("reconstruct")
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=MODEL)
+@click.argument("data", type=DATA)
 @click.option(
     "-o",
     "--output",
     "out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="FILE.png: items above their reconstructions.",
 )
 @click.option("-n", "--items", "n", type=click.IntRange(1), default=16, show_default=True, help="First items to take.")
@@ -100,6 +94,7 @@ def reconstruct_command(
     from vaedensity.tasks.fitting import pick_device
     from vaedensity.tasks.sampling import check_output, write_reconstructions
 
+    expect_model(model, data)
     check_output(out, (".png",), overwrite=force)
     place = pick_device(device)
     file = load_model(resolve(model))

@@ -1,32 +1,24 @@
 """vaedensity score"""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from vaedensity.cli.common import (
-    answer,
-    data_options,
-    force_option,
-    guarded,
-    json_option,
-    progress_bar,
-    say,
-    silence_libraries,
-)
+from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
+from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.progress import progress_bar
 
-DEFAULT_SAMPLES = {"importance": 64, "jackknife": 64, "annealed": 16}
+ESTIMATORS = ["importance", "jackknife", "annealed"]
 SHOWN = 10
 
 
 @click.command("score")
-@click.argument("model")
-@click.argument("data", required=False)
+@click.argument("model", type=MODEL)
+@click.argument("data", required=False, type=DATA)
 @click.option(
     "--estimator",
     "name",
-    type=click.Choice(list(DEFAULT_SAMPLES)),
+    type=click.Choice(ESTIMATORS),
     default="importance",
     show_default=True,
     help="How log p(x) is estimated (docs/estimators.md).",
@@ -49,7 +41,11 @@ SHOWN = 10
     "--until-stderr", type=float, help="Add samples, item by item, until the standard error is this many nats."
 )
 @click.option("--max-samples", type=int, help="Where --until-stderr gives up. Default: 65536.")
-@click.option("--strict", is_flag=True, help="Exit 5 when more than 1 % of the items have k-hat above 0.7.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make.",
+)
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
 @click.option(
@@ -63,13 +59,13 @@ SHOWN = 10
     help="Also an anomaly score per item, larger is more anomalous (docs/anomaly.md).",
 )
 @click.option("--codec", type=click.Choice(["png", "webp", "zstd"]), help="--anomaly complexity. Default: png.")
-@click.option("--reference", help="--anomaly typicality: DATA that counts as normal, not trained on.")
-@click.option("--background", help="--anomaly ratio: the second MODEL.")
+@click.option("--reference", type=DATA, help="--anomaly typicality: DATA that counts as normal, not trained on.")
+@click.option("--background", type=MODEL, help="--anomaly ratio: the second MODEL.")
 @click.option(
     "-o",
     "--output",
     "out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Rows per item: FILE.csv, FILE.jsonl or FILE.parquet.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run that wrote FILE.partial.")
@@ -97,6 +93,8 @@ def score_command(model: str, data: str | None, **options: Any) -> None:
 
     if (data is None) != options["self_test"]:
         raise UsageError("expected DATA to score, or --self-test without DATA")
+    expect_model(model, data)
+    expect_model(options["background"])
     needs = {
         "--items": ("items", options["self_test"], "--self-test"),
         "--tolerance": ("tolerance", options["self_test"], "--self-test"),
@@ -137,15 +135,16 @@ def make_estimator(options: dict[str, Any]) -> Any:
     own = {key: options[key] for key in owners if options[key] is not None}
     if "leapfrog" in own:
         own["leapfrog_steps"] = own.pop("leapfrog")
-    samples = options["samples"] or DEFAULT_SAMPLES[name]
+    if options["samples"] is not None:
+        own["samples"] = options["samples"]
     kinds = {"importance": ImportanceSampling, "jackknife": Jackknife, "annealed": Annealed}
-    estimator = kinds[name](samples, **own)
+    estimator = kinds[name](**own)
     most = options["max_samples"]
     if options["until_stderr"] is None:
         if most is not None:
             raise UsageError("--max-samples goes with --until-stderr")
         return estimator
-    return UntilStandardError(estimator, options["until_stderr"], 65536 if most is None else most)
+    return UntilStandardError(estimator, options["until_stderr"], **({} if most is None else {"most": most}))
 
 
 def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None:
@@ -153,6 +152,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
     import numpy as np
 
+    from vaedensity.data.byte_files import places
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load_array
     from vaedensity.density.estimate import spread
@@ -161,7 +161,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.tasks.anomaly import anomaly_score
-    from vaedensity.tasks.scoring import Output, require_reliable, score_array
+    from vaedensity.tasks.scoring import Output, known_values, require_reliable, score_array
 
     out = options["out"]
     if out is not None:
@@ -171,19 +171,20 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if series := isinstance(file.config, SequenceConfig):
         where = replace(where, as_bytes=True)
     collection, array = load_array(data, where)
+    names, offsets = collection.item_names, None
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
+        names, offsets = places(collection.note, file.config.dims, len(array))
         if rest.size:
             say(
                 f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"
             )
-    names = collection.item_names
-    output = None if out is None else Output(out, options["force"], options["resume"], names)
+    output = None if out is None else Output(out, options["force"], options["resume"], names, offsets)
     anomaly, anomaly_name = None, ""
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
         anomaly, anomaly_name = anomaly_score(
-            options["anomaly"], file, array, collection.source, request, where=where, **chosen
+            options["anomaly"], file, array, collection.source, request, where=where, say=say, **chosen
         )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
         scores = score_array(
@@ -197,24 +198,29 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
             progress=advance,
         )
     r, e = scores.record, scores.estimate
-    rate, elbo = (float("nan") if r[key] is None else r[key] for key in ("bits_per_dim", "elbo_bits_per_dim"))
+    rate, elbo = r["bits_per_dim"], r["elbo_bits_per_dim"]
     lines = [
-        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples)}",
+        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples[~e.unseen])}",
         str(e),
-        f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}",
     ]
+    if rate is not None and elbo is not None:
+        lines.append(f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}")
+    if r["unseen_values"]:
+        lines.append(
+            f"{r['unseen_values']} items have values that the model, fitted to {known_values(file)}, cannot make: their log p(x) is "
+            "-inf, and so is the mean with them"
+        )
     if r["k_hat_above_0.7"] is not None:
         lines.append(
             f"k-hat above 0.7: {100 * r['k_hat_above_0.7']:.1f} % of the items; mean ESS {r['mean_ess'] or 0:.1f}"
         )
     if r["error_bar_not_met"]:
-        unmet = [str(i) if names is None else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
+        unmet = [str(i) if names is None or offsets else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
         more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
         lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
     if scores.anomaly is not None:
-        lines.append(
-            f"anomaly ({anomaly_name}): mean {scores.anomaly.mean():.2f} bits, largest {scores.anomaly.max():.2f}"
-        )
+        average = "none is finite" if r["mean_anomaly"] is None else f"mean {r['mean_anomaly']:.2f} bits"
+        lines.append(f"anomaly ({anomaly_name}): {average}, largest {scores.anomaly.max():.2f}")
     if out is not None:
         lines.append(f"rows: {out}")
     answer(r, options["as_json"], lines)
@@ -224,9 +230,9 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
 def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
     from vaedensity.errors import UsageError
-    from vaedensity.tasks.self_test import require_width, self_test, within
+    from vaedensity.tasks.self_test import USUAL_ITEMS, require_width, self_test, within
 
-    items, tolerance = options["items"] or 32, 1.0 if options["tolerance"] is None else options["tolerance"]
+    items, tolerance = options["items"] or USUAL_ITEMS, 1.0 if options["tolerance"] is None else options["tolerance"]
     if not 0 < tolerance < float("inf"):
         raise UsageError(f"--tolerance {tolerance}: expected a number of nats above 0")
     with progress_bar("self-test", items) as advance:

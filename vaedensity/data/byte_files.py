@@ -51,6 +51,16 @@ def load_files(path: Path) -> Collection:
     return Collection(str(path), {"bytes": data}, note)
 
 
+def places(note: dict[str, Any], length: int, count: int) -> tuple[list[str], list[int]]:
+    """(file, offset in it) of the first byte of each of ``count`` pieces of ``length`` bytes of what :func:`load_file` and
+    :func:`load_files` read, from their ``note``."""
+    names = note.get("files", [note["name"]])
+    starts = np.arange(count, dtype=np.int64) * length
+    begins = np.cumsum([0, *note.get("sizes", [])[:-1]])
+    at = np.searchsorted(begins, starts, side="right") - 1  # of files that begin together the last, which is not empty
+    return [names[i] for i in at], (starts - begins[at]).tolist()
+
+
 def regular_files(folder: Path, expected: str) -> list[Path]:
     """The files of a folder and its subfolders, sorted, one at least.
 

@@ -99,6 +99,19 @@ def count_items(notes: list[Any], rows: dict[str, int]) -> int:
     return count
 
 
+def count_lost(notes: list[Any], lost: LostItems, left_out: list[str]) -> int:
+    """How many of the items that :func:`count_items` counts are lost: entries of arrays that are zeros now, files that are
+    not whole."""
+    count = len(left_out)
+    for note in notes:
+        ranges = [lost[name] for name in note["arrays"] if name in lost]
+        if note["kind"] in ("npy", "npz"):
+            count += sum(end - first for own in ranges for first, end in own)
+        elif note["kind"] == "file":
+            count += bool(ranges)
+    return count
+
+
 def check_collection(note: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Raise DamagedArchive unless decoded ``arrays`` can be restored as ``note`` says."""
     if note["kind"] == "folder":

@@ -30,6 +30,9 @@ class Estimate:
     between 1 and ``samples`` (n,) int64, the number of weights used. ``k_hat``: shape of the weights' upper
     tail (density/pareto.py), NaN for fewer than 25 samples. ``met``: whether an asked error bar was
     reached. ``item_key`` (n,) uint64: items of equal key are equal and share their Monte-Carlo error.
+
+    An item with values that the model cannot make has p(x) = 0 without any sampling: see :meth:`of_unseen`.
+    Means are over the items whose estimate is finite.
     """
 
     log_prob_nats: Floats
@@ -46,18 +49,37 @@ class Estimate:
         return len(self.log_prob_nats)
 
     def __str__(self) -> str:
+        count, error = int(self.finite.sum()), self.mean_standard_error_nats
+        if not count:
+            return f"log p(x) = {mean(self.log_prob_nats)} nats per item, mean of {len(self)} (no finite estimate; {self.kind})"
+        if (self.samples[self.finite] == 1).all():
+            accuracy = "unknown with one sample"
+        else:
+            accuracy = f"{error:.4f} nats" if np.isfinite(error) else "unknown"
+        of = f"{count}" if count == len(self) else f"the {count} of {len(self)} items with a finite estimate"
         return (
-            f"log p(x) = {self.log_prob_nats.mean():.4f} nats per item, mean of {len(self)} (Monte-Carlo standard error "
-            f"{self.mean_standard_error_nats:.4f} nats; {self.kind}; K = {spread(self.samples)})"
+            f"log p(x) = {mean(self.log_prob_nats, self.finite):.4f} nats per item, mean of {of} (Monte-Carlo standard "
+            f"error {accuracy}; {self.kind}; K = {spread(self.samples[~self.unseen])})"
         )
 
     @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """Which items (n,) have values that the model cannot make: nothing was drawn for them."""
+        nothing_drawn: NDArray[np.bool_] = self.samples == 0
+        return nothing_drawn
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Which estimates (n,) are finite: the items that means are taken over."""
+        return np.isfinite(self.log_prob_nats)
+
+    @property
     def mean_standard_error_nats(self) -> float:
-        """Monte-Carlo standard error of the mean over items: errors of different items are independent,
-        those of equal items are the same."""
-        _, group = np.unique(self.item_key, return_inverse=True)
-        sums = np.bincount(group, weights=self.standard_error_nats)
-        return float(np.sqrt(np.square(sums).sum()) / max(1, len(self)))
+        """Monte-Carlo standard error of the mean over the items whose estimate is finite: errors of different items
+        are independent, those of equal items are the same."""
+        _, group = np.unique(self.item_key[self.finite], return_inverse=True)
+        sums = np.bincount(group, weights=self.standard_error_nats[self.finite])
+        return float(np.sqrt(np.square(sums).sum()) / max(1, int(self.finite.sum())))
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Two-sided intervals (n,), (n,) in nats: Student's t with K - 1 degrees of freedom around the
@@ -74,7 +96,8 @@ class Estimate:
         """What is wrong with each item's estimate, in words; empty where nothing is."""
         tests = {
             "undefined weight": np.isnan(self.log_prob_nats),
-            "no weight": self.log_prob_nats == -np.inf,
+            "unseen values": self.unseen,
+            "no weight": (self.log_prob_nats == -np.inf) & ~self.unseen,
             f"k_hat > {K_HAT_LIMIT}": self.k_hat > K_HAT_LIMIT,
             "error bar not met": ~self.met,
         }
@@ -97,12 +120,42 @@ class Estimate:
         )
 
     @staticmethod
+    def of_unseen(n: int, kind: Kind) -> "Estimate":
+        """Of ``n`` items with values that the model cannot make: log p(x) is -inf, exactly and without samples."""
+        nothing = np.full(n, -np.inf)
+        return Estimate(
+            log_prob_nats=nothing,
+            standard_error_nats=np.zeros(n),
+            elbo_nats=nothing.copy(),
+            ess=np.zeros(n),
+            k_hat=np.full(n, np.nan),
+            samples=np.zeros(n, np.int64),
+            met=np.ones(n, bool),
+            item_key=np.zeros(n, np.uint64),
+            kind=kind,
+        )
+
+    def among(self, known: NDArray[np.bool_]) -> "Estimate":
+        """These estimates as those of the items ``known`` (n,) bool, in order, among others with unseen values."""
+        whole = Estimate.of_unseen(len(known), self.kind)
+        for f in fields(Estimate):
+            if f.name != "kind":
+                getattr(whole, f.name)[known] = getattr(self, f.name)
+        return whole
+
+    @staticmethod
     def concatenate(parts: list["Estimate"]) -> "Estimate":
         """One record of the items of all parts, in order."""
         arrays = {
             f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Estimate) if f.name != "kind"
         }
         return Estimate(**arrays, kind=parts[0].kind)
+
+
+def mean(values: Floats, where: NDArray[np.bool_] | None = None) -> float:
+    """The mean of ``values`` (n,), of those ``where`` True; NaN of none."""
+    chosen = values if where is None else values[where]
+    return float(chosen.mean()) if len(chosen) else float("nan")
 
 
 def spread(samples: NDArray[np.int64]) -> str:

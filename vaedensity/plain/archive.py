@@ -68,7 +68,10 @@ def decompress(
         "restored": [str(goal) for goal in goals],
         "seconds": time.monotonic() - started,
     }
-    return record | ({"lost": [one._asdict() for one in losses.found], "left_out": left_out} if keep_going else {})
+    if keep_going:
+        record["lost"], record["left_out"] = [one._asdict() for one in losses.found], left_out
+        record["items_lost"] = restore.count_lost(notes, losses.holes(), left_out)
+    return record
 
 
 def checked_notes(directory: Directory) -> list[Any]:

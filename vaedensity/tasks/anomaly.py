@@ -1,6 +1,7 @@
 """The anomaly score that a user asked for, ready to be applied batch by batch."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.tasks.scoring import Anomaly, ScoreRequest, model_levels, scoring_model
+from vaedensity.tasks.scoring import Anomaly, ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 
 REFERENCE_ITEMS = 1000
 
@@ -33,11 +34,13 @@ def anomaly_score(
     reference: str | None = None,
     background: str | None = None,
     where: LoadOptions = LoadOptions(),
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Anomaly, str]:
     """(anomaly scores of a slice of ``array`` in bits, larger is more anomalous; a line that names them).
 
     ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA, at most 1000 evenly spaced items
-    of it are scored), regret, or ratio (``background``: a model). Raises UsageError.
+    of it are scored), regret, or ratio (``background``: a model). What it gives for items with values that the model
+    cannot make means nothing: :func:`~vaedensity.tasks.scoring.score_array` puts +inf there. Raises UsageError.
     """
     if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
         raise UsageError(
@@ -48,12 +51,12 @@ def anomaly_score(
     if kind == "ratio":
         if background is None:
             raise UsageError("--anomaly ratio needs a second model: --background MODEL")
-        return _ratio(load_model(resolve(background)), array, source, request)
+        return _ratio(load_model(resolve(background)), array, source, request, say)
     rule: AnomalyScore
     if kind == "typicality":
         if reference is None:
             raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
-        estimate, digest = _reference(file, reference, request, where)
+        estimate, digest = _reference(file, reference, request, where, say)
         rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
     elif kind == "complexity":
         rule = Complexity(codec=codec or "png")
@@ -61,46 +64,61 @@ def anomaly_score(
     else:
         rule, name = Likelihood(), "likelihood"
     raw = (
-        model_levels(file, array, source)
+        levels_of(file, array, source).levels
         if isinstance(file.config, SequenceConfig)
         else items.require_items(array, source)
     )
     return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
 
 
-def _reference(file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions) -> tuple[Estimate, str]:
+def _reference(
+    file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions, say: Callable[[str], None]
+) -> tuple[Estimate, str]:
     collection, array = load_array(reference, where)
-    levels = model_levels(file, array, collection.source)
+    data = levels_of(file, array, collection.source)
+    levels = data.known_levels()
+    if not len(levels):
+        raise UsageError(
+            f"{collection.source}: all {data.unseen} items have values that the model cannot make; expected normal ones"
+        )
+    if data.unseen:
+        say(f"{collection.source}: {data.unseen} items left out: the model cannot make their values")
     chosen = levels[np.unique(np.linspace(0, len(levels) - 1, REFERENCE_ITEMS).astype(int))]
     return _score(file, chosen, request), hashlib.sha256(chosen.tobytes()).hexdigest()[:16]
 
 
 def _ratio(
-    background: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest
+    background: ModelFile,
+    array: NDArray[np.generic],
+    source: str,
+    request: ScoreRequest,
+    say: Callable[[str], None],
 ) -> tuple[Anomaly, str]:
-    levels, model = model_levels(background, array, source), scoring_model(background, request.device)
+    data, model = levels_of(background, array, source), scoring_model(background, request.device)
+    if data.unseen:
+        say(f"{source}: {data.unseen} items have values that the background model cannot make; their ratio is -inf")
 
     def ratio(part: slice, estimate: Estimate) -> Floats:
-        other = score(
-            model,
-            levels[part],
-            request.estimator,
-            model_sha256=background.sha256,
-            seed=request.seed,
-            batch_size=request.batch_size,
-        )
-        return LikelihoodRatio(background=other).score(estimate, levels[part])
+        own = ItemLevels(data.levels[part], data.known[part])
+        other = Estimate.concatenate([*estimate_items(model, own, request, model_sha256=background.sha256)])
+        return LikelihoodRatio(background=other).score(estimate, own.levels)
 
     return ratio, f"ratio, background {background.sha256[:16]}"
 
 
 def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest) -> tuple[Anomaly, str]:
-    levels, model, rule = model_levels(file, array, source), scoring_model(file, request.device), LikelihoodRegret()
+    data, model, rule = levels_of(file, array, source), scoring_model(file, request.device), LikelihoodRegret()
 
     def regret(part: slice, estimate: Estimate) -> Floats:
-        return rule.score(
-            model, levels[part], model_sha256=file.sha256, seed=request.seed, batch_size=request.batch_size
+        known, bits = data.known[part], np.full(len(estimate), np.inf)
+        bits[known] = rule.score(
+            model,
+            data.levels[part][known],
+            model_sha256=file.sha256,
+            seed=request.seed,
+            batch_size=request.batch_size,
         )
+        return bits
 
     return regret, "regret"
 

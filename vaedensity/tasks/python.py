@@ -23,6 +23,7 @@ from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for, open_model
 from vaedensity.tasks.packing import compress as compress_collections
 from vaedensity.tasks.scoring import ScoreRequest, score_array
+from vaedensity.tasks.self_test import USUAL_ITEMS
 from vaedensity.tasks.self_test import self_test as run_self_test
 
 
@@ -51,17 +52,16 @@ def score(
     estimator: Estimator | None = None,
     seed: int = 0,
     batch_size: int = 256,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> Estimate:
     """Estimates of log p(x) in nats for every item of ``x``, of bytes (n,) for every whole piece; see :class:`Estimate`.
 
     ``model``: as loaded, or a file or released name. ``estimator``: :class:`ImportanceSampling` with ``samples`` (64)
-    unless given, else for example
-    ``Jackknife(100)``, ``Annealed(16)`` or ``UntilStandardError(ImportanceSampling(64), 0.05)``.
+    unless given, else for example ``Jackknife(100)``, ``Annealed(16)`` or ``UntilStandardError(ImportanceSampling(64), 0.05)``.
     """
     if estimator is not None and samples is not None:
         raise UsageError("found samples and an estimator, which has its own; expected one of them")
-    chosen = estimator or ImportanceSampling(64 if samples is None else samples)
+    chosen = estimator or (ImportanceSampling() if samples is None else ImportanceSampling(samples))
     request = ScoreRequest(chosen, seed, batch_size, pick_device(device))
     file = model if isinstance(model, ModelFile) else load_model(model)
     return score_array(file, np.asarray(x), "array", request).estimate
@@ -70,11 +70,11 @@ def score(
 def self_test(
     model: ModelFile | str | Path,
     estimator: ImportanceSampling | Annealed,
-    items: int = 32,
+    items: int = USUAL_ITEMS,
     *,
     seed: int = 0,
     batch_size: int = 256,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> Sandwich:
     """Lower and upper bounds of log p(x) for ``items`` items drawn from the model; see :class:`Sandwich`."""
     file = model if isinstance(model, ModelFile) else load_model(model)

@@ -18,7 +18,6 @@ from vaedensity import units
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.model.checkpoint import finite
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 ARRAYS = tuple(f.name for f in fields(Estimate) if f.name != "kind")
@@ -134,12 +133,20 @@ class RowLog:
         return whole
 
 
-def table(estimate: Estimate, dims: int, names: list[str] | None, anomaly: Floats | None) -> dict[str, list[Any]]:
+def table(
+    estimate: Estimate,
+    dims: int,
+    names: list[str] | None,
+    anomaly: Floats | None,
+    offsets: list[int] | None = None,
+) -> dict[str, list[Any]]:
     """Columns of the rows, by name."""
     bits = units.nats_to_bits(1.0) * -estimate.log_prob_nats
     columns: dict[str, list[Any]] = {"index": list(range(len(estimate)))}
     if names is not None:
         columns["name"] = names
+    if offsets is not None:
+        columns["offset"] = offsets
     columns |= {
         "log_prob_nats": estimate.log_prob_nats.tolist(),
         "bits": bits.tolist(),
@@ -172,8 +179,7 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
             text.detach()
         elif suffix == ".jsonl":
             for row in zip(*columns.values()):
-                cells = [finite(v) if isinstance(v, float) else v for v in row]
-                f.write((json.dumps(dict(zip(columns, cells))) + "\n").encode())
+                f.write((units.json_line(dict(zip(columns, row))) + "\n").encode())
         else:
             import pyarrow as pa
             import pyarrow.parquet as pq

@@ -12,6 +12,8 @@ from vaedensity.errors import BoundsTooWide, UsageError
 from vaedensity.model.checkpoint import ModelFile, finite
 from vaedensity.tasks.scoring import ScoreRequest, scoring_model
 
+USUAL_ITEMS = 32
+
 
 def self_test(
     file: ModelFile,

@@ -64,6 +64,7 @@ def decompress(
                 {"array": one.array, "first": one.first, "end": one.end, "reason": one.reason} for one in lost or []
             ]
             record["left_out"] = left_out
+            record["items_lost"] = restore.count_lost(notes, holes, left_out)
         return record
 
 

@@ -12,7 +12,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from vaedensity.density.estimate import Floats
-from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
 from vaedensity.model.checkpoint import ModelFile, load_model
@@ -24,7 +23,7 @@ from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_
 from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.sampling import original_values, sample_batches
-from vaedensity.tasks.scoring import known_items, model_levels, scoring_model
+from vaedensity.tasks.scoring import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.units import parse_duration
 
 CALIBRATION_ITEMS = 1000
@@ -39,7 +38,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     Parameters, all by keyword: ``preset`` fast, tiny, small, medium or base. At most one of ``steps``, ``epochs`` and ``budget``
     (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
     ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
-    learning ``rate`` of fitting. ``samples``: importance samples per score. ``contamination``: the share of the
+    learning ``rate`` of fitting, None for those of ``vaedensity fit``. ``samples``: importance samples per score. ``contamination``: the share of the
     training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once.
 
     Attributes: ``model_bytes_``, a model file that every ``vaedensity`` command reads; ``fit_record_``, what fitting
@@ -64,8 +63,8 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         seed: int = 0,
         device: str = "auto",
         valid_fraction: float = 0.05,
-        batch_size: int = 128,
-        rate: float = 2e-3,
+        batch_size: int | None = None,
+        rate: float | None = None,
         samples: int = 64,
         contamination: float = 0.05,
         score_batch_size: int = 256,
@@ -105,9 +104,13 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        levels = model_levels(self._model_file(), as_images(X), "X")
-        at = np.linspace(0, len(levels) - 1, min(len(levels), CALIBRATION_ITEMS)).round().astype(np.int64)
-        self.offset_ = float(np.quantile(self._score_levels(levels[at]), self.contamination))
+        data = levels_of(self._model_file(), as_images(X), "X")
+        at = np.linspace(0, len(data.known) - 1, min(len(data.known), CALIBRATION_ITEMS)).round().astype(np.int64)
+        scores = self._score_levels(ItemLevels(data.levels[at], data.known[at]))
+        if not (finite := np.isfinite(scores)).any():
+            raise UsageError("X: no item has a finite score; calibrate with items that the model can make")
+        # Without a number of its own an item counts as one of the lowest.
+        self.offset_ = float(np.quantile(np.fmax(scores, scores[finite].min()), self.contamination))
         return self
 
     def _request(self) -> FitRequest:
@@ -120,24 +123,19 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             device=self.device,
             seed=int(self.seed),
             valid_fraction=float(self.valid_fraction),
-            batch_size=int(self.batch_size),
-            rate=float(self.rate),
+            batch_size=None if self.batch_size is None else int(self.batch_size),
+            rate=None if self.rate is None else float(self.rate),
         )
 
     def score_samples(self, X: Any) -> Floats:
         """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier;
-        -inf for an item with values that no training item had, which the model cannot make."""
+        -inf for an item with values that the model cannot make, having been fitted to none like them."""
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        file, images = self._model_file(), as_images(X)
-        known = known_items(file, images, "X")
-        scores = np.full(len(known), -np.inf)
-        if known.any():
-            scores[known] = self._score_levels(model_levels(file, images[known], "X"))
-        return scores
+        return self._score_levels(levels_of(self._model_file(), as_images(X), "X"))
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of :meth:`score_samples`; ``y`` is ignored."""
+        """Mean of :meth:`score_samples`, hence -inf where one of them is; ``y`` is ignored."""
         return float(self.score_samples(X).mean())
 
     def decision_function(self, X: Any) -> Floats:
@@ -167,16 +165,11 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         file, model = self._model_file(), self._network()
         return np.concatenate([original_values(file, part) for part in sample_batches(file, model, n, seed)])
 
-    def _score_levels(self, levels: NDArray[np.uint8]) -> Floats:
+    def _score_levels(self, data: ItemLevels) -> Floats:
+        request = ScoreRequest(ImportanceSampling(int(self.samples)), int(self.seed), int(self.score_batch_size))
         # The noise is keyed by the network alone: what is noted in the file's card changes no score.
-        return score(
-            self._network(),
-            levels,
-            ImportanceSampling(int(self.samples)),
-            model_sha256=self._model_file().sha256,
-            seed=int(self.seed),
-            batch_size=int(self.score_batch_size),
-        ).log_prob_nats
+        parts = estimate_items(self._network(), data, request, model_sha256=self._model_file().sha256)
+        return np.concatenate([part.log_prob_nats for part in parts])
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model file ``path``, parameters and threshold included. Every ``vaedensity`` command reads it."""

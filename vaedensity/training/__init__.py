@@ -1,7 +1,8 @@
 """Parts for training any torch module, by name; they load on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vaedensity.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vaedensity.training.egdd import EGDD as EGDD
@@ -60,9 +61,4 @@ _HOMES = {
     "TwoRateAlternation": "penalties",
 }
 __all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

@@ -1,8 +1,9 @@
 """Where the numbers of a run go: JSON lines beside the model, TensorBoard where it is installed."""
 
-import json
 from pathlib import Path
 from typing import Any, TextIO
+
+from vaedensity.units import json_line
 
 
 class JSONLines:
@@ -17,7 +18,7 @@ class JSONLines:
         if telling or record["step"] % self.every == 0:
             if self.file is None:
                 self.file = open(self.path, self.mode, encoding="utf-8")
-            self.file.write(json.dumps(record) + "\n")
+            self.file.write(json_line(record) + "\n")
             self.file.flush()
 
     def close(self) -> None:
