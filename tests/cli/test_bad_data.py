@@ -135,7 +135,7 @@ def test_folders_with_something_that_does_not_belong(
     for line in refuse_data(refused, model, tmp_path, folder, *commands):
         assert named in line and "pictures" in line
     if fault != "pipe":
-        assert done("compress", folder, "-o", tmp_path / "a.vdz", "-m", model)["model_items"] == 3
+        assert done("compress", folder, "-o", tmp_path / "a.vdz", "-m", model)["model_tried_items"] == 3
         done("decompress", tmp_path / "a.vdz", "-o", tmp_path / "back", "-m", model, "--links", "any")
         assert sorted(os.listdir(tmp_path / "back" / "pictures")) == sorted(os.listdir(folder))
 

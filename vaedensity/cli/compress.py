@@ -270,7 +270,8 @@ def of_model(r: dict[str, Any]) -> list[str]:
     """How much of the work the model did, and whether it was worth it."""
     name, without = r["model_tried"], r["bytes_without_model"]
     if r["model"] is None:
-        took = f" (with it {r['bytes_with_model']} bytes, without {r['bytes_out']})"
+        more = r["bytes_with_model"] > r["bytes_out"]
+        took = f" (with it {r['bytes_with_model']} bytes, without {r['bytes_out']})" if more else ""
         return [f"model {name} did not help{took}: 0 of {r['model_tried_items']} items are coded by it"]
     lines = []
     if r["model_items"] < r["model_tried_items"]:
