@@ -212,6 +212,16 @@ def test_sizes_are_of_what_lay_on_disk(digits: np.ndarray, tmp_path: Path, done:
     assert f"{record['bytes_in'] / 1024:.1f} KiB of files" in added[0]
 
 
+def test_other_files_are_not_shared_out_among_the_values_of_images(
+    digits: np.ndarray, tmp_path: Path, done: Done
+) -> None:
+    files = {f"{i}.png": encoded(image, "PNG") for i, image in enumerate(digits[:40])}
+    grow(tmp_path / "f", files)
+    assert 0 < done("compress", tmp_path / "f", "-o", tmp_path / "a.vdz")["bits_per_dim"] < 8
+    grow(tmp_path / "f", {"more.bin": RNG.bytes(5000)})
+    assert done("compress", tmp_path / "f", "-o", tmp_path / "b.vdz")["bits_per_dim"] is None
+
+
 def test_an_archive_that_is_not_smaller_says_so(tmp_path: Path) -> None:
     noise = saved(tmp_path / "x.npy", RNG.integers(0, 256, 5000, dtype=np.uint8))
     said = lines("compress", noise, "-o", tmp_path / "a.vdz")

@@ -204,6 +204,7 @@ def compress_record(written: Written, seconds: float) -> dict[str, Any]:
     overhead, (count, values) = dict(tally.overhead), tally.items_and_values()
     overhead["initial_bits"] = round((tally.model_bits - tally.model_bits_expected) / 8)
     overhead["coder_ends"] = round(tally.model_payload_bytes - tally.model_bits / 8)
+    mostly_other = any(image for _, _, image in tally.arrays) and values < tally.bytes_in / 2  # of a byte each
     on_disk = [collection.disk_bytes for collection in written.collections]
     raw = [sum(a.nbytes for a in collection.arrays.values()) for collection in written.collections]
     return {
@@ -213,7 +214,7 @@ def compress_record(written: Written, seconds: float) -> dict[str, Any]:
         "bytes_in_from": "arrays" if set(on_disk) == {None} else "files" if None not in on_disk else "files and arrays",
         "bytes_raw": tally.bytes_in,
         "bytes_out": written.size,
-        "bits_per_dim": 8 * written.size / values if values else None,
+        "bits_per_dim": 8 * written.size / values if values and not mostly_other else None,
         **files_of(written.collections),
         "model": model.name if model else None,
         "model_sha256": model.sha256 if model else None,
