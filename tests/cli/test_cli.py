@@ -435,7 +435,7 @@ def test_list_names_every_file_of_a_folder(tmp_path: Path, done: Done) -> None:
     record = done("list", tmp_path / "a.vdz")
     assert record["restores"] == [{"kind": "tree", "name": "p", "files": sorted(images)}]
     assert [(e["name"], e["of"], e["items"], e["bytes"]) for e in record["entries"]][:2] == [
-        ("p/", None, 3, 90),
+        ("p/", None, 30, 900),
         ("0.png", "p", None, 30),
     ]
     result = CliRunner().invoke(main, ["list", str(tmp_path / "a.vdz")])

@@ -218,11 +218,11 @@ def add_command(
     """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever happens, it
     holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
     silence_libraries()
-    model = model_or_folder(model, models)
     from vaedensity.tasks.adding import add
 
     expect_archive(archive, inputs)
     expect_model(model)
+    model = model_or_folder(model, models)
     with ExitStack() as stack:
         sources = read_inputs(
             inputs,

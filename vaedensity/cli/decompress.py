@@ -90,7 +90,6 @@ def decompress_command(
     """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
     only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
-    model = model_or_folder(model, models)
     from vaedensity.tasks.limits import Limits
 
     if to_pipe:
@@ -99,6 +98,7 @@ def decompress_command(
         refuse_terminal()
     expect_archive(archive)
     expect_model(model)
+    model = model_or_folder(model, models)
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
@@ -178,11 +178,11 @@ def test_command(
 ) -> None:
     """Decode and check ARCHIVES, write nothing that stays."""
     silence_libraries()
-    model = model_or_folder(model, models)
     from vaedensity.tasks.limits import Limits
     from vaedensity.tasks.unpacking import test
 
     expect_model(model)
+    model = model_or_folder(model, models)
     results, status = [], OK
     for path in archives:
         try:
