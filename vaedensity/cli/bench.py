@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    read_data,
+    say,
+    silence_libraries,
+    strict_option,
+)
 
 
 @click.command("bench")
@@ -26,6 +36,7 @@ from vaedensity.cli.common import answer, data_options, force_option, guarded, j
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also draw rate against speed: FILE.png (matplotlib).",
 )
+@strict_option
 @data_options
 @force_option
 @json_option
@@ -36,6 +47,7 @@ def bench_command(
     rivals: str | None,
     particles: int | None,
     plot: Path | None,
+    strict: bool,
     data_root: str,
     download: bool,
     force: bool,
@@ -45,7 +57,6 @@ def bench_command(
     silence_libraries()
     from vaedensity.atomic import atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
@@ -64,7 +75,7 @@ def bench_command(
         except ImportError:
             raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
-    collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=series))
+    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=series, strict=strict))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
     record = bench(array, collection.source, list(models), names, particles=particles, say=say)
     if plot is not None:

@@ -8,11 +8,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaedensity.data.collection import Collection, LoadOptions
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -153,7 +158,27 @@ models_option = click.option(
     help="Folder in which to find the archive's model by its SHA-256, before those of VAEDENSITY_MODELS.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a summary.")
+strict_option = click.option("--strict", is_flag=True, help="Refuse a folder with files that are no images.")
 force_option = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
+
+
+def read_data(spec: str, options: "LoadOptions") -> "tuple[Collection, NDArray[Any]]":
+    """The data that fit, score and others work on; what was left out or can be taken otherwise is said."""
+    from vaedensity.data.load import load_array
+    from vaedensity.items import doubt, layout_of, reading, series_layout, to_items
+
+    collection, array = load_array(spec, options)
+    if collection.skipped:
+        say(
+            f"{collection.source}: files that are no images, left out: {len(collection.skipped)}; vaedensity -v names them"
+        )
+    if verbosity() > 1:
+        for name in collection.skipped:
+            say(f"left out: {name}")
+    layout = layout_of(array) or (series_layout(array) if options.as_bytes is None else None)
+    if layout is not None and collection.item_names is None and doubt(array):
+        say(f"{collection.source}: read as {reading(array, to_items(array, layout))}{doubt(array)}")
+    return collection, array
 
 
 def silence_libraries() -> None:

@@ -12,6 +12,7 @@ from vaedensity.cli.common import (
     json_option,
     mib,
     progress_bar,
+    read_data,
     silence_libraries,
 )
 
@@ -94,7 +95,6 @@ def reconstruct_command(
     picture given the posterior's mean. White is the model's highest level."""
     silence_libraries()
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
     from vaedensity.tasks.fitting import pick_device
@@ -103,7 +103,7 @@ def reconstruct_command(
     check_output(out, (".png",), overwrite=force)
     place = pick_device(device)
     file = load_model(resolve(model))
-    collection, array = load_array(data, LoadOptions(data_root, download))
+    collection, array = read_data(data, LoadOptions(data_root, download))
     r = write_reconstructions(file, array, collection.source, out, n=n, device=place, overwrite=force)
     error = f"mean absolute error {r['mean_absolute_error_levels']:.3f} of {file.config.levels - 1} levels"
     answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {r['n']} items above their reconstructions, {error}"])

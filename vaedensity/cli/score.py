@@ -12,6 +12,7 @@ from vaedensity.cli.common import (
     guarded,
     json_option,
     progress_bar,
+    read_data,
     say,
     silence_libraries,
 )
@@ -49,7 +50,11 @@ SHOWN = 10
     "--until-stderr", type=float, help="Add samples, item by item, until the standard error is this many nats."
 )
 @click.option("--max-samples", type=int, help="Where --until-stderr gives up. Default: 65536.")
-@click.option("--strict", is_flag=True, help="Exit 5 when more than 1 % of the items have k-hat above 0.7.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 5 when more than 1 % of the items have k-hat above 0.7; refuse a folder with files that are no images.",
+)
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
 @click.option(
@@ -154,7 +159,6 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     import numpy as np
 
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.density.estimate import spread
     from vaedensity.items import pieces
     from vaedensity.model.checkpoint import load_model
@@ -167,10 +171,10 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if out is not None:
         Output(out, options["force"], options["resume"]).check()
     file = load_model(resolve(model))
-    where = LoadOptions(options["data_root"], options["download"])
+    where = LoadOptions(options["data_root"], options["download"], strict=options["strict"])
     if series := isinstance(file.config, SequenceConfig):
         where = replace(where, as_bytes=True)
-    collection, array = load_array(data, where)
+    collection, array = read_data(data, where)
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
         if rest.size:
@@ -183,7 +187,13 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
         anomaly, anomaly_name = anomaly_score(
-            options["anomaly"], file, array, collection.source, request, where=where, **chosen
+            options["anomaly"],
+            file,
+            array,
+            collection.source,
+            request,
+            read=lambda spec: read_data(spec, where),
+            **chosen,
         )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
         scores = score_array(

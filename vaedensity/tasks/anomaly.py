@@ -1,12 +1,13 @@
 """The anomaly score that a user asked for, ready to be applied batch by batch."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.data.collection import LoadOptions
+from vaedensity.data.collection import Collection
 from vaedensity.data.load import load_array
 from vaedensity.density.anomaly import AnomalyScore, Likelihood, LikelihoodRatio, Typicality
 from vaedensity.density.complexity import Complexity
@@ -32,11 +33,11 @@ def anomaly_score(
     codec: str | None = None,
     reference: str | None = None,
     background: str | None = None,
-    where: LoadOptions = LoadOptions(),
+    read: Callable[[str], tuple[Collection, NDArray[np.generic]]] = load_array,
 ) -> tuple[Anomaly, str]:
     """(anomaly scores of a slice of ``array`` in bits, larger is more anomalous; a line that names them).
 
-    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA, at most 1000 evenly spaced items
+    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA that ``read`` finds, at most 1000 evenly spaced items
     of it are scored), regret, or ratio (``background``: a model). Raises UsageError.
     """
     if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
@@ -53,7 +54,7 @@ def anomaly_score(
     if kind == "typicality":
         if reference is None:
             raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
-        estimate, digest = _reference(file, reference, request, where)
+        estimate, digest = _reference(file, *read(reference), request)
         rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
     elif kind == "complexity":
         rule = Complexity(codec=codec or "png")
@@ -68,8 +69,9 @@ def anomaly_score(
     return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
 
 
-def _reference(file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions) -> tuple[Estimate, str]:
-    collection, array = load_array(reference, where)
+def _reference(
+    file: ModelFile, collection: Collection, array: NDArray[np.generic], request: ScoreRequest
+) -> tuple[Estimate, str]:
     levels = model_levels(file, array, collection.source)
     chosen = levels[np.unique(np.linspace(0, len(levels) - 1, REFERENCE_ITEMS).astype(int))]
     return _score(file, chosen, request), hashlib.sha256(chosen.tobytes()).hexdigest()[:16]

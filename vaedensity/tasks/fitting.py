@@ -43,13 +43,13 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
-    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" (None) or
+    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence", or None: what the data look like. ``likelihood``: "mixture" (None) or
     "categorical", of images with more than two values; ``noise``: of a sequence model's latents, "gumbel" if None. ``batch_size`` and ``rate`` None:
     64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series.
     """
 
     preset: str = "small"
-    kind: str = "image"
+    kind: str | None = None
     likelihood: str | None = None
     noise: str | None = None
     steps: int | None = None
@@ -125,10 +125,11 @@ def fit_model(
     observers: tuple[Observer, ...] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Fit to ``array`` of images and write the model file ``out``; returns the record of `fit --json`."""
-    series = request.kind == "sequence"
+    """Fit to ``array`` of images, series or bytes and write the model file ``out``; returns the record of `fit --json`."""
+    kind = request.kind or items.kind_of(array)
+    series = kind == "sequence"
     if request.preset not in (presets := SEQUENCE_PRESETS if series else PRESETS):
-        raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {request.kind}s")
+        raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {kind}s")
     if series and request.likelihood == "mixture":
         raise UsageError("--likelihood mixture: the values of series have categories; leave it out")
     if not series and request.noise is not None:
@@ -177,7 +178,9 @@ def fit_model(
         judged_items=max(1, min(2048, JUDGED_VALUES // config.dims)) if series else 2048,
         validate_every=max(50, min(500, 2 * (len(train) // batch_size))),
     )
-    say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
+    read_as = items.reading(array, data)
+    say(f"{source}: read as {read_as}; {len(train)} to fit, {len(valid)} to validate, {levels} levels")
+    read_as += items.doubt(array) if request.kind is None or not series else ""
     state = state_path(out)
     with ExitStack() as stack:
         log = JSONLines(metrics_path(out), append=request.resume)
@@ -200,7 +203,7 @@ def fit_model(
             observers=listening,
         )
     try:
-        return _finish(result, train, valid, values, source, out, device, request, say)
+        return _finish(result, train, valid, values, source, out, device, request, say) | {"read_as": read_as}
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
 

@@ -173,7 +173,9 @@ def score_array(
         columns = table(estimate, file.config.dims, output.names, anomalies)
         write_table(output.path, columns, overwrite=output.overwrite)
         log.remove()
-    record = summary(estimate, file, request)
+    record = summary(estimate, file, request) | {
+        "read_as": items.reading(array, levels) + ("" if array.ndim == 2 else items.doubt(array))
+    }
     if anomalies is not None:
         record |= {"anomaly": anomaly_name, "mean_anomaly": finite(float(anomalies.mean()))}
     return Scores(estimate, anomalies, record | {"seconds": time.monotonic() - started})

@@ -15,13 +15,14 @@ from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
+from vaedensity.items import plain_array
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_in, save_with_record
-from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
+from vaedensity.tasks.estimator_input import check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.sampling import original_values, sample_batches
 from vaedensity.tasks.scoring import known_items, model_levels, scoring_model
@@ -86,7 +87,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "VAEDensity":
         """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
         request = self._request()
-        images = as_images(X)
+        images = plain_array(X, "X")
         with TemporaryDirectory() as folder, torch.random.fork_rng():
             path = Path(folder) / "model.safetensors"
             try:
@@ -105,7 +106,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        levels = model_levels(self._model_file(), as_images(X), "X")
+        levels = model_levels(self._model_file(), plain_array(X, "X"), "X")
         at = np.linspace(0, len(levels) - 1, min(len(levels), CALIBRATION_ITEMS)).round().astype(np.int64)
         self.offset_ = float(np.quantile(self._score_levels(levels[at]), self.contamination))
         return self
@@ -114,6 +115,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         check_parameters(self)
         return FitRequest(
             preset=self.preset,
+            kind="image",
             steps=None if self.steps is None else int(self.steps),
             epochs=None if self.epochs is None else float(self.epochs),
             seconds=parse_duration(self.budget) if isinstance(self.budget, str) else self.budget,
@@ -129,7 +131,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         -inf for an item with values that no training item had, which the model cannot make."""
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        file, images = self._model_file(), as_images(X)
+        file, images = self._model_file(), plain_array(X, "X")
         known = known_items(file, images, "X")
         scores = np.full(len(known), -np.inf)
         if known.any():

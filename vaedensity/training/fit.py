@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
+from vaedensity.items import plain_array
 from vaedensity.model.kinds import Config, Network, build_network, to_device
 from vaedensity.training.egdd import EGDD
 from vaedensity.training.ema import WeightAverage
@@ -97,6 +98,7 @@ def fit(
     """
     if len(train) == 0 or len(valid) == 0:
         raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
+    train, valid = plain_array(train, "train"), plain_array(valid, "valid")
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
     model = to_device(build_network(config), device)
