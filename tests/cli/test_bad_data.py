@@ -187,7 +187,7 @@ def test_unknown_splits_and_sets_that_are_not_downloaded(refused: Refused, model
         assert "train and test" in line
     for name in ("mnist", "cifar100:test"):
         line = refused(USAGE, "compress", name, "-o", tmp_path / "a.vdz", "--data-root", tmp_path / "data")
-        assert "--data-root or --download" in line and name in line
+        assert "pass --data-root FOLDER, or --download" in line and name in line
 
 
 def test_inputs_that_would_be_restored_over_each_other(refused: Refused, few: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+# Arguments that messages name as Python callers pass them. On the command line they are flags.
+ARGUMENTS = re.compile(
+    r"(?<=\s)(overwrite|resume|keep_going|download|data_root|model|background|reference|max_output|memory|links)=([^\s;,.)]+)"
+)
+SHORT = {"overwrite": "-f", "model": "-m"}
+
+
+def with_flags(message: str) -> str:
+    """``message`` with flags for arguments: ``-f`` for ``overwrite=True``, ``--memory 8`` for ``memory=8``."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        own = SHORT.get(name, "--" + name.replace("_", "-"))
+        return own if value == "True" else f"{own} {value}"
+
+    return ARGUMENTS.sub(flag, message)
 
 
 def guarded(command: Command) -> Command:
@@ -51,7 +70,7 @@ def guarded(command: Command) -> Command:
 
 
 def fail(message: str, status: int) -> None:
-    click.echo(printable("vaedensity: " + " ".join(message.split())), err=True)
+    click.echo(printable("vaedensity: " + with_flags(" ".join(message.split()))), err=True)
     sys.exit(status)
 
 
@@ -73,7 +92,7 @@ def printable(line: str) -> str:
 def say(line: str) -> None:
     """A remark on stderr, unless quiet."""
     if verbosity() > 0:
-        click.echo(printable(line), err=True)
+        click.echo(printable(with_flags(line)), err=True)
 
 
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:

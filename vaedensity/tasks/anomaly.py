@@ -42,18 +42,18 @@ def anomaly_score(
     """
     if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
         raise UsageError(
-            f"--anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
+            f"anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
         )
     if kind == "regret":
         return _regret(file, array, source, request)
     if kind == "ratio":
         if background is None:
-            raise UsageError("--anomaly ratio needs a second model: --background MODEL")
+            raise UsageError("anomaly ratio needs a second model: background=MODEL")
         return _ratio(load_model(resolve(background)), array, source, request)
     rule: AnomalyScore
     if kind == "typicality":
         if reference is None:
-            raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
+            raise UsageError("anomaly typicality needs data that count as normal: reference=DATA")
         estimate, digest = _reference(file, *read(reference), request)
         rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
     elif kind == "complexity":

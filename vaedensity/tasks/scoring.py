@@ -162,7 +162,7 @@ def score_array(
         if log is None or done == 0:
             raise
         raise Interrupted(
-            f"interrupted after {done} of {len(levels)} items; they are in {log.path}, go on with --resume"
+            f"interrupted after {done} of {len(levels)} items; they are in {log.path}, go on with resume=True"
         ) from None
     finally:
         if log is not None:
@@ -209,9 +209,7 @@ def summary(estimate: Estimate, file: ModelFile, request: ScoreRequest) -> dict[
 def check_strict(estimator: Estimator) -> None:
     """Refuse ``--strict`` where k-hat cannot be known."""
     if tail_length(estimator.samples) < FEWEST_IN_TAIL:
-        raise UsageError(
-            f"--strict: k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; raise -k"
-        )
+        raise UsageError(f"k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; take more")
 
 
 def require_reliable(estimate: Estimate) -> None:
@@ -219,8 +217,8 @@ def require_reliable(estimate: Estimate) -> None:
     bad = ~(estimate.k_hat <= K_HAT_LIMIT) | ~np.isfinite(estimate.log_prob_nats)
     if bad.mean() > STRICT_SHARE:
         raise UnreliableScores(
-            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no defined estimate, --strict allows "
-            f"{STRICT_SHARE:.0%}; raise -k, or use --estimator annealed"
+            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no defined estimate, the strict limit is "
+            f"{STRICT_SHARE:.0%}; take more samples, or the annealed estimator"
         )
 
 

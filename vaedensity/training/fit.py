@@ -124,7 +124,7 @@ def fit(
         try:
             restore(tensors, model, average, optimizer, generator, gradient)
         except (KeyError, RuntimeError, IndexError) as error:
-            raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without --resume") from error
+            raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without resume=True") from error
         steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
         best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
@@ -193,7 +193,9 @@ def fit(
                 if diverged:
                     setbacks += 1
                     if setbacks > MAX_SETBACKS:
-                        raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
+                        raise VaedensityError(
+                            f"training diverged {setbacks} times, last at step {steps}; lower the rate"
+                        )
                     restore(good, model, average, optimizer, generator, gradient)
                     steps = good_steps
                     record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
@@ -234,7 +236,7 @@ def fit(
             steps = good_steps
         if model.training:  # else all of it is saved
             save()
-        where = f"state saved to {state_path}, go on with --resume" if state_path else "nothing saved"
+        where = f"state saved to {state_path}, go on with resume=True" if state_path else "nothing saved"
         raise Interrupted(f"interrupted at step {steps}; {where}") from None
     epochs = steps * min(settings.batch_size, len(train)) / len(train)
     return FitResult(model, steps, epochs, seconds, valid_rate, setbacks)
