@@ -159,3 +159,10 @@ def test_compress_keeps_and_says_what_it_does_not_understand(tmp_path: Path) -> 
     assert result.exit_code == 0 and "more bytes follow the array); kept byte for byte" in result.stderr
     assert invoke("decompress", tmp_path / "a.vdz", "-o", tmp_path / "back").exit_code == 0
     assert (tmp_path / "back" / "x.npy").read_bytes() == (tmp_path / "x.npy").read_bytes()
+
+
+def test_of_several_arrays_the_one_that_is_read_is_named(model: Path, digits: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x_train=digits[:5], x_test=digits[5:9], y=np.arange(5))
+    result = invoke("score", model, tmp_path / "d.npz", "-k", "2")
+    assert "5 items" in result.stdout and "d.npz: read x_train alone; it holds x_train, x_test, y" in result.stderr
+    assert "alone" not in invoke("score", model, f"{tmp_path}/d.npz:x_test", "-k", "2").stderr

@@ -187,6 +187,8 @@ def read_data(spec: str, options: "LoadOptions") -> "tuple[Collection, NDArray[A
     from vaedensity.items import doubt, layout_of, reading, series_layout, to_items
 
     collection, array = load_array(spec, options)
+    if collection.remark:
+        say(collection.remark)
     if collection.skipped:
         say(
             f"{collection.source}: files that are no images, left out: {len(collection.skipped)}; vaedensity -v names them"

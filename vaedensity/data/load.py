@@ -35,7 +35,12 @@ def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collect
     if not options.as_bytes and is_image_name(spec) and Path(spec).is_file():
         raise UsageError(f"{spec}: is one image; expected a folder of images")
     collection = _load(spec, options)
-    return collection, np.asarray(main_array(collection, options))
+    array = main_array(collection, options)
+    if len(collection.arrays) > 1:
+        (name,) = (name for name, one in collection.arrays.items() if one is array)
+        held = ", ".join(collection.arrays)
+        collection = replace(collection, remark=f"{collection.source}: read {name} alone; it holds {held}")
+    return collection, np.asarray(array)
 
 
 def _load(spec: str, options: LoadOptions) -> Collection:
