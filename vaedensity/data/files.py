@@ -55,7 +55,8 @@ def load_npy(path: Path) -> Collection:
         require_npy_alone(path, array)
     except BROKEN as error:
         raise NotOnlyArrays(
-            f"{path}: not one array and nothing else ({_reason(error)})", "expected what numpy.save writes of numbers"
+            f"{path}: cannot be taken as one array ({_reason(error)})",
+            "expected one array of numbers, as numpy.save writes it",
         ) from error
     return Collection(str(path), {path.stem: _unmapped(path, array, since)}, {"kind": "npy", "name": path.name})
 
@@ -89,7 +90,8 @@ def load_npz(path: Path, member: str | None) -> Collection:
                 require_member_alone(f.zip, name, array)
     except BROKEN as error:
         raise NotOnlyArrays(
-            f"{path}: not arrays and nothing else ({_reason(error)})", "expected what numpy.savez writes of numbers"
+            f"{path}: cannot be taken as arrays alone ({_reason(error)})",
+            "expected arrays of numbers, as numpy.savez writes them",
         ) from error
     if member is not None:
         return Collection(f"{path}:{member}", arrays, {"kind": "npy", "name": f"{path.stem}-{_plain(member)}.npy"})
