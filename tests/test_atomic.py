@@ -105,7 +105,7 @@ def left_by_a_killed_run(path: Path) -> None:
 def test_new_and_replaced(way: str, tmp_path: Path) -> None:
     write(tmp_path / "a", b"1")
     write(tmp_path / "a", b"2", overwrite=True)
-    with pytest.raises(UsageError, match="a exists; choose another name or pass -f"):
+    with pytest.raises(UsageError, match="a exists; choose another name or pass overwrite=True"):
         write(tmp_path / "a", b"3")
     assert (tmp_path / "a").read_bytes() == b"2" and names(tmp_path) == ["a"]
     mask = os.umask(0)

@@ -65,7 +65,7 @@ def test_replaced(way: str, was: str, new: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_not_replaced_where_it_must_not_be(way: str, kind: str, tmp_path: Path) -> None:
     grow(tmp_path / "target", kind, b"old")
-    with pytest.raises(UsageError, match="target exists; choose another name or pass -f to replace it"):
+    with pytest.raises(UsageError, match="target exists; choose another name or pass overwrite=True to replace it"):
         restore(tmp_path, kind, b"new", overwrite=False)
     restore(tmp_path, kind, b"new", "other", overwrite=False)
     assert seen(tmp_path / "target") == ({"deep": {"x": b"old"}} if kind == "folder" else b"old")

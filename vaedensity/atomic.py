@@ -39,7 +39,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def already_there(path: Path) -> UsageError:
-    return UsageError(f"{path} exists; choose another name or pass -f to replace it")
+    return UsageError(f"{path} exists; choose another name or pass overwrite=True to replace it")
 
 
 @contextmanager

@@ -8,6 +8,47 @@ from numpy.typing import NDArray
 from vaedensity.errors import UsageError
 
 LAYOUTS = ("NHW", "NHWC", "NCHW", "NT")
+MOST_AXES = 8  # of an array in an archive
+
+
+def plain_array(x: Any, source: str, *, convert: bool = True) -> NDArray[Any]:
+    """``x`` as a plain numpy array of the same values. Raises UsageError where it is more than that: masked, or of
+    another subclass but memmap, whose meaning would be lost. Without ``convert`` lists and other things are refused, too."""
+    if not convert and not isinstance(x, (np.ndarray, np.generic)):
+        raise UsageError(
+            f"{source}: found {_class(x)}, expected a numpy array; pass np.asarray(x) if that holds all of it"
+        )
+    try:
+        masked = isinstance(x, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in x)
+        array = np.ma.stack(x) if masked else np.asanyarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{source}: found {_class(x)}, which is no array ({reason}); pass a numpy array") from error
+    if isinstance(array, np.ma.MaskedArray):
+        raise UsageError(
+            f"{source}: found a masked array, whose mask would be lost; pass x.filled(VALUE), or to compress x.data and "
+            "np.ma.getmaskarray(x) as two arrays"
+        )
+    if type(array) not in (np.ndarray, np.memmap):
+        raise UsageError(
+            f"{source}: found {_class(array)}, expected a plain numpy array; pass np.asarray(x) if that holds all of it"
+        )
+    return np.asarray(array)
+
+
+def _class(x: object) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
+def why_not_stored(array: NDArray[np.generic]) -> str | None:
+    """Why an archive cannot hold an array, in words; None where it can."""
+    if array.dtype.hasobject:
+        return "it holds Python objects, which are never stored; convert it to numbers, texts or times"
+    if array.dtype.kind not in "biufcSUmMV" or array.dtype.metadata or np.dtype(array.dtype.str) != array.dtype:
+        return f"it has dtype {array.dtype}, expected plain numbers, texts or times; store its parts as arrays of their own"
+    if array.ndim > MOST_AXES:
+        return f"it has {array.ndim} axes, an archive holds up to {MOST_AXES}; reshape it"
+    return None
 
 
 def layout_of(array: NDArray[np.generic]) -> str | None:
@@ -59,14 +100,83 @@ def require_items(array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
         return to_items(array, layout)
     if array.size == 0:
         raise UsageError(f"{source}: the array is empty, shape {array.shape}; expected at least one item")
-    if array.dtype.kind == "f":
-        raise UsageError(
-            f"{source}: found {array.dtype} images, expected uint8; convert with np.rint(x * 255).astype(np.uint8) "
-            "for values in 0..1"
-        )
-    if array.dtype not in (np.uint8, np.bool_):
-        raise UsageError(f"{source}: found dtype {array.dtype}, expected uint8 or bool; convert with astype(np.uint8)")
+    _require_bytes(array, source)
     raise UsageError(f"{source}: found shape {array.shape}, expected (N,H,W), (N,H,W,1 or 3) or (N,1 or 3,H,W)")
+
+
+def _require_bytes(array: NDArray[np.generic], source: str) -> None:
+    if array.dtype not in (np.uint8, np.bool_):
+        raise UsageError(f"{source}: found {array.dtype}, expected uint8 or bool; {advice(array)}")
+
+
+def advice(array: NDArray[Any]) -> str:
+    """How numbers ``array`` (at least one) that are not uint8 can become so, and what is lost that way."""
+    kept = "compress keeps the array as it is"
+    if array.dtype.kind not in "iuf":
+        return kept
+    low, high, whole, nan, infinite = _survey(array)
+    if nan or infinite:
+        return f"{nan} values are NaN and {infinite} infinite, which no pixel can be: decide what they shall be; {kept}"
+    held = f"8 bits hold 256 values, found {low}..{high}"
+    most = 1 << (53 if array.dtype.kind == "f" else 63)  # beyond it int64 cannot hold what x does
+    if whole and -most <= low and high < most and high - low < most:
+        low, high = int(low), int(high)
+        moved = f"(x.astype(np.int64) {'-' if low > 0 else '+'} {abs(low)})" if low else "x"
+        if low >= 0 and high <= 255:
+            return "x.astype(np.uint8) keeps every value"
+        if high - low <= 255:
+            return f"{held}; {moved}.astype(np.uint8) keeps the differences"
+        step = -(-(high - low + 1) // 256)
+        return f"{held}; ({moved} // {step}).astype(np.uint8) makes {step} values one; {kept}"
+    if high == low:
+        return f"all values are {low}"
+    if low >= 0 and high <= 1:
+        return f"np.rint(x * 255).astype(np.uint8) rounds values in 0..1 to 256 levels; {kept}"
+    scaled = f"np.rint((x.astype(np.float64) - {low!r}) * (255 / {high - low!r})).astype(np.uint8)"
+    return f"{held}; {scaled} rounds to 256 levels; {kept}"
+
+
+def _survey(array: NDArray[Any]) -> tuple[float, float, bool, int, int]:
+    """(lowest, highest, whether all are whole, how many are NaN, how many infinite) of numbers, read part by part."""
+    rows = array if array.ndim else np.reshape(array, 1)
+    low, high, whole, nan, infinite = np.inf, -np.inf, True, 0, 0
+    at_once = max(1, (1 << 22) * len(rows) // array.size)
+    for begin in range(0, len(rows), at_once):
+        part = np.asarray(rows[begin : begin + at_once])
+        if part.dtype.kind == "f":
+            nan += int(np.isnan(part).sum())
+            infinite += int(np.isinf(part).sum())
+            whole = whole and bool((np.rint(part) == part).all())
+        low, high = min(low, part.min().item()), max(high, part.max().item())
+    return low, high, whole, nan, infinite
+
+
+def kind_of(array: NDArray[np.generic]) -> str:
+    """What an array holds: "sequence", series (N,T) or bytes (n,), or else "image"."""
+    return "sequence" if array.ndim in (1, 2) else "image"
+
+
+def reading(array: NDArray[np.generic], data: NDArray[np.uint8]) -> str:
+    """In words, how an array was read: ``data`` (N,C,H,W) are its items."""
+    count, channels, height, width = data.shape
+    if array.ndim == 1:
+        rest = array.size - count * width
+        return f"{count} pieces of {width} bytes" + (f"; the last {rest} bytes are left out" if rest else "")
+    if array.ndim == 2:
+        return f"{count} series of {width} values"
+    return f"{count} {'grey' if channels == 1 else 'RGB'} images of {height}x{width}"
+
+
+def doubt(array: NDArray[np.generic]) -> str:
+    """What else the shape of an array may mean, after a semicolon; empty where nothing comes to mind."""
+    if array.ndim == 2:
+        return "; if this is one grey image, pass x[None]"
+    if array.ndim == 3 and (array.shape[2] <= 4 or array.shape[0] == 3):
+        channels = array.shape[2] if array.shape[2] <= 4 else 3
+        return f"; if this is one {'RGB image' if channels == 3 else f'image of {channels} channels'}, pass x[None]"
+    if array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] in (1, 3):
+        return "; if channels come first, pass x.transpose(0, 2, 3, 1)"
+    return ""
 
 
 def require_series(array: NDArray[np.generic], source: str, length: int | None = None) -> NDArray[np.uint8]:
@@ -79,9 +189,10 @@ def require_series(array: NDArray[np.generic], source: str, length: int | None =
         array = pieces(array, length)[0]
     layout = series_layout(array)
     if layout is None:
+        if array.ndim == 2 and array.size:
+            _require_bytes(array, source)
         raise UsageError(
-            f"{source}: found shape {array.shape} of {array.dtype}, expected series (N,T) of uint8 or bool, or bytes (n,); "
-            "leave --kind out for images"
+            f"{source}: found shape {array.shape} of {array.dtype}, expected series (N,T) of uint8 or bool, or bytes (n,)"
         )
     data = to_items(array, layout)
     if length is not None and data.shape[3] != length:

@@ -8,7 +8,7 @@ from typing import Any
 from vaedensity.errors import UsageError
 
 LN2 = math.log(2.0)
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def nats_to_bits(nats: float) -> float:
@@ -51,7 +51,7 @@ def json_line(record: dict[str, Any]) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a time such as "90s", "10m", "1.5h" or plain seconds "90". Raises UsageError.
+    """Seconds of a time with its unit, such as "90s", "10m" or "1.5h". Raises UsageError.
 
     >>> parse_duration("1.5h")
     5400.0
@@ -59,4 +59,6 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
     if not match:
         raise UsageError(f"{text!r}: expected a time such as 90s, 10m or 1.5h")
+    if not match[2]:
+        raise UsageError(f"{text!r}: expected a time with its unit, {text}s for seconds or {text}m for minutes")
     return float(match[1]) * SECONDS[match[2]]

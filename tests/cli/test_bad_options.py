@@ -18,16 +18,16 @@ pytestmark = pytest.mark.usefixtures("no_released")
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--steps", "0"), "--steps"),
-        (("--steps", "-5"), "--steps"),
-        (("--epochs", "nan"), "--epochs"),
-        (("--epochs", "0"), "--epochs"),
-        (("--budget", "0s"), "--budget"),
-        (("--steps", "5", "--epochs", "2"), "--steps and --epochs"),
-        (("--steps", "5", "--valid-fraction", "0"), "--valid-fraction"),
-        (("--steps", "5", "--valid-fraction", "nan"), "--valid-fraction"),
-        (("--steps", "5", "--device", "cuda:99"), "--device"),
-        (("--steps", "5", "--device", "tpu"), "--device"),
+        (("--steps", "0"), "steps"),
+        (("--steps", "-5"), "steps"),
+        (("--epochs", "nan"), "epochs"),
+        (("--epochs", "0"), "epochs"),
+        (("--budget", "0s"), "budget"),
+        (("--steps", "5", "--epochs", "2"), "steps and epochs"),
+        (("--steps", "5", "--valid-fraction", "0"), "valid_fraction"),
+        (("--steps", "5", "--valid-fraction", "nan"), "valid_fraction"),
+        (("--steps", "5", "--device", "cuda:99"), "device"),
+        (("--steps", "5", "--device", "tpu"), "device"),
     ],
 )
 def test_fit_options_that_make_no_sense(

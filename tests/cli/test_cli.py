@@ -104,7 +104,7 @@ def test_fit_without_json_talks_of_the_same_things(tmp_path: Path, digits: np.nd
     result = CliRunner().invoke(main, line)
     assert result.exit_code == 0, result.output
     assert str(out) in result.stdout and "1 steps" in result.stdout and "bits/dim" in result.stdout
-    assert "38 items to fit, 2 to validate, 6 values each, 2 levels" in result.stderr
+    assert "read as 40 grey images of 3x2; 38 to fit, 2 to validate, 2 levels" in result.stderr
     quiet = CliRunner().invoke(main, ["-q", *line, "-f"])
     assert quiet.exit_code == 0 and quiet.stderr == ""
 

@@ -65,10 +65,10 @@ def test_an_interrupted_run_with_transforms_goes_on_exactly(
 
         patch.setattr(fit_cli.FitBar, "__call__", stop)
         assert CliRunner().invoke(main, [*line, *SCALES, *GRAD]).exit_code == 130
-    assert "another --grad;" in refused(2, *line, *SCALES, "--resume")
-    assert "another --lr-scale;" in refused(2, *line, *GRAD, "--resume")
+    assert "another gradient transform;" in refused(2, *line, *SCALES, "--resume")
+    assert "another scaling of rates;" in refused(2, *line, *GRAD, "--resume")
     said = refused(2, *line, *SCALES, *GRAD, "--resume", "--init", whole)
-    assert "another warm-up of the KL weight, free bits, --init;" in said
+    assert "another warm-up of the KL weight, free bits, init;" in said
     done(*line, *SCALES, *GRAD, "--resume")
     assert all(equal(float_weights(whole), float_weights(halted)).values())
 
@@ -148,7 +148,7 @@ def test_a_categorical_likelihood_from_fit_to_archive(few: Path, tmp_path: Path,
     done("reconstruct", model, few, "-o", tmp_path / "r.png")
 
 
-TERMS = {"flood(9)": "another --term;", "penalise_gradient(0.01)": "another --term;"}
+TERMS = {"flood(9)": "another loss term;", "penalise_gradient(0.01)": "another loss term;"}
 
 
 @pytest.mark.parametrize("term", TERMS)

@@ -183,7 +183,7 @@ def test_outputs_that_cannot_be_written(command: list[str], refused: Refused, tm
     (tmp_path / "s.png").write_text("mine")
     assert "-f" in refused(USAGE, *command, "-o", tmp_path / "s.png")
     assert "no such folder" in refused(USAGE, *command, "-o", tmp_path / "no" / "s.png")
-    assert "--device" in refused(USAGE, *command, "-o", tmp_path / "t.png", "--device", "tpu")
+    assert "device tpu" in refused(USAGE, *command, "-o", tmp_path / "t.png", "--device", "tpu")
     assert "no such file" in refused(MODEL, *command, "-o", tmp_path / "t.png")
     (tmp_path / "m.safetensors").write_text("hello" * 20)
     line = [command[0], tmp_path / "m.safetensors", *command[2:], "-o", tmp_path / "t.png"]

@@ -256,21 +256,21 @@ def shelf(tmp_path: Path, digits: np.ndarray, model: Path, text_model: Path, ser
 
 
 REFUSALS: list[tuple[str, str]] = [
-    ("fit wide -o out", "of int64, expected series"),
+    ("fit wide -o out", "found int64, expected uint8 or bool"),
     ("fit short -o out", "found 63 bytes, expected at least 64"),
     ("fit few -o out", "found 1 item; fit needs at least 2"),
     ("fit empty -o out", "the folder is empty"),
-    ("fit images -o out", "leave --kind out for images"),
+    ("fit images -o out", "(N,T) of uint8 or bool, or bytes (n,)"),
     ("fit series -o out --preset base", "expected tiny, small, medium for sequences"),
     ("score model images -o rows", "expected series (N,T)"),
-    ("score model wide -o rows", "of int64"),
+    ("score model wide -o rows", "found int64"),
     ("score model long -o rows", "series of 128 values, the model knows 64"),
     ("score model short -o rows", "found 63 bytes, expected at least 64"),
     ("score image model series -o rows", "expected (N,H,W)"),
     ("score model series -o rows --estimator annealed", "categories"),
     ("score model --self-test --items 2", "categories"),
-    ("score model series -o rows --anomaly regret", "--anomaly regret"),
-    ("score model series -o rows --anomaly complexity", "--anomaly complexity"),
+    ("score model series -o rows --anomaly regret", "anomaly regret: needs"),
+    ("score model series -o rows --anomaly complexity", "anomaly complexity: needs"),
     ("score image model images -o rows --anomaly ratio --background model", "expected series"),
     ("compress images -o vdz -m model", "codes series of 64 values"),
     ("compress wide -o vdz -m model", "codes series of 64 values"),
@@ -278,7 +278,7 @@ REFUSALS: list[tuple[str, str]] = [
     ("compress short -o vdz -m model", "codes series of 64 values"),
     ("compress series -o vdz -m image model", "codes items [1, 8, 8]"),
     ("reconstruct model series -o png", "no pictures to reconstruct"),
-    ("bench wide -m model --rivals xz", "of int64"),
+    ("bench wide -m model --rivals xz", "found int64"),
     ("bench images -m model --rivals xz", "codes series of 64 values"),
 ]
 

@@ -1,5 +1,7 @@
 """items.py: layouts, value maps and what is refused."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -77,8 +79,8 @@ def test_require_items_of_fortran_order_and_views() -> None:
 @pytest.mark.parametrize(
     ("array", "found", "advice"),
     [
-        (np.zeros((3, 4, 5), np.float32), "float32", "np.rint(x * 255).astype(np.uint8)"),
-        (np.zeros((3, 4, 5), np.float64), "float64", "np.rint(x * 255).astype(np.uint8)"),
+        (np.full((3, 4, 5), 0.5, np.float32), "float32", "all values are 0.5"),
+        (np.zeros((3, 4, 5), np.float64), "float64", "x.astype(np.uint8) keeps every value"),
         (np.zeros((3, 4, 5), np.int64), "int64", "astype(np.uint8)"),
         (np.zeros((0, 4, 5), np.uint8), "(0, 4, 5)", "at least one item"),
         (np.zeros((3, 4), np.uint8), "(3, 4)", "(N,H,W)"),
@@ -126,3 +128,65 @@ def test_apply_map_points_out_exactly_the_items_with_unknown_values() -> None:
 def test_undo_map_keeps_the_order_of_the_values() -> None:
     levels = np.array([[0, 1], [1, 0]], np.uint8)
     assert items.undo_map(levels, [255, 254]).tolist() == [[255, 254], [254, 255]]
+
+
+ADVISED = {
+    "12-bit": np.arange(4096, dtype=np.uint16),
+    "hounsfield": np.arange(-1024, 3072, dtype=np.int16),
+    "moved bytes": np.arange(300, 556, dtype=np.int32),
+    "signed bytes": np.arange(-128, 128, dtype=np.int8),
+    "bytes as int64": np.arange(256),
+    "bytes as float": np.arange(256, dtype=np.float32),
+    "shares": np.linspace(0, 1, 99),
+    "negative floats": np.linspace(-3.5, 2.25, 99, dtype=np.float32),
+    "large floats": np.linspace(0, 1e30, 99),
+    "large whole numbers": np.array([0, 2**64 - 1], np.uint64),
+    "far from zero": np.array([2**62, 2**62 + 5], np.int64),
+    "half precision": np.linspace(-60000, 60000, 99).astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("name", ADVISED)
+def test_advice_does_what_it_says_and_never_wraps(name: str) -> None:
+    x = ADVISED[name].reshape(1, 1, -1)
+    with pytest.raises(UsageError) as refusal:
+        items.require_items(x, "x")
+    code, promise = re.findall(r"([^ ;][^;]*\.astype\(np\.uint8\)) (keeps|makes|rounds)", str(refusal.value))[0]
+    y = eval(code, {"np": np, "x": x})
+    assert y.dtype == np.uint8 and (np.diff(y.ravel().astype(int)) >= 0).all()  # as x, nothing has wrapped
+    if promise == "keeps":
+        assert (np.diff(y.ravel().astype(int)) == np.diff(x.ravel())).all()
+    else:
+        assert "compress keeps the array as it is" in str(refusal.value)
+        assert y.min() == 0 and (y.max() == 255 or promise == "makes")
+
+
+def test_values_that_no_pixel_can_be_are_counted() -> None:
+    x = np.array([[[0.5, np.nan, np.inf, -np.inf, np.nan]]])
+    with pytest.raises(UsageError, match="2 values are NaN and 2 infinite") as refusal:
+        items.require_items(x, "x")
+    assert "astype" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((64, 64, 3), "64 grey images of 64x3; if this is one RGB image, pass x[None]"),
+        ((3, 64, 32), "3 grey images of 64x32; if this is one RGB image, pass x[None]"),
+        ((64, 32, 4), "64 grey images of 32x4; if this is one image of 4 channels, pass x[None]"),
+        ((9, 3, 8, 3), "9 RGB images of 3x8; if channels come first, pass x.transpose(0, 2, 3, 1)"),
+        ((9, 3, 8, 7), "9 RGB images of 8x7"),
+        ((9, 8, 7), "9 grey images of 8x7"),
+        ((9, 8), "9 series of 8 values"),
+        ((150,), "2 pieces of 64 bytes; the last 22 bytes are left out"),
+    ],
+)
+def test_how_an_array_is_read_in_words(shape: tuple[int, ...], words: str) -> None:
+    array = np.zeros(shape, np.uint8)
+    data = items.require_series(array, "x") if len(shape) < 3 else items.require_items(array, "x")
+    assert items.reading(array, data) + (items.doubt(array) if len(shape) > 2 else "") == words
+
+
+def test_more_axes_than_an_archive_holds() -> None:
+    assert items.why_not_stored(np.zeros((1,) * 8)) is None
+    assert "9 axes, an archive holds up to 8" in items.why_not_stored(np.zeros((1,) * 9))

@@ -52,7 +52,7 @@ def swapped(data: bytes) -> bytes:
     tags[273] = tags[273]._replace(value=struct.pack("<I", 8))
     body = b"MM\0*" + struct.pack(">I", 8 + len(pixels) + len(pixels) % 2) + pixels + b"\0" * (len(pixels) % 2)
     own = [tiff._ordered(tag, "<", ">") for _, tag in sorted(tags.items())]
-    return body + tiff._directory(own, ">", len(body), {})
+    return body + tiff._directory(own, ">", len(body))
 
 
 def ways(data: bytes) -> tuple[object, ...]:
@@ -107,7 +107,7 @@ def test_tiff_of_either_order() -> None:
     assert ways(image_bytes(image.pixels, "L", ".tif", image.extras))[:3] == ways(big)[:3]
     bigger = b"MM\0*" + struct.pack(">I", 8)
     own = [tiff._ordered(tag, "<", ">") for tag in tiff.read_tags(same.extras)[1].values()]
-    assert image_bytes(GREY, "L", ".tif", bigger + tiff._directory(own, ">", 8, {})) == image_bytes(
+    assert image_bytes(GREY, "L", ".tif", bigger + tiff._directory(own, ">", 8)) == image_bytes(
         GREY, "L", ".tif", same.extras
     )
 

@@ -80,9 +80,7 @@ def test_links_inside_are_made(tmp_path: Path, name: str, target: str) -> None:
 @pytest.mark.parametrize(("name", "target"), pairs(OUT))
 def test_links_out_are_refused_made_or_left_out(tmp_path: Path, name: str, target: str) -> None:
     note = linked(**{name.replace("/", "_"): target})
-    line = (
-        rf"^t: {name} is a link that may lead out of the folder, to {target}; pass --links any .*--links none [^\n]*$"
-    )
+    line = rf"^t: {name} is a link that may lead out of the folder, to {target}; pass links=any .*links=none [^\n]*$"
     for refusing in (
         lambda: write_tree(note, {}, tmp_path / "t"),
         lambda: restore.targets([note], tmp_path, False, "inside"),
@@ -99,7 +97,7 @@ def test_links_out_are_refused_made_or_left_out(tmp_path: Path, name: str, targe
 
 
 def test_choices_of_links(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--links some: expected inside, any, none"):
+    with pytest.raises(UsageError, match="links some: expected inside, any, none"):
         write_tree(linked(), {}, tmp_path / "t", "some")
 
 

@@ -108,7 +108,7 @@ def test_an_empty_tree_holds_no_items(tmp_path: Path, refused: Callable[..., str
     path = engines.save(tmp_path / "a.vdz", {}, [], [note | {"types": "", "sizes": []}])
     for engine in ("torch", "numpy"):
         line = refused(USAGE, "decompress", path, "-o", tmp_path / "out", "--item", 0, "--engine", engine)
-        assert f"--item 0: {path} holds no items" in line
+        assert f"item 0: {path} holds no items" in line
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_optimisers_resume_only_as_themselves(optimizer: str, tmp_path: Path) ->
     state = tmp_path / "state"
     fit(TRAIN, VALID, CONFIG, settings(5, optimizer=optimizer), state_path=state)
     other = {"muon": "adam", "adam": "muon"}[optimizer]
-    with pytest.raises(UsageError, match="another --optimizer"):
+    with pytest.raises(UsageError, match="another optimizer"):
         fit(TRAIN, VALID, CONFIG, settings(9, optimizer=other), state_path=state, resume=True)
     assert fit(TRAIN, VALID, CONFIG, settings(9, optimizer=optimizer), state_path=state, resume=True).steps == 9
 

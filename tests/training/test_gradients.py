@@ -364,7 +364,7 @@ def test_resume_refuses_other_transforms(tmp_path: Path) -> None:
     state = tmp_path / "state"
     fit(TRAIN, VALID, CONFIG, settings(4, gradient=LIVELY), state_path=state)
     for other in (ClipGlobalNorm(1.0), Chain([*LIVELY.transforms, Sign()])):
-        with pytest.raises(UsageError, match="another --grad"):
+        with pytest.raises(UsageError, match="another gradient transform"):
             fit(TRAIN, VALID, CONFIG, settings(4, gradient=other), state_path=state, resume=True)
     with safe_open(state, "pt") as f:
         tensors, metadata = {key: f.get_tensor(key) for key in f.keys()}, f.metadata()
@@ -382,7 +382,7 @@ def test_a_state_older_than_the_settings_goes_on_with_the_defaults(tmp_path: Pat
         tensors, counters = {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["counters"])
     del counters["gradient"], counters["scales"]
     save_file(tensors, state, metadata={"counters": json.dumps(counters)})
-    with pytest.raises(UsageError, match="another --grad"):
+    with pytest.raises(UsageError, match="another gradient transform"):
         fit(TRAIN, VALID, CONFIG, settings(8, gradient=Sign()), state_path=state, resume=True)
     assert fit(TRAIN, VALID, CONFIG, settings(8), state_path=state, resume=True).steps == 8
 

@@ -258,7 +258,7 @@ def test_resume_with_scales_is_exact_and_refuses_others(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="step 13"):
         fit(TRAIN, VALID, CONFIG, options, state_path=state, observers=(stop,))
     for scales in ({}, {"prior_heads": 0.0}, {"prior_heads": 0.0, "decoder": 0.6}):
-        with pytest.raises(UsageError, match="another --lr-scale"):
+        with pytest.raises(UsageError, match="another scaling of rates"):
             fit(TRAIN, VALID, CONFIG, settings(30, scales=scales), state_path=state, resume=True)
     resumed = fit(TRAIN, VALID, CONFIG, options, state_path=state, resume=True)
     for name, p in weights(whole.model).items():

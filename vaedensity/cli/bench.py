@@ -12,8 +12,10 @@ from vaedensity.cli.common import (
     force_option,
     guarded,
     json_option,
+    read_data,
     say,
     silence_libraries,
+    strict_option,
     terminal_width,
 )
 
@@ -43,6 +45,7 @@ from vaedensity.cli.common import (
     type=FILE,
     help="Also draw rate against speed: FILE.png (matplotlib).",
 )
+@strict_option
 @data_options
 @force_option
 @json_option
@@ -53,6 +56,7 @@ def bench_command(
     rivals: str | None,
     particles: int | None,
     plot: Path | None,
+    strict: bool,
     data_root: str,
     download: bool,
     force: bool,
@@ -62,7 +66,6 @@ def bench_command(
     silence_libraries()
     from vaedensity.atomic import atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
@@ -84,7 +87,7 @@ def bench_command(
     for name in models:
         expect_model(name)
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
-    collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=series))
+    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=series, strict=strict))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
     if not models:
         chosen = choose_model({collection.source: array})

@@ -3,19 +3,43 @@
 import functools
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
 from vaedensity.units import json_line
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaedensity.data.collection import Collection, LoadOptions
+
 SCHEMA_VERSION = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+# Arguments that messages name as Python callers pass them. On the command line they are flags.
+ARGUMENTS = re.compile(
+    r"(?<=\s)(overwrite|resume|keep_going|download|data_root|model|background|reference|max_output|memory|links)=([^\s;,.)]+)"
+)
+SHORT = {"overwrite": "-f", "model": "-m"}
+
+
+def with_flags(message: str) -> str:
+    """``message`` with flags for arguments: ``-f`` for ``overwrite=True``, ``--memory 8`` for ``memory=8``."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        own = SHORT.get(name, "--" + name.replace("_", "-"))
+        return own if value == "True" else f"{own} {value}"
+
+    return ARGUMENTS.sub(flag, message)
 
 
 def guarded(command: Command) -> Command:
@@ -46,7 +70,7 @@ def guarded(command: Command) -> Command:
 
 
 def fail(message: str, status: int) -> None:
-    click.echo(printable("vaedensity: " + " ".join(message.split())), err=True)
+    click.echo(printable("vaedensity: " + with_flags(" ".join(message.split()))), err=True)
     sys.exit(status)
 
 
@@ -77,7 +101,7 @@ def terminal_width() -> int | None:
 def say(line: str) -> None:
     """A remark on stderr, unless quiet."""
     if verbosity() > 0:
-        click.echo(printable(line), err=True)
+        click.echo(printable(with_flags(line)), err=True)
 
 
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -103,7 +127,29 @@ models_option = click.option(
     help="Folder in which to find the archive's model by its SHA-256, before those of VAEDENSITY_MODELS.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a summary.")
+strict_option = click.option("--strict", is_flag=True, help="Refuse a folder with files that are no images.")
 force_option = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
+
+
+def read_data(spec: str, options: "LoadOptions") -> "tuple[Collection, NDArray[Any]]":
+    """The data that fit, score and others work on; what was left out or can be taken otherwise is said."""
+    from vaedensity.data.load import load_array
+    from vaedensity.items import doubt, layout_of, reading, series_layout, to_items
+
+    collection, array = load_array(spec, options)
+    if collection.remark:
+        say(collection.remark)
+    if collection.skipped:
+        say(
+            f"{collection.source}: files that are no images, left out: {len(collection.skipped)}; vaedensity -v names them"
+        )
+    if verbosity() > 1:
+        for name in collection.skipped:
+            say(f"left out: {name}")
+    layout = layout_of(array) or (series_layout(array) if options.as_bytes is None else None)
+    if layout is not None and collection.item_names is None and doubt(array):
+        say(f"{collection.source}: read as {reading(array, to_items(array, layout))}{doubt(array)}")
+    return collection, array
 
 
 def silence_libraries() -> None:

@@ -78,7 +78,10 @@ def read_inputs(
         elif spec and as_bytes and Path(spec).exists():
             found.append(load_file(Path(spec)))
         else:
-            found.append(load(spec, LoadOptions(data_root, download)))
+            collection = load(spec, LoadOptions(data_root, download))
+            if collection.remark:
+                say(collection.remark)
+            found.append(collection)
     return found
 
 

@@ -19,6 +19,7 @@ from vaedensity.cli.common import (
     printable,
     say,
     silence_libraries,
+    with_flags,
 )
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
 from vaedensity.cli.progress import progress_bar
@@ -190,8 +191,9 @@ def test_command(
             with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
                 results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
         except VaedensityError as error:
-            click.echo(printable(f"vaedensity: {error}"), err=True)
-            results.append({"archive": str(path), "ok": False, "error": str(error)})
+            line = with_flags(str(error))
+            click.echo(printable(f"vaedensity: {line}"), err=True)
+            results.append({"archive": str(path), "ok": False, "error": line})
             status = max(status, error.exit_status)
     good = [r for r in results if r["ok"]]
     lines = [f"{r['archive']}: ok, {r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s" for r in good]

@@ -6,7 +6,18 @@ from typing import Any
 import click
 
 from vaedensity.cli.arguments import DATA, FILE, MODEL
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, say, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    mib,
+    read_data,
+    say,
+    silence_libraries,
+    strict_option,
+)
 from vaedensity.cli.progress import FitBar
 from vaedensity.errors import UsageError
 from vaedensity.units import parse_duration
@@ -39,9 +50,7 @@ class Duration(click.ParamType):
 @click.option(
     "--kind",
     type=click.Choice(["image", "sequence"]),
-    default="image",
-    show_default=True,
-    help="What DATA holds: images, or series: an array (N,T), any file, or a folder of files, as bytes.",
+    help="What DATA holds: images, or series: an array (N,T), any file, or a folder of files, as bytes. Default: what it looks like.",
 )
 @click.option(
     "--noise",
@@ -102,6 +111,7 @@ class Duration(click.ParamType):
     help="Begin with the weights of MODEL (file or released name) of this preset.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
+@strict_option
 @data_options
 @force_option
 @json_option
@@ -110,7 +120,7 @@ def fit_command(
     data: str,
     out: Path,
     preset: str,
-    kind: str,
+    kind: str | None,
     noise: str | None,
     likelihood: str | None,
     budget: float | None,
@@ -127,23 +137,24 @@ def fit_command(
     valid_fraction: float,
     init: str | None,
     resume: bool,
+    strict: bool,
     data_root: str,
     download: bool,
     force: bool,
     as_json: bool,
 ) -> None:
     """Fit a model to DATA: digits, mnist, cifar10, ... (name or name:split), a .npy or .npz file (file.npz:array),
-    a folder of images or, with --kind sequence, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
+    a folder of images, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.tasks.fitting import FitRequest, fit_model
     from vaedensity.training.gradient_spec import parse_terms, parse_transforms
     from vaedensity.training.groups import parse_scales
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
-    collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=kind == "sequence"))
+    as_bytes = None if kind is None else kind == "sequence"
+    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=as_bytes, strict=strict))
     request = FitRequest(
         preset=preset,
         kind=kind,

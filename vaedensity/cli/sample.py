@@ -5,7 +5,16 @@ from pathlib import Path
 import click
 
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, mib, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    mib,
+    read_data,
+    silence_libraries,
+)
 from vaedensity.cli.progress import progress_bar
 
 
@@ -88,7 +97,6 @@ def reconstruct_command(
     picture given the posterior's mean. White is the model's highest level."""
     silence_libraries()
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
     from vaedensity.tasks.fitting import pick_device
@@ -98,7 +106,7 @@ def reconstruct_command(
     check_output(out, (".png",), overwrite=force)
     place = pick_device(device)
     file = load_model(resolve(model))
-    collection, array = load_array(data, LoadOptions(data_root, download))
+    collection, array = read_data(data, LoadOptions(data_root, download))
     r = write_reconstructions(file, array, collection.source, out, n=n, device=place, overwrite=force)
     error = f"mean absolute error {r['mean_absolute_error_levels']:.3f} of {file.config.levels - 1} levels"
     answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {r['n']} items above their reconstructions, {error}"])

@@ -5,7 +5,16 @@ from typing import Any
 import click
 
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    read_data,
+    say,
+    silence_libraries,
+)
 from vaedensity.cli.progress import progress_bar
 
 ESTIMATORS = ["importance", "jackknife", "annealed"]
@@ -44,7 +53,8 @@ SHOWN = 10
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make.",
+    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make; refuse a folder "
+    "with files that are no images.",
 )
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
@@ -154,7 +164,6 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
     from vaedensity.data.byte_files import places
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load_array
     from vaedensity.density.estimate import spread
     from vaedensity.items import pieces
     from vaedensity.model.checkpoint import load_model
@@ -167,10 +176,10 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if out is not None:
         Output(out, options["force"], options["resume"]).check()
     file = load_model(resolve(model))
-    where = LoadOptions(options["data_root"], options["download"])
+    where = LoadOptions(options["data_root"], options["download"], strict=options["strict"])
     if series := isinstance(file.config, SequenceConfig):
         where = replace(where, as_bytes=True)
-    collection, array = load_array(data, where)
+    collection, array = read_data(data, where)
     names, offsets = collection.item_names, None
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
@@ -184,7 +193,14 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
         anomaly, anomaly_name = anomaly_score(
-            options["anomaly"], file, array, collection.source, request, where=where, say=say, **chosen
+            options["anomaly"],
+            file,
+            array,
+            collection.source,
+            request,
+            read=lambda spec: read_data(spec, where),
+            say=say,
+            **chosen,
         )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
         scores = score_array(

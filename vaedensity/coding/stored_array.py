@@ -8,7 +8,6 @@ import numpy as np
 
 from vaedensity import items
 
-MAX_DIMS = 8
 MAX_BYTES = 1 << 48
 KINDS = "biufcSUmMV"
 PLAIN = re.compile(r"[<>|][biufcSUmMV][0-9]{1,12}(\[[0-9]{0,10}[A-Za-z]{1,2}\])?")
@@ -24,7 +23,7 @@ class StoredArray:
         if (
             not isinstance(name, str)
             or not isinstance(shape, list)
-            or len(shape) > MAX_DIMS
+            or len(shape) > items.MOST_AXES
             or any(type(n) is not int or n < 0 for n in shape)
         ):
             raise ValueError("an array is described by other than a name and whole numbers")

@@ -67,6 +67,11 @@ def regular_files(folder: Path, expected: str) -> list[Path]:
     Raises UsageError for a link, what is no regular file, and a subfolder that cannot be read; ``expected``, in
     words, is what the line says to put there.
     """
+    return require_regular(folder, all_files(folder, expected), expected)
+
+
+def all_files(folder: Path, expected: str) -> list[Path]:
+    """Whatever lies in a folder and its subfolders and is no folder, sorted, one at least; links to folders are among it."""
 
     def refuse(error: OSError) -> NoReturn:
         raise UsageError(f"{folder}: {error.filename} cannot be read ({error.strerror})") from error
@@ -77,7 +82,11 @@ def regular_files(folder: Path, expected: str) -> list[Path]:
         found += [p for p in (Path(parent, name) for name in folders) if p.is_symlink()]
     if not found:
         raise UsageError(f"{folder}: the folder is empty; expected {expected}")
-    found.sort()
+    return sorted(found)
+
+
+def require_regular(folder: Path, found: list[Path], expected: str) -> list[Path]:
+    """``found``, unless a link or what is no regular file is among it: UsageError."""
     for p in found:
         if p.is_symlink() or not p.is_file():
             name = p.relative_to(folder).as_posix()

@@ -19,7 +19,8 @@ class Collection:
     reports, one per item of the only array, or None; of a tree, where there is nothing else in it.
     ``disk_bytes``: of the files that were read, None where there are none. ``room``: of arrays that hold the pixels of
     image files, the bytes that the files would take in an archive; ``retake`` gives the collection with the files of
-    some of these arrays as bytes.
+    some of these arrays as bytes. ``remark``: what the user should know of how it was read; ``skipped``: files of a
+    folder that are no images.
     """
 
     source: str
@@ -29,6 +30,8 @@ class Collection:
     disk_bytes: int | None = None
     room: dict[str, int] = field(default_factory=dict)
     retake: "Callable[[Set[str]], Collection] | None" = None
+    remark: str = ""
+    skipped: tuple[str, ...] = ()
 
     def require_unchanged(self) -> None:
         """Raise SourceChanged where a file whose arrays are read piece by piece is not what it was at first."""
@@ -40,9 +43,11 @@ class Collection:
 @dataclass(frozen=True)
 class LoadOptions:
     """Where torchvision's data sets lie and whether they may be downloaded; which array of several is meant;
-    ``as_bytes``: whether a folder is read as the bytes of its files, for a sequence model, and not as images."""
+    ``as_bytes``: whether a folder is read as the bytes of its files, for a sequence model, and not as images; None: where
+    it holds no image. ``strict``: whether files that are no images are an error."""
 
     data_root: str = "data"
     download: bool = False
     usual_names: tuple[str, ...] = field(default=("x_train", "x_test", "x", "images", "data", "arr_0"))
-    as_bytes: bool = False
+    as_bytes: bool | None = False
+    strict: bool = False

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.disk_array import DiskArray
 from vaedensity.data.file_array import FileArray
+from vaedensity.data.whole import require_arrays_alone, require_member_alone, require_npy_alone
 from vaedensity.errors import UsageError, changed
 
 # What numpy and zipfile raise on files that are cut off, altered, encrypted or something else.
@@ -36,15 +37,27 @@ BROKEN = (
 )
 
 
+class NotOnlyArrays(UsageError):
+    """A .npy or .npz file of which reading arrays would lose something; as bytes it can be kept. ``found``: what is amiss."""
+
+    def __init__(self, found: str, remedy: str):
+        super().__init__(f"{found}; {remedy}")
+        self.found = found
+
+
 def load_npy(path: Path) -> Collection:
-    """One array, read when it is needed."""
+    """One array, read when it is needed. Raises UsageError where the file holds anything else."""
     try:
         since = path.stat()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays, as .npz files do")
+        require_npy_alone(path, array)
     except BROKEN as error:
-        raise UsageError(f"{path}: not a readable .npy array ({_reason(error)}); write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{path}: holds several arrays; name it .npz")
+        raise NotOnlyArrays(
+            f"{path}: cannot be taken as one array ({_reason(error)})",
+            "expected one array of numbers, as numpy.save writes it",
+        ) from error
     return Collection(str(path), {path.stem: _unmapped(path, array, since)}, {"kind": "npy", "name": path.name})
 
 
@@ -59,22 +72,27 @@ def _unmapped(path: Path, array: Any, since: os.stat_result) -> Any:
 
 
 def load_npz(path: Path, member: str | None) -> Collection:
-    """All arrays of an .npz file, or the one named ``member``."""
+    """All arrays of an .npz file, or the one named ``member``. Raises UsageError where the file, or the member, holds
+    anything else."""
     try:
         f = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(f, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array; name it .npy")
+            raise ValueError("it holds a single array, as .npy files do")
         with f:
             if member is not None and member not in f.files:
                 raise UsageError(f"{path}: no array {member!r}; it holds {', '.join(f.files)}")
-            arrays = {name: f[name] for name in f.files if member in (None, name)}
+            if member is None:
+                require_arrays_alone(path, f.zip)
+            elif f.zip.namelist().count(f"{member}.npy") != 1:
+                raise ValueError(f"it holds {member}.npy {f.zip.namelist().count(f'{member}.npy')} times")
+            arrays = {name: f[f"{name}.npy"] for name in f.files if member in (None, name)}
+            for name, array in arrays.items():
+                require_member_alone(f.zip, name, array)
     except BROKEN as error:
-        raise UsageError(f"{path}: not a readable .npz file ({_reason(error)}); write it with numpy.savez") from error
-    if not arrays:
-        raise UsageError(f"{path}: holds no array")
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise UsageError(f"{path}: {name} is no array; expected arrays only, as numpy.savez writes them")
+        raise NotOnlyArrays(
+            f"{path}: cannot be taken as arrays alone ({_reason(error)})",
+            "expected arrays of numbers, as numpy.savez writes them",
+        ) from error
     if member is not None:
         return Collection(f"{path}:{member}", arrays, {"kind": "npy", "name": f"{path.stem}-{_plain(member)}.npy"})
     return Collection(str(path), arrays, {"kind": "npz", "name": path.name})
@@ -122,4 +140,6 @@ def _plain(member: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    if "allow_pickle" in str(error) or "Python objects" in str(error):
+        return "it holds Python objects, which are never loaded"
     return (str(error).splitlines() or [type(error).__name__])[0]

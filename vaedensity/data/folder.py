@@ -1,5 +1,6 @@
-"""Folders of equally sized images, in and out, pixel for pixel."""
+"""Folders of equally sized images, in and out."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from vaedensity.data.byte_files import regular_files
+from vaedensity.data.byte_files import all_files, require_regular
 from vaedensity.data.collection import Collection
+from vaedensity.data.image_depth import Unfit, require_eight_bits, require_one_image
+from vaedensity.data.image_names import READ, is_image_name, is_junk
 from vaedensity.errors import UsageError
 
 # Formats that give the same pixels back when written.
@@ -24,6 +27,8 @@ WRITERS: dict[str, dict[str, Any]] = {
     ".webp": {"format": "WEBP", "lossless": True, "exact": True},
 }
 MODES = ("L", "RGB", "1")
+DEEP_MODES = ("I", "I;16", "I;16B", "F")  # grey of more than 8 bits
+FORMATS = ("PNG", "BMP", "PPM", "TIFF", "WEBP", "JPEG")
 # What Pillow raises on files that are cut off, altered or something else.
 BROKEN = (
     UnidentifiedImageError,
@@ -42,48 +47,56 @@ BROKEN = (
 )
 
 
-def load_folder(path: Path) -> Collection:
-    """All images of a folder and its subfolders, by sorted relative name.
+def load_folder(path: Path, *, strict: bool = False) -> Collection:
+    """All images of a folder and its subfolders, by sorted relative name, for fit and score.
 
-    Refuses other files, links, and images that differ in size or mode: nothing is left out silently.
+    Other files are ``skipped``, or with ``strict`` refused; so are, in any case, links, and images that cannot be read, are not of
+    8 bits, or differ in size or mode.
     """
-    files = regular_files(path, "images")
+    files, skipped = [], []
+    for p in all_files(path, "images"):
+        aside = is_junk(p.relative_to(path)) and not (p.is_symlink() and p.is_dir())
+        (skipped if aside else files).append(p)
+    require_regular(path, files, "images")
+    if not files or (strict and skipped):
+        few = ", ".join(p.relative_to(path).as_posix() for p in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+        raise UsageError(f"{path}: {len(skipped)} files are no images ({few}); expected {', '.join(READ)} files")
     names = [p.relative_to(path).as_posix() for p in files]
-    for p, name in zip(files, names):
-        if p.suffix.lower() not in WRITERS:
-            raise UsageError(
-                f"{path}: {name} cannot be restored pixel for pixel; expected {', '.join(WRITERS)} files only; "
-                "a folder of other files needs a sequence model (-m)"
-            )
     first, mode = _open(files[0])
     stack = np.empty((len(files), *first.shape), np.uint8)
     for i, p in enumerate(files):
-        pixels, found = _open(p)
-        if pixels.shape != first.shape or found != mode:
+        pixels, found_mode = _open(p)
+        if pixels.shape != first.shape or found_mode != mode:
             raise UsageError(
-                f"{path}: {names[i]} is {found} {pixels.shape[1]}x{pixels.shape[0]}, {names[0]} is {mode} "
+                f"{path}: {names[i]} is {found_mode} {pixels.shape[1]}x{pixels.shape[0]}, {names[0]} is {mode} "
                 f"{first.shape[1]}x{first.shape[0]}; expected images of one size and mode"
             )
         stack[i] = pixels
     note = {"kind": "folder", "name": path.resolve().name or "folder", "mode": mode, "files": names}
-    return Collection(str(path), {"images": stack}, note, names)
+    others = tuple(p.relative_to(path).as_posix() for p in skipped)
+    return Collection(str(path), {"images": stack}, note, names, skipped=others)
 
 
 def _open(path: Path) -> tuple[NDArray[np.uint8], str]:
     """Pixels (H,W) or (H,W,3) uint8 and the image's mode."""
+    if not is_image_name(path):
+        raise UsageError(
+            f"{path}: is an image of a kind that is not read; expected {', '.join(READ)} files; convert it"
+        )
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) != 1:
-                raise UsageError(f"{path}: holds {image.n_frames} frames; expected single images")
-            mode = image.mode
-            if path.suffix.lower() == ".webp" and mode != "RGB":
-                raise UsageError(f"{path}: has mode {mode}, which .webp cannot hold; name it .png")
-            if mode not in MODES or "transparency" in image.info:
-                raise UsageError(f"{path}: has mode {mode}; expected grey (L, 1) or RGB; convert it first")
-            return np.asarray(image).astype(np.uint8), mode
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.mode in (*MODES, *DEEP_MODES):
+                require_eight_bits(data, image)
+            require_one_image(data, image)
+            if image.mode not in MODES or "transparency" in image.info:
+                raise Unfit(f"mode {image.mode}, expected grey (L, 1) or RGB without transparency; convert it first")
+            return np.asarray(image).astype(np.uint8), image.mode
+    except Unfit as error:
+        raise UsageError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path}: not a readable image ({reason}); replace it or take it out") from error
+        raise UsageError(f"{path}: no image that can be read: {reason}; replace it or take it out") from error
 
 
 # The same pixels with less effort.

@@ -9,26 +9,50 @@ from numpy.typing import NDArray
 
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.files import load_npy, load_npz, main_array
+from vaedensity.data.files import NotOnlyArrays, load_npy, load_npz, main_array
+from vaedensity.data.image_names import holds_images, is_image_name
 from vaedensity.data.named import is_named, load_named, names
 from vaedensity.errors import UsageError
 
 
 def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
-    """A data set's name, a .npy file, a .npz file with or without ``:array``, any other file (its bytes), or a
-    folder: of images, or with ``options.as_bytes`` of files of any kind.
+    """What ``spec`` names, to be packed: as :func:`load_array`, but an array file that holds more than arrays is read as its bytes."""
+    try:
+        return _load(spec, options)
+    except NotOnlyArrays as error:
+        if not (path := Path(spec)).is_file():  # an array in it, which is no file
+            raise
+        return replace(load_file(path), remark=f"{error.found}; kept byte for byte")
 
-    What exists on disk comes before a name. Raises UsageError.
+
+def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collection, NDArray[Any]]:
+    """The collection and its array of items in memory, for fit and score.
+
+    ``spec``: a data set's name, a .npy file, a .npz file with or without ``:array``, any other file (its bytes), or a
+    folder: of images, or with ``options.as_bytes`` of files of any kind. What exists on disk comes before a name.
+    Raises UsageError.
     """
+    if not options.as_bytes and is_image_name(spec) and Path(spec).is_file():
+        raise UsageError(f"{spec}: is one image; expected a folder of images")
+    collection = _load(spec, options)
+    array = main_array(collection, options)
+    if len(collection.arrays) > 1:
+        (name,) = (name for name, one in collection.arrays.items() if one is array)
+        held = ", ".join(collection.arrays)
+        collection = replace(collection, remark=f"{collection.source}: read {name} alone; it holds {held}")
+    return collection, np.asarray(array)
+
+
+def _load(spec: str, options: LoadOptions) -> Collection:
     if not spec:
         raise UsageError("an empty name is no data; expected the name of a data set, a file or a folder")
     path = Path(spec)
     if path.is_dir():
-        if options.as_bytes:
+        if options.as_bytes or (options.as_bytes is None and not holds_images(path)):
             return load_files(path)
         from vaedensity.data.folder import load_folder
 
-        return load_folder(path)
+        return load_folder(path, strict=options.strict)
     if path.is_file() and path.suffix.lower() == ".npy":
         return replace(load_npy(path), disk_bytes=path.stat().st_size)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -41,9 +65,3 @@ def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
     if is_named(spec):
         return load_named(spec, options)
     raise UsageError(f"{spec}: no such file or folder, and no data set of that name ({', '.join(names())})")
-
-
-def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collection, NDArray[Any]]:
-    """The collection and its array of items in memory, for fit and score."""
-    collection = load(spec, options)
-    return collection, np.asarray(main_array(collection, options))

@@ -15,6 +15,7 @@ PNG_PLAIN = frozenset([b"IHDR", b"IDAT", b"IEND"])
 WEBP_KEPT = (b"ICCP", b"EXIF", b"XMP ")  # the order of the metadata in an archive
 WEBP_FLAGS = (0x20, 0x08, 0x04)
 VARINT_BYTES = 9
+PIECE_BYTES = 1 << 20
 KEPT_OF = {".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 
 
@@ -36,6 +37,7 @@ def take(data: bytes, suffix: str) -> bytes:
                 raise ValueError("no plain PNG file")
             if any(kind in PNG_PIXELS - PNG_PLAIN or (kind[:1].isupper() and kind not in PNG_PLAIN) for kind in kinds):
                 raise ValueError("a PNG file with a palette, transparency or several frames")
+            _require_only_pixels(chunks[0][1][8:-4], b"".join(chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"))
             return b"".join(chunk for kind, chunk in chunks if kind not in PNG_PLAIN)
         case "webp":
             found = _webp_chunks(data)
@@ -97,6 +99,17 @@ def png_form(data: bytes) -> bytes:
     return data[16:29]
 
 
+def png_end(data: bytes) -> int:
+    """Where a PNG file ends: behind its IEND chunk, or where it is cut off."""
+    at = len(PNG_HEAD)
+    while at < len(data):
+        kind = data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if kind == b"IEND":
+            break
+    return at
+
+
 def _png_chunks(data: bytes, at: int) -> list[tuple[bytes, bytes]]:
     """(type, the whole chunk) of all chunks from ``at`` to the end. Raises ValueError."""
     found = []
@@ -112,6 +125,25 @@ def _png_chunks(data: bytes, at: int) -> list[tuple[bytes, bytes]]:
         found.append((kind, chunk))
         at = end
     return found
+
+
+# First column and row of a PNG file's interlaced passes, and the steps between them.
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def _require_only_pixels(head: bytes, stream: bytes) -> None:
+    """Raise ValueError unless the compressed ``stream`` of a grey or RGB PNG file holds its pixels and nothing else."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", head)
+    bits = depth * (3 if colour == 2 else 1)
+    left = 0
+    for column, row, across, down in PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - column) // across), -(-(height - row) // down)
+        left += rows * (1 + -(-columns * bits // 8)) if columns > 0 else 0
+    unpacked = zlib.decompressobj()
+    while left >= 0 and (part := unpacked.decompress(stream, PIECE_BYTES)):
+        left, stream = left - len(part), unpacked.unconsumed_tail
+    if left or not unpacked.eof or unpacked.unused_data:
+        raise ValueError("a PNG file whose compressed pixels are not all that there is")
 
 
 def _webp_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -76,6 +76,9 @@ def _load_torchvision(spec: str, kind: str, split: dict[str, Any], options: Load
                 f"{spec}: the download failed ({first}); put the files under {options.data_root}"
             ) from error
         raise UsageError(
-            f"{spec}: not found under {options.data_root} ({first}); pass --data-root or --download"
+            f"{spec}: not found under {options.data_root} ({first}); pass data_root=FOLDER, or download=True"
         ) from error
-    return np.ascontiguousarray(np.asarray(data.data)).astype(np.uint8, copy=False)
+    images = np.ascontiguousarray(np.asarray(data.data))
+    if images.dtype != np.uint8:
+        raise UsageError(f"{spec}: its files hold {images.dtype}, expected uint8; get them again")
+    return images

@@ -117,15 +117,15 @@ def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], rang
     for item in wanted:
         index = place.get(item, _count(item, -1))
         if not 0 <= index < count:
-            raise UsageError(f"--item {item}: " + (held if count else f"{path} holds no items"))
+            raise UsageError(f"item {item}: " + (held if count else f"{path} holds no items"))
         found.append(index)
     for text in ranges:
         ends = text.split(":")
         low, high = (_count(ends[0] or "0", -1), _count(ends[1] or f"{count}", -1)) if len(ends) == 2 else (-1, -1)
         if min(low, high) < 0:
-            raise UsageError(f"--range {text}: expected FIRST:END, items FIRST to END - 1")
+            raise UsageError(f"range {text}: expected FIRST:END, items FIRST to END - 1")
         if not low < high <= count:
-            raise UsageError(f"--range {text}: expected a range within 0:{count}")
+            raise UsageError(f"range {text}: expected one within 0:{count}")
         found += range(low, high)
     return list(dict.fromkeys(found))
 

@@ -28,6 +28,8 @@ TILES, PLANES = frozenset([322, 323, 324, 325]), 284
 REFUSED = frozenset(
     [330, 34665, 34853, 40965, 288, 289, 347, *range(512, 522), 320, 529, 530, 531, 532, 301, 332, 333, 334, 336, 50740]
 )
+POINTERS = frozenset([330, 34665, 34853, 40965, 513, 514])
+MOST_PADDING = 15  # bytes of zeros between parts of a file
 
 
 class Tag(NamedTuple):
@@ -85,12 +87,14 @@ def kept_tags(data: bytes) -> bytes:
         raise ValueError("pixels stored with loss, in tiles, or in a way that is not written")
     if PLANES in tags and _numbers(tags[PLANES], order) != (1,):
         raise ValueError("channels stored apart")
+    if bytes_of_nothing(data):
+        raise ValueError("bytes that no tag speaks of, as further images of a stack")
     kept = [
         _ordered(tag, order, "<") for number, tag in tags.items() if number not in STORAGE and number not in MEANING
     ]
     if compression != DEFLATE:
         kept.append(Tag(COMPRESSION, 3, 1, struct.pack("<H", compression)))
-    return b"II*\0" + struct.pack("<I", 8) + _directory(sorted(kept), "<", 8, {}) if kept else b""
+    return b"II*\0" + struct.pack("<I", 8) + _directory(sorted(kept), "<", 8) if kept else b""
 
 
 def writer(extras: bytes) -> str:
@@ -102,6 +106,30 @@ def writer(extras: bytes) -> str:
     return WRITTEN[compression]
 
 
+def bytes_of_nothing(data: bytes) -> int:
+    """How many bytes of a file belong neither to its tags nor to its pixels, padding left aside. Some programs keep all images
+    but the first there (ImageJ's stacks). Raises ValueError where tags point to what is not looked at."""
+    order, tags = read_tags(data)
+    if POINTERS & tags.keys():
+        raise ValueError("tags that lead to others")
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    used = [(0, 8), (at, at + 6 + 12 * len(tags)), (len(data), len(data))]
+    for entry in range(at + 2, at + 2 + 12 * len(tags), 12):
+        number, _, _, start = struct.unpack_from(order + "HHII", data, entry)
+        if len(tags[number].value) > 4:
+            used.append((start, start + len(tags[number].value)))
+    for offsets, sizes in ((273, 279), (324, 325)):
+        if offsets in tags and sizes in tags:
+            begins = _numbers(tags[offsets], order)
+            used += [(begin, begin + size) for begin, size in zip(begins, _numbers(tags[sizes], order))]
+    end, count = 0, 0
+    for begin, stop in sorted(used):
+        gap = data[end:begin]
+        count += len(gap) if len(gap) > MOST_PADDING or any(gap) else 0
+        end = max(end, stop)
+    return count
+
+
 def check_tags(extras: bytes) -> None:
     """Raise ValueError unless ``extras`` are what :func:`kept_tags` may have made, in either order."""
     _, tags = read_tags(extras)
@@ -111,30 +139,27 @@ def check_tags(extras: bytes) -> None:
 
 
 def with_tags(data: bytes, extras: bytes) -> bytes:
-    """The TIFF file ``data`` with the tags of ``extras`` in the place of what metadata it has."""
+    """The TIFF file ``data``, which has strips, with the tags of ``extras`` in the place of what metadata it has."""
     order, tags = read_tags(data)
     other, kept = read_tags(extras)
     own = {number: tag for number, tag in tags.items() if number in STORAGE or number in MEANING}
+    strips, begins = bytearray(8), []
+    for begin, size in zip(_numbers(tags[273], order), _numbers(tags[279], order)):
+        begins.append(len(strips))
+        strips += data[begin : begin + size] + b"\0" * (size % 2)
+    own[273] = Tag(273, 4, len(begins), struct.pack(f"{order}{len(begins)}I", *begins))
     merged = {number: _ordered(tag, other, order) for number, tag in kept.items()} | own
-    data += b"\0" * (len(data) % 2)
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    places = {}  # of the file's own tags, which stay where they are
-    for entry in range(at + 2, at + 2 + 12 * len(tags), 12):
-        places[struct.unpack_from(order + "H", data, entry)[0]] = data[entry + 8 : entry + 12]
-    places = {number: places[number] for number in own}
-    directory = _directory([merged[number] for number in sorted(merged)], order, len(data), places)
-    return data[:4] + struct.pack(order + "I", len(data)) + data[8:] + directory
+    strips[:8] = data[:4] + struct.pack(order + "I", len(strips))
+    return bytes(strips) + _directory([merged[number] for number in sorted(merged)], order, len(strips))
 
 
-def _directory(tags: list[Tag], order: str, at: int, places: dict[int, bytes]) -> bytes:
-    """An IFD that lies at offset ``at``, with the values behind it of all tags that are not in ``places``."""
+def _directory(tags: list[Tag], order: str, at: int) -> bytes:
+    """An IFD that lies at offset ``at``, with the values behind it."""
     head = struct.pack(order + "H", len(tags))
     start = at + 2 + 12 * len(tags) + 4
     parts = []
     for tag in tags:
-        if tag.number in places:
-            field = places[tag.number]
-        elif len(tag.value) <= 4:
+        if len(tag.value) <= 4:
             field = tag.value.ljust(4, b"\0")
         else:
             field = struct.pack(order + "I", start)

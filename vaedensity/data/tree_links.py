@@ -13,12 +13,12 @@ def require_links(note: dict[str, Any], links: str) -> None:
     """Raise UsageError where links of a note that makes sense are not to be made: "inside" those that may lead out of
     the tree; "any" and "none" do not mind."""
     if links not in CHOICES:
-        raise UsageError(f"--links {links}: expected {', '.join(CHOICES)}")
+        raise UsageError(f"links {links}: expected {', '.join(CHOICES)}")
     if links == "inside" and note["links"] and (out := _leading_out(note)):
         name, target = out
         raise UsageError(
             f"{shown(note['name'])}: {shown(name)} is a link that may lead out of the folder, to {shown(target)}; "
-            "pass --links any to make such links, --links none to leave links out"
+            "pass links=any to make such links, links=none to leave links out"
         )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vaedensity.density.estimate import Estimate, Floats
 from vaedensity.errors import UsageError
+from vaedensity.items import plain_array
 from vaedensity.units import LN2
 
 
@@ -38,7 +39,7 @@ class AnomalyScore(ABC):
             raise UsageError(
                 f"{self.name}: found {len(items)} items and {len(estimate)} estimates; expected one estimate an item"
             )
-        return self.bits(estimate, items)
+        return self.bits(estimate, plain_array(items, "items"))
 
     @abstractmethod
     def bits(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:

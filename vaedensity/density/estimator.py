@@ -13,6 +13,7 @@ from torch import Tensor
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Collector, Rows, WeightSums
+from vaedensity.items import plain_array
 from vaedensity.model.latent_model import LatentModel
 
 ITEMS_AT_ONCE = 16  # share an encoder pass even where one item's samples alone fill a batch
@@ -85,7 +86,7 @@ def score(
 
     >>> score(model, x, ImportanceSampling(samples=512)).log_prob_nats      # doctest: +SKIP
     """
-    parts = []
+    parts, items = [], plain_array(items, "items")
     for part in score_batches(model, items, estimator, model_sha256=model_sha256, seed=seed, batch_size=batch_size):
         parts.append(part)
         progress(len(part))
@@ -105,7 +106,7 @@ def score_batches(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     per_pass = max(min(ITEMS_AT_ONCE, batch_size), batch_size // estimator.samples)
     for begin in range(0, len(items), per_pass):
-        part = np.ascontiguousarray(items[begin : begin + per_pass])
+        part = np.array(items[begin : begin + per_pass], order="C")  # a copy: torch warns of arrays that are read-only
         noise = [ItemNoise(model_sha256, seed, item) for item in part]
         key = np.array([source.key % 2**64 for source in noise], np.uint64)
         estimate = estimator.estimate(model, torch.from_numpy(part).to(device), noise, batch_size)

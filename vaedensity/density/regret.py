@@ -24,6 +24,7 @@ from vaedensity.density.estimate import Floats
 from vaedensity.density.importance import repeat
 from vaedensity.density.noise import ItemNoise
 from vaedensity.errors import UsageError
+from vaedensity.items import plain_array
 from vaedensity.model.latent_model import LatentModel
 from vaedensity.units import LN2
 
@@ -70,6 +71,7 @@ class LikelihoodRegret:
         Results depend on (model_sha256, seed, the item's values) and not on batch size or order, up to the
         rounding of float32 sums, which the steps let grow.
         """
+        items = plain_array(items, "items")
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         per_pass = max(1, batch_size // self.samples)
         regrets = []

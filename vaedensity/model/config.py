@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-LEVELS_MAX = 256
+LEVELS_MAX, LARGEST = 256, 512
 AnyConfig = TypeVar("AnyConfig")
 LIKELIHOODS = ("mixture", "categorical")
 
@@ -40,7 +40,7 @@ class VAEConfig:
             raise ValueError(f"model configuration: expected whole numbers, found {asdict(self)}")
         factors = [f for f, _ in self.latents]
         checks = {
-            "height and width between 1 and 512": 1 <= self.height <= 512 and 1 <= self.width <= 512,
+            f"height and width between 1 and {LARGEST}": 1 <= self.height <= LARGEST and 1 <= self.width <= LARGEST,
             "1 or 3 channels": self.channels in (1, 3),
             "2 to 256 levels": 2 <= self.levels <= LEVELS_MAX,
             "factors that halve down to 2": len(factors) > 0
@@ -130,8 +130,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int, likelihood: str = "mixture") -> VAEConfig:
-    """The configuration of ``preset`` for items of shape (C,H,W) with values 0..levels-1."""
+    """The configuration of ``preset`` for items of shape (C,H,W) with values 0..levels-1. Raises ValueError."""
     channels, height, width = item_shape
+    if max(height, width) > LARGEST:
+        raise ValueError(f"images of {height}x{width}, a model takes up to {LARGEST}x{LARGEST}; cut or scale them")
     sizes = dict(PRESETS[preset], likelihood=likelihood)
     if likelihood == "categorical":
         sizes["neighbours"] = 0

@@ -256,5 +256,5 @@ class SequenceVAE(LatentModel):
 
 def _continuous_only() -> UsageError:
     return UsageError(
-        "a sequence model's latents are categories: annealing, regret and --self-test need continuous ones; use importance or jackknife"
+        "a sequence model's latents are categories: annealing, regret and self-tests need continuous ones; use importance or jackknife"
     )

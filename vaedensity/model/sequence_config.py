@@ -120,5 +120,7 @@ SEQUENCE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 def sequence_config(preset: str, length: int, levels: int, noise: str = "gumbel") -> SequenceConfig:
-    """The configuration of ``preset`` for series of ``length`` values 0..levels-1."""
+    """The configuration of ``preset`` for series of ``length`` values 0..levels-1. Raises ValueError."""
+    if length > LONGEST:
+        raise ValueError(f"series of {length} values, a model takes up to {LONGEST}; cut them")
     return SequenceConfig(length=length, levels=levels, noise=noise, **SEQUENCE_PRESETS[preset])

@@ -187,11 +187,11 @@ def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[A
     if owner["kind"] not in ("npy", "npz") or any(
         collection.note["kind"] not in ("npy", "npz") for collection in collections
     ):
-        raise UsageError("--to: expected .npy or .npz files, to be added to an array that came from one")
+        raise UsageError("to: expected .npy or .npz files, to be added to an array that came from one")
     for part in parts:
         if part.dtype.str != array.dtype.str or part.shape[1:] != array.shape[1:] or not part.ndim:
             raise UsageError(
-                f"--to {to}: found {part.dtype}{list(part.shape)}, expected {array.dtype}{['N', *array.shape[1:]]}"
+                f"to {to}: found {part.dtype}{list(part.shape)}, expected {array.dtype}{['N', *array.shape[1:]]}"
             )
     out = np.ndarray((sum(map(len, parts)), *array.shape[1:]), array.dtype)  # np.concatenate makes >i4 <i4
     begin = 0

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.data.collection import LoadOptions
+from vaedensity.data.collection import Collection
 from vaedensity.data.load import load_array
 from vaedensity.density.anomaly import AnomalyScore, Likelihood, LikelihoodRatio, Typicality
 from vaedensity.density.complexity import Complexity
@@ -33,30 +33,30 @@ def anomaly_score(
     codec: str | None = None,
     reference: str | None = None,
     background: str | None = None,
-    where: LoadOptions = LoadOptions(),
+    read: Callable[[str], tuple[Collection, NDArray[np.generic]]] = load_array,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Anomaly, str]:
     """(anomaly scores of a slice of ``array`` in bits, larger is more anomalous; a line that names them).
 
-    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA, at most 1000 evenly spaced items
-    of it are scored), regret, or ratio (``background``: a model). What it gives for items with values that the model
+    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA that ``read`` finds, at most 1000 evenly spaced
+    items of it are scored), regret, or ratio (``background``: a model). What it gives for items with values that the model
     cannot make means nothing: :func:`~vaedensity.tasks.scoring.score_array` puts +inf there. Raises UsageError.
     """
     if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
         raise UsageError(
-            f"--anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
+            f"anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
         )
     if kind == "regret":
         return _regret(file, array, source, request)
     if kind == "ratio":
         if background is None:
-            raise UsageError("--anomaly ratio needs a second model: --background MODEL")
+            raise UsageError("anomaly ratio needs a second model: background=MODEL")
         return _ratio(load_model(resolve(background)), array, source, request, say)
     rule: AnomalyScore
     if kind == "typicality":
         if reference is None:
-            raise UsageError("--anomaly typicality needs data that count as normal: --reference DATA")
-        estimate, digest = _reference(file, reference, request, where, say)
+            raise UsageError("anomaly typicality needs data that count as normal: reference=DATA")
+        estimate, digest = _reference(file, *read(reference), request, say)
         rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
     elif kind == "complexity":
         rule = Complexity(codec=codec or "png")
@@ -72,9 +72,12 @@ def anomaly_score(
 
 
 def _reference(
-    file: ModelFile, reference: str, request: ScoreRequest, where: LoadOptions, say: Callable[[str], None]
+    file: ModelFile,
+    collection: Collection,
+    array: NDArray[np.generic],
+    request: ScoreRequest,
+    say: Callable[[str], None],
 ) -> tuple[Estimate, str]:
-    collection, array = load_array(reference, where)
     data = levels_of(file, array, collection.source)
     levels = data.known_levels()
     if not len(levels):

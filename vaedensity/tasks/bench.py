@@ -92,9 +92,9 @@ def choose_rivals(names: list[str] | None, two_valued: bool) -> list[Rival]:
         if name not in known:
             if name in MISSING:
                 raise UsageError(
-                    f"--rivals {name}: needs {MISSING[name]}; pip install 'vaedensity[bench]' or leave it out"
+                    f"rival {name}: needs {MISSING[name]}; pip install 'vaedensity[bench]' or leave it out"
                 )
-            raise UsageError(f"--rivals {name}: expected some of {', '.join(sorted({*known, *MISSING}))}")
+            raise UsageError(f"rival {name}: expected some of {', '.join(sorted({*known, *MISSING}))}")
     return [known[name] for name in names]
 
 

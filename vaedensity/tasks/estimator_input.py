@@ -1,22 +1,11 @@
-"""What the estimator accepts: images and parameters, refused with one line where they do not fit."""
+"""What parameters the estimator accepts, refused with one line where they do not fit."""
 
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vaedensity.errors import UsageError
 from vaedensity.model.config import PRESETS
-
-
-def as_images(X: Any) -> NDArray[np.generic]:
-    """``X`` as an array. Raises UsageError where it is none, for example where its rows differ in length."""
-    try:
-        return np.asarray(X)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(f"X: not an array of images ({str(error).splitlines()[0]}); pass uint8 (N,H,W)") from error
 
 
 def is_number(value: Any, low: float, high: float) -> bool:

@@ -43,13 +43,13 @@ class FitRequest:
     """The options of ``vaedensity fit``; of steps, epochs and seconds at most one is set.
 
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
-    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" (None) or
+    ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence", or None: what the data look like. ``likelihood``: "mixture" (None) or
     "categorical", of images with more than two values; ``noise``: of a sequence model's latents, "gumbel" if None. ``batch_size`` and ``rate`` None:
     64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series.
     """
 
     preset: str = "small"
-    kind: str = "image"
+    kind: str | None = None
     likelihood: str | None = None
     noise: str | None = None
     steps: int | None = None
@@ -77,7 +77,7 @@ def initial_weights(name: str | None, config: Config, values: list[int] | None) 
     found, wanted = asdict(file.config) | {"values": file.values}, asdict(config) | {"values": values}
     if other := [key for key in wanted if found.get(key) != wanted[key] and key != "unit"]:
         raise UsageError(
-            f"--init {name}: its network has {', '.join(f'{key} {found.get(key)}' for key in other)}; this fit "
+            f"init {name}: its network has {', '.join(f'{key} {found.get(key)}' for key in other)}; this fit "
             f"{', '.join(f'{key} {wanted[key]}' for key in other)}; choose its preset and data"
         )
     return dict(file.float_model().state_dict())
@@ -89,11 +89,9 @@ def pick_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name}: expected auto, cpu, cuda or cuda:N")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UsageError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+        raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
     return name
 
 
@@ -108,7 +106,7 @@ def metrics_path(model: Path) -> Path:
 def split_validation(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sorted indices of training and validation items, at least one each."""
     if not 0 < fraction < 1:
-        raise UsageError(f"--valid-fraction {fraction}: expected a number between 0 and 1")
+        raise UsageError(f"valid_fraction {fraction}: expected a number between 0 and 1")
     if count < 2:
         raise UsageError(f"found {count} item; fit needs at least 2, one of them to validate on")
     order = np.random.default_rng(seed).permutation(count)
@@ -125,21 +123,24 @@ def fit_model(
     observers: tuple[Observer, ...] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Fit to ``array`` of images and write the model file ``out``; returns the record of `fit --json`."""
-    series = request.kind == "sequence"
+    """Fit to ``array`` of images, series or bytes and write the model file ``out``; returns the record of `fit --json`."""
+    kind = request.kind or items.kind_of(array)
+    series = kind == "sequence"
     if request.preset not in (presets := SEQUENCE_PRESETS if series else PRESETS):
-        raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {request.kind}s")
+        raise UsageError(f"preset {request.preset!r}: expected {', '.join(presets)} for {kind}s")
     if series and request.likelihood == "mixture":
-        raise UsageError("--likelihood mixture: the values of series have categories; leave it out")
+        raise UsageError("likelihood mixture: the values of series have categories; leave it out")
     if not series and request.noise is not None:
         raise UsageError(
-            f"--noise {request.noise}: is of a sequence model's latents; pass --kind sequence or leave it out"
+            f"noise {request.noise}: is of the latents of sequence models, this is one of images; leave it out"
         )
     refuse_existing(out, request.overwrite)
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; make it first")
     if state_path(out).exists() and not request.resume and not request.overwrite:
-        raise UsageError(f"{state_path(out)} holds an interrupted run; go on with --resume, or pass -f to start anew")
+        raise UsageError(
+            f"{state_path(out)} holds an interrupted run; go on with resume=True, or pass overwrite=True to start anew"
+        )
     device = pick_device(request.device)
     fastest_stacks()  # refuses a wrong wish before the work
     data = items.require_series(array, source) if series else items.require_items(array, source)
@@ -177,7 +178,9 @@ def fit_model(
         judged_items=max(1, min(2048, JUDGED_VALUES // config.dims)) if series else 2048,
         validate_every=max(50, min(500, 2 * (len(train) // batch_size))),
     )
-    say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
+    read_as = items.reading(array, data)
+    say(f"{source}: read as {read_as}; {len(train)} to fit, {len(valid)} to validate, {levels} levels")
+    read_as += items.doubt(array) if request.kind is None or not series else ""
     state = state_path(out)
     with ExitStack() as stack:
         log = JSONLines(metrics_path(out), append=request.resume)
@@ -200,9 +203,9 @@ def fit_model(
             observers=listening,
         )
     try:
-        return _finish(result, train, valid, values, source, out, device, request, say)
+        return _finish(result, train, valid, values, source, out, device, request, say) | {"read_as": read_as}
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
+        raise Interrupted(f"interrupted after training; state saved to {state}, finish with resume=True") from None
 
 
 def _finish(
@@ -280,7 +283,7 @@ def series_settings(config: SequenceConfig) -> dict[str, Any]:
 
 def run_length(request: FitRequest, steps_per_epoch: int) -> Length:
     """When the run ends. Raises UsageError where more than one limit is given or one makes no sense."""
-    given = {"--steps": request.steps, "--epochs": request.epochs, "--budget": request.seconds}
+    given = {"steps": request.steps, "epochs": request.epochs, "budget": request.seconds}
     set_ones = {name: value for name, value in given.items() if value is not None}
     if len(set_ones) > 1:
         raise UsageError(f"{' and '.join(set_ones)}: give one of them")

@@ -43,7 +43,7 @@ class Limits:
         if output > most:
             raise UsageError(
                 f"{path}: {size} bytes would become {output}, the limit is {most}; if you trust the archive, "
-                f"pass --max-output {output}"
+                f"pass max_output={output}"
             )
         self.check_block(path, block, output if in_memory else 0)
         if folder is not None:
@@ -58,7 +58,7 @@ class Limits:
         if needed > memory:
             raise UsageError(
                 f"{path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has more, "
-                f"pass --memory {needed}"
+                f"pass memory={needed}"
             )
 
 

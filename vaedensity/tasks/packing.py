@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
@@ -254,11 +253,8 @@ def gather(
             )
         own = {}
         for name, array in collection.arrays.items():
-            if np.dtype(array.dtype.str) != array.dtype:
-                raise UsageError(
-                    f"{collection.source}: array {name} has dtype {array.dtype}, expected plain numbers, "
-                    "texts or times; store its parts as arrays of their own"
-                )
+            if reason := items.why_not_stored(array):
+                raise UsageError(f"{collection.source}: cannot store the array {name}: {reason}")
             stored = name
             while stored in arrays or stored in taken:
                 stored = f"{number}/{stored}"

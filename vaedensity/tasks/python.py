@@ -15,6 +15,7 @@ from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.sandwich import Sandwich
 from vaedensity.errors import UsageError
+from vaedensity.items import plain_array
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
@@ -28,15 +29,15 @@ from vaedensity.tasks.self_test import self_test as run_self_test
 
 
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
-    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or, with
-    ``kind="sequence"``, to series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces.
+    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or to
+    series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces. The record's ``read_as`` says which.
 
     ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed,
     overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
 
     >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
     """
-    return fit_model(x, "array", Path(out), FitRequest(**options))
+    return fit_model(plain_array(x, "array"), "array", Path(out), FitRequest(**options))
 
 
 def load_model(name_or_path: str | Path) -> ModelFile:
@@ -64,7 +65,7 @@ def score(
     chosen = estimator or (ImportanceSampling() if samples is None else ImportanceSampling(samples))
     request = ScoreRequest(chosen, seed, batch_size, pick_device(device))
     file = model if isinstance(model, ModelFile) else load_model(model)
-    return score_array(file, np.asarray(x), "array", request).estimate
+    return score_array(file, plain_array(x, "array"), "array", request).estimate
 
 
 def self_test(
@@ -97,7 +98,10 @@ def compress(
     and the work so many times longer. ``embed_model`` stores the model in the archive. Returns the record of
     ``vaedensity compress --json``.
     """
-    collections = [Collection(name, {name: a}, {"kind": "npy", "name": f"{name}.npy"}) for name, a in arrays.items()]
+    collections = [
+        Collection(name, {name: plain_array(a, name, convert=False)}, {"kind": "npy", "name": f"{name}.npy"})
+        for name, a in arrays.items()
+    ]
     coder = open_model(str(model)) if model is not None else None
     embed = model if embed_model else None
     return compress_collections(

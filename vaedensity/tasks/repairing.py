@@ -39,7 +39,7 @@ def repair(
         if version < FRAMED_SINCE:
             raise DamagedArchive(
                 f"{path}: blocks of format version {version} do not say what they are, expected {FRAMED_SINCE} or later; "
-                "if only blocks are damaged, decompress it with --keep-going"
+                "if only blocks are damaged, decompress it with keep_going=True"
             )
         try:
             record, opening, begin = read_opening(f, str(path), size)

@@ -46,7 +46,7 @@ def check_rows_path(path: Path, *, overwrite: bool, resume: bool) -> None:
         raise UsageError(f"{partial_path(path)} is no file, and its name is needed; choose another output")
     if partial_path(path).exists() and not (resume or overwrite):
         raise UsageError(
-            f"{partial_path(path)} holds an interrupted run; go on with --resume, or pass -f to start anew"
+            f"{partial_path(path)} holds an interrupted run; go on with resume=True, or pass overwrite=True to start anew"
         )
 
 
@@ -123,12 +123,12 @@ class RowLog:
                     self.anomaly.append(np.array(batch["anomaly"], np.float64))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(
-                f"{self.path}: not the rows of an interrupted run; move it away, or start anew with -f and without --resume"
+                f"{self.path}: not the rows of an interrupted run; move it away, or start anew with overwrite=True and without resume=True"
             ) from None
         if head != settings:
             changed = ", ".join(sorted(k for k in {*head, *settings} if head.get(k) != settings.get(k)))
             raise UsageError(
-                f"{self.path} was begun with other settings ({changed}); use those, or start anew with -f and without --resume"
+                f"{self.path} was begun with other settings ({changed}); use those, or start anew with overwrite=True and without resume=True"
             )
         return whole
 

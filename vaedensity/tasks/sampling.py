@@ -88,7 +88,7 @@ def write_samples(
     network = scoring_model(file, device)
     if entropy is not None:
         if not 0 <= entropy < float("inf"):
-            raise UsageError(f"--entropy {entropy}: expected a number of at least 0")
+            raise UsageError(f"entropy {entropy}: expected a number of at least 0")
         if isinstance(network, SequenceVAE):
             network.reshape = lambda log_p: scale_entropy(log_p, entropy)
         else:

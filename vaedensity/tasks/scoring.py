@@ -205,7 +205,7 @@ def score_array(
         if log is None or done == 0:
             raise
         raise Interrupted(
-            f"interrupted after {done} of {len(data.levels)} items; they are in {log.path}, go on with --resume"
+            f"interrupted after {done} of {len(data.levels)} items; they are in {log.path}, go on with resume=True"
         ) from None
     finally:
         if log is not None:
@@ -216,7 +216,9 @@ def score_array(
         columns = table(estimate, file.config.dims, output.names, anomalies, output.offsets)
         write_table(output.path, columns, overwrite=output.overwrite)
         log.remove()
-    record = summary(estimate, file, request)
+    record = summary(estimate, file, request) | {
+        "read_as": items.reading(array, data.levels) + ("" if array.ndim == 2 else items.doubt(array))
+    }
     if anomalies is not None:
         record |= {"anomaly": anomaly_name, "mean_anomaly": finite(mean(anomalies, np.isfinite(anomalies)))}
     return Scores(estimate, anomalies, record | {"seconds": time.monotonic() - started})
@@ -252,9 +254,7 @@ def summary(estimate: Estimate, file: ModelFile, request: ScoreRequest) -> dict[
 def check_strict(estimator: Estimator) -> None:
     """Refuse ``--strict`` where k-hat cannot be known."""
     if tail_length(estimator.samples) < FEWEST_IN_TAIL:
-        raise UsageError(
-            f"--strict: k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; raise -k"
-        )
+        raise UsageError(f"k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; take more")
 
 
 def require_reliable(estimate: Estimate) -> None:
@@ -264,8 +264,8 @@ def require_reliable(estimate: Estimate) -> None:
         unseen = int(estimate.unseen.sum())
         values = f", {unseen} of them for values that the model cannot make" if unseen else ""
         raise UnreliableScores(
-            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no finite estimate{values}; --strict "
-            f"allows {STRICT_SHARE:.0%}; raise -k, or use --estimator annealed"
+            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no finite estimate{values}; the strict "
+            f"limit is {STRICT_SHARE:.0%}; take more samples, or the annealed estimator"
         )
 
 

@@ -25,7 +25,7 @@ def self_test(
     """Both bounds and the record of ``score --self-test --json``."""
     estimator = two_sided(request.estimator)
     if items < 2:
-        raise UsageError(f"--self-test: found {items} items, expected at least 2: one tells nothing of its own error")
+        raise UsageError(f"self-test: found {items} items, expected at least 2: one tells nothing of its own error")
     started = time.monotonic()
     result = sandwich(
         scoring_model(file, request.device),
@@ -57,7 +57,7 @@ def two_sided(estimator: Estimator) -> ImportanceSampling | Annealed:
     """The estimator, where it bounds from both sides. Raises UsageError."""
     if not isinstance(estimator, ImportanceSampling | Annealed):
         raise UsageError(
-            f"--self-test: found {estimator!r}; expected importance or annealed with a fixed number of samples"
+            f"self-test: found {estimator!r}; expected importance or annealed with a fixed number of samples"
         )
     return estimator
 
@@ -66,9 +66,9 @@ def require_width(result: Sandwich, tolerance_nats: float) -> None:
     """Raise BoundsTooWide unless the mean width plus two standard errors is within the tolerance."""
     if not within(result, tolerance_nats):
         if result.mean_width_nats <= tolerance_nats:
-            remedy = "not certain with so few items; raise --items, or -k"
+            remedy = "not certain with so few items; take more items or samples"
         else:
-            remedy = "raise -k, or use --estimator annealed"
+            remedy = "take more samples, or the annealed estimator"
         raise BoundsTooWide(
             f"self-test: bounds {result.mean_width_nats:.3f} nats apart per item (standard error "
             f"{result.standard_error_nats:.3f}), tolerance {tolerance_nats:g}; {remedy}"

@@ -14,13 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from vaedensity.density.estimate import Floats
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
+from vaedensity.items import plain_array
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.estimator_file import EstimatorRecord, open_bytes, record_in, save_with_record
-from vaedensity.tasks.estimator_input import as_images, check_parameters, whole_number
+from vaedensity.tasks.estimator_input import check_parameters, whole_number
 from vaedensity.tasks.fitting import FitRequest, fit_model, pick_device
 from vaedensity.tasks.sampling import original_values, sample_batches
 from vaedensity.tasks.scoring import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
@@ -85,7 +86,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "VAEDensity":
         """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
         request = self._request()
-        images = as_images(X)
+        images = plain_array(X, "X")
         with TemporaryDirectory() as folder, torch.random.fork_rng():
             path = Path(folder) / "model.safetensors"
             try:
@@ -104,7 +105,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        data = levels_of(self._model_file(), as_images(X), "X")
+        data = levels_of(self._model_file(), plain_array(X, "X"), "X")
         at = np.linspace(0, len(data.known) - 1, min(len(data.known), CALIBRATION_ITEMS)).round().astype(np.int64)
         scores = self._score_levels(ItemLevels(data.levels[at], data.known[at]))
         if not (finite := np.isfinite(scores)).any():
@@ -117,6 +118,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         check_parameters(self)
         return FitRequest(
             preset=self.preset,
+            kind="image",
             steps=None if self.steps is None else int(self.steps),
             epochs=None if self.epochs is None else float(self.epochs),
             seconds=parse_duration(self.budget) if isinstance(self.budget, str) else self.budget,
@@ -132,7 +134,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         -inf for an item with values that the model cannot make, having been fitted to none like them."""
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
-        return self._score_levels(levels_of(self._model_file(), as_images(X), "X"))
+        return self._score_levels(levels_of(self._model_file(), plain_array(X, "X"), "X"))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`score_samples`, hence -inf where one of them is; ``y`` is ignored."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
+from vaedensity.items import plain_array
 from vaedensity.model.kinds import Config, Network, build_network, to_device
 from vaedensity.training.egdd import EGDD
 from vaedensity.training.ema import WeightAverage
@@ -97,6 +98,7 @@ def fit(
     """
     if len(train) == 0 or len(valid) == 0:
         raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
+    train, valid = plain_array(train, "train"), plain_array(valid, "valid")
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
     model = to_device(build_network(config), device)
@@ -122,7 +124,7 @@ def fit(
         try:
             restore(tensors, model, average, optimizer, generator, gradient)
         except (KeyError, RuntimeError, IndexError) as error:
-            raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without --resume") from error
+            raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without resume=True") from error
         steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
         best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
@@ -191,7 +193,9 @@ def fit(
                 if diverged:
                     setbacks += 1
                     if setbacks > MAX_SETBACKS:
-                        raise VaedensityError(f"training diverged {setbacks} times, last at step {steps}; lower --rate")
+                        raise VaedensityError(
+                            f"training diverged {setbacks} times, last at step {steps}; lower the rate"
+                        )
                     restore(good, model, average, optimizer, generator, gradient)
                     steps = good_steps
                     record |= {"event": f"non-finite loss: back to step {steps}, learning rate halved"}
@@ -232,7 +236,7 @@ def fit(
             steps = good_steps
         if model.training:  # else all of it is saved
             save()
-        where = f"state saved to {state_path}, go on with --resume" if state_path else "nothing saved"
+        where = f"state saved to {state_path}, go on with resume=True" if state_path else "nothing saved"
         raise Interrupted(f"interrupted at step {steps}; {where}") from None
     epochs = steps * min(settings.batch_size, len(train)) / len(train)
     return FitResult(model, steps, epochs, seconds, valid_rate, setbacks)

@@ -31,20 +31,20 @@ BEFORE_SETTINGS: dict[str, Any] = {
 FIRST_WITH_MUON: dict[str, Any] = {"free_bits": repr(FreeBits()), "rehearse": True}
 """and those that name the optimiser only."""
 NAMES = {
-    "config": "network (--preset, --likelihood or shape of the data)",
+    "config": "network (preset, likelihood or shape of the data)",
     "data_sha256": "data",
-    "rate": "--rate",
-    "device": "--device",
-    "seed": "--seed",
-    "batch_size": "--batch-size",
-    "optimizer": "--optimizer",
-    "gradient": "--grad",
-    "terms": "--term",
-    "scales": "--lr-scale",
+    "rate": "rate",
+    "device": "device",
+    "seed": "seed",
+    "batch_size": "batch size",
+    "optimizer": "optimizer",
+    "gradient": "gradient transform",
+    "terms": "loss term",
+    "scales": "scaling of rates",
     "kl_warmup": "warm-up of the KL weight",
     "free_bits": "free bits",
     "rehearse": "rehearsal of rounding",
-    "initial": "--init",
+    "initial": "init",
 }
 
 
@@ -78,7 +78,9 @@ def check_same(path: Path, counters: Mapping[str, Any], asked: Mapping[str, Any]
     """Raise UsageError where the run saved at ``path`` was made with other than what is ``asked`` for now."""
     recorded = BEFORE_SETTINGS | (FIRST_WITH_MUON if "optimizer" in counters else {}) | dict(counters)
     if other := [NAMES[key] for key, value in asked.items() if recorded[key] != value]:
-        raise UsageError(f"{path}: was made with another {', '.join(other)}; go on with the same, or fit anew with -f")
+        raise UsageError(
+            f"{path}: was made with another {', '.join(other)}; go on with the same, or fit anew with overwrite=True"
+        )
 
 
 def _digest(tensors: Mapping[str, Tensor] | None) -> str | None:

@@ -77,7 +77,7 @@ def save_state(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any])
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.exists():
-        raise UsageError(f"--resume: no training state at {path}; run fit without --resume first")
+        raise UsageError(f"resume: no training state at {path}; fit without resume=True first")
     try:
         with safe_open(path, "pt") as f:
             counters = json.loads(f.metadata()["counters"])
