@@ -19,6 +19,7 @@ from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
 from vaedensity.coding.engine import fastest_stacks
+from vaedensity.model.arithmetic import full_precision
 
 Items = NDArray[np.uint8]
 LONGEST_CHAIN = 4096
@@ -64,6 +65,7 @@ def silent(count: int) -> None:
     """A tick that nobody listens to."""
 
 
+@full_precision()
 @torch.inference_mode()
 def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent) -> CodedChains:
     """Code ``chains`` of items (n_i,C,H,W), longest first; ``tick`` hears of every item."""
@@ -148,6 +150,7 @@ def parse_runs(block: bytes, items: int) -> tuple[tuple[int, ...], bytes]:
     return tuple(steps), block[at:]
 
 
+@full_precision()
 @torch.inference_mode()
 def decode_chains(
     codecs: ChainCodecs,

@@ -19,8 +19,9 @@ from vaedensity.coding.model_blocks import chains_per_group, evenly
 from vaedensity.coding.order import order_of, prepare_tables
 from vaedensity.coding.reader import Archive
 from vaedensity.coding.stored_array import StoredArray
-from vaedensity.coding.workers import Ticker, side_by_side, usable_cores
+from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError, refuse_if_out_of_memory
+from vaedensity.machine import choose_threads
 
 Progress = Callable[[int], None]
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], Any]
@@ -251,7 +252,8 @@ class Decoder:
         prepare_tables(model.integers.config.levels)
         codecs = {coder: model.codecs(self.archive.particles, order_of(coder)) for coder in used}
         lockstep = self.lockstep or chains_per_group(model.integers, self.archive.particles)
-        jobs = self._lockstep_jobs(waiting, lockstep, self.threads or usable_cores())
+        threads = choose_threads(self.threads)
+        jobs = self._lockstep_jobs(waiting, lockstep, threads)
         ticker, shared = Ticker(self.progress), getattr(rows, "shared", False)
 
         def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:
@@ -270,7 +272,7 @@ class Decoder:
                 rows[chain.at : chain.at + len(part)] = part
             return [None] * len(job)
 
-        for job, results in zip(jobs, side_by_side(decode, jobs, ticker, self.threads)):
+        for job, results in zip(jobs, side_by_side(decode, jobs, ticker, threads)):
             for chain, part in zip(job, results):
                 if isinstance(part, DamagedArchive):
                     self._lose_block(array, chain.index, chain.at, rows, part)

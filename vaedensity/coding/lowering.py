@@ -21,6 +21,7 @@ from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import ModelError, refuse_if_out_of_memory
+from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
@@ -101,6 +102,7 @@ class CodingModel:
         return layout is not None and items.to_items(array[:1], layout).shape[1:] == self.integers.config.item_shape
 
 
+@full_precision()
 def build(
     config: Config, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
 ) -> IntegerNetwork:
@@ -144,6 +146,7 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
     return CodingModel(integers, file.sha256, name, file.values, rate, file.file_bytes)
 
 
+@full_precision()
 def lower(model: Network, calibration: Tensor) -> IntegerNetwork:
     """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where weights are
     too large for any unit."""
@@ -172,6 +175,7 @@ def _lower_with_unit(model: Network, unit: int) -> IntegerNetwork:
     return build(config, kernels, start, [[1] * c for c, _, _ in shell.latent_shapes])
 
 
+@full_precision()
 @torch.no_grad()
 def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, seed: int = 0) -> float:
     """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
@@ -191,6 +195,7 @@ def words_enough(codec: AnyItemCodec) -> int:
     return 64 + (codec.latents if codec.particles > 1 else codec.latents // 2)
 
 
+@full_precision()
 @torch.no_grad()
 def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[int]]:
     """Per latent channel, the power of two that makes direct coding cheapest on ``items``.

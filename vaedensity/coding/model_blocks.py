@@ -17,6 +17,7 @@ from vaedensity.coding.lowering import CodingModel, IntegerNetwork, words_enough
 from vaedensity.coding.order import SEQUENCE_CODER, order_of
 from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
+from vaedensity.model.arithmetic import full_precision
 
 CHAINS_PER_GROUP = 48
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small
@@ -186,6 +187,7 @@ class BlockCoder:
                     "nothing was written; run on another machine or without a model"
                 )
 
+    @full_precision()
     @torch.no_grad()
     def _expected_lesser_bits(self, good: list[NDArray[np.uint8]], lesser_items: list[int]) -> NDArray[np.float64]:
         """What each chain's ``lesser_items`` would have taken by the best codec, from stacks of random bits."""

@@ -12,6 +12,7 @@ from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussia
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
 from vaedensity.coding.run_first import CentreFirst, EndsFirst
 from vaedensity.coding.windows import windows
+from vaedensity.model.arithmetic import fresh_thread
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def order_of(coder: int) -> Order:
     return DIGITS if coder == SEQUENCE_CODER else ORDERS[coder - coder % 2]
 
 
+@fresh_thread()
 def prepare_tables(levels: int) -> None:
     """Build and compile what coding needs, so that forked processes share it."""
     if fastest_stacks() is not Stacks:

@@ -13,6 +13,7 @@ from torch import Tensor
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Collector, Rows, WeightSums
+from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.latent_model import LatentModel
 
 ITEMS_AT_ONCE = 16  # share an encoder pass even where one item's samples alone fill a batch
@@ -68,6 +69,7 @@ def gather(draw: Sampler, weights: Collector, rows: Rows, samples: int, batch_si
         weights.add(rows, drawn.log_weights, drawn.elbo_terms)
 
 
+@full_precision()
 def score(
     model: LatentModel,
     items: NDArray[np.generic],

@@ -85,7 +85,7 @@ class PhasedPixels(nn.Module):
             for unit, biases in self.likelihood.outputs(len(around)):
                 head = LatticeConv(here, len(biases) * config.channels, 1, act, unit, gain=0.1)
                 with torch.no_grad():
-                    head.bias.copy_(torch.tensor(biases).repeat_interleave(config.channels))
+                    head.bias.copy_(torch.tensor(biases, dtype=torch.float32).repeat_interleave(config.channels))
                 heads.append(head)
             self.heads.append(heads)
         if self.coarse_phases:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.coding.workers import usable_cores
+from vaedensity.machine import choose_threads, usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
 from vaedensity.tasks.models import open_model

@@ -17,6 +17,8 @@ from vaedensity.atomic import refuse_existing
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
+from vaedensity.machine import choose_threads
+from vaedensity.model.arithmetic import fresh_thread, torch_threads
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.model.kinds import Config
@@ -45,7 +47,8 @@ class FitRequest:
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
     ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence". ``likelihood``: "mixture" (None) or
     "categorical", of images with more than two values; ``noise``: of a sequence model's latents, "gumbel" if None. ``batch_size`` and ``rate`` None:
-    64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series.
+    64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series. ``threads``: as
+    :func:`choose_threads` takes them.
     """
 
     preset: str = "small"
@@ -56,6 +59,7 @@ class FitRequest:
     epochs: float | None = None
     seconds: float | None = None
     device: str = "auto"
+    threads: int | None = None
     seed: int = 0
     valid_fraction: float = 0.05
     batch_size: int | None = None
@@ -116,6 +120,7 @@ def split_validation(count: int, fraction: float, seed: int) -> tuple[NDArray[np
     return np.sort(order[held:]), np.sort(order[:held])
 
 
+@fresh_thread()
 def fit_model(
     array: NDArray[np.generic],
     source: str,
@@ -179,7 +184,9 @@ def fit_model(
     )
     say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
     state = state_path(out)
+    threads = choose_threads(request.threads)
     with ExitStack() as stack:
+        stack.enter_context(torch_threads(threads))
         log = JSONLines(metrics_path(out), append=request.resume)
         stack.callback(log.close)
         listening: tuple[Observer, ...] = (log, *observers)
@@ -200,7 +207,8 @@ def fit_model(
             observers=listening,
         )
     try:
-        return _finish(result, train, valid, values, source, out, device, request, say)
+        with torch_threads(threads):
+            return _finish(result, train, valid, values, source, out, device, request, say)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None
 

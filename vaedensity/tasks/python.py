@@ -1,4 +1,8 @@
-"""The jobs of the command line for people who hold arrays rather than files."""
+"""The jobs of the command line for people who hold arrays rather than files.
+
+``threads`` is how many to use; None: as many as are worth while here now (``vaedensity/machine.py``). What a caller has set in torch
+changes no result, and is as it was afterwards.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.sandwich import Sandwich
 from vaedensity.errors import UsageError
+from vaedensity.model.arithmetic import fresh_thread
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
@@ -26,11 +31,12 @@ from vaedensity.tasks.scoring import ScoreRequest, score_array
 from vaedensity.tasks.self_test import self_test as run_self_test
 
 
+@fresh_thread()
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
     """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or, with
     ``kind="sequence"``, to series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces.
 
-    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed,
+    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed, threads,
     overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
 
     >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
@@ -43,6 +49,7 @@ def load_model(name_or_path: str | Path) -> ModelFile:
     return read_model(resolve(str(name_or_path)))
 
 
+@fresh_thread()
 def score(
     model: ModelFile | str | Path,
     x: NDArray[np.generic],
@@ -52,6 +59,7 @@ def score(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Estimate:
     """Estimates of log p(x) in nats for every item of ``x``, of bytes (n,) for every whole piece; see :class:`Estimate`.
 
@@ -62,11 +70,12 @@ def score(
     if estimator is not None and samples is not None:
         raise UsageError("found samples and an estimator, which has its own; expected one of them")
     chosen = estimator or ImportanceSampling(64 if samples is None else samples)
-    request = ScoreRequest(chosen, seed, batch_size, pick_device(device))
+    request = ScoreRequest(chosen, seed, batch_size, pick_device(device), threads)
     file = model if isinstance(model, ModelFile) else load_model(model)
     return score_array(file, np.asarray(x), "array", request).estimate
 
 
+@fresh_thread()
 def self_test(
     model: ModelFile | str | Path,
     estimator: ImportanceSampling | Annealed,
@@ -75,12 +84,14 @@ def self_test(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Sandwich:
     """Lower and upper bounds of log p(x) for ``items`` items drawn from the model; see :class:`Sandwich`."""
     file = model if isinstance(model, ModelFile) else load_model(model)
-    return run_self_test(file, items, ScoreRequest(estimator, seed, batch_size, pick_device(device)))[0]
+    return run_self_test(file, items, ScoreRequest(estimator, seed, batch_size, pick_device(device), threads))[0]
 
 
+@fresh_thread()
 def compress(
     arrays: dict[str, NDArray[Any]],
     out: str | Path,
@@ -90,6 +101,7 @@ def compress(
     embed_model: bool = False,
     overwrite: bool = False,
     verify: bool = True,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Write named arrays to an archive that ``vaedensity decompress`` restores as ``NAME.npy`` files.
 
@@ -101,20 +113,22 @@ def compress(
     coder = open_model(str(model)) if model is not None else None
     embed = model if embed_model else None
     return compress_collections(
-        collections, Path(out), coder, particles=particles, embed=embed, overwrite=overwrite, verify=verify
+        collections, Path(out), coder, particles=particles, embed=embed, overwrite=overwrite, verify=verify, threads=threads
     )
 
 
+@fresh_thread()
 def decompress(
     path: str | Path,
     *,
     model: str | Path | None = None,
     models: str | Path | None = None,
     limits: Limits = Limits(),
+    threads: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """All arrays of an archive in memory, checked against the SHA-256 of the originals. ``model``: file or released name;
     ``models``: a folder to find it in by its SHA-256. ``limits``: what the arrays may take."""
     given = models if model is None else model
     with Archive(path) as archive:
         limits.check(archive)
-        return read_arrays(archive, model_for(archive, None if given is None else str(given)))
+        return read_arrays(archive, model_for(archive, None if given is None else str(given)), threads=threads)

@@ -16,6 +16,7 @@ from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive as ArchiveFile
 from vaedensity.coding.stored_array import StoredArray
 from vaedensity.errors import UsageError
+from vaedensity.model.arithmetic import fresh_thread
 from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for
 
@@ -89,6 +90,7 @@ class Archive(Sequence[NDArray[Any]]):
     def __getitem__(self, index: int) -> NDArray[Any]: ...
     @overload
     def __getitem__(self, index: slice) -> NDArray[Any]: ...
+    @fresh_thread()
     def __getitem__(self, index: int | slice) -> NDArray[Any]:
         """One item, or an array of those in a slice."""
         if isinstance(index, slice):

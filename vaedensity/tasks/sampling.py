@@ -14,6 +14,7 @@ from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
 from vaedensity.errors import UsageError
+from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.kinds import Network
 from vaedensity.model.reshaped import Reshaped
@@ -57,6 +58,7 @@ def original_values(file: ModelFile, levels: Levels) -> NDArray[np.uint8]:
     return pictures(items.undo_map(levels, file.values))
 
 
+@full_precision()
 def write_samples(
     file: ModelFile,
     out: Path,
@@ -115,6 +117,7 @@ def write_samples(
     }
 
 
+@full_precision()
 def write_reconstructions(
     file: ModelFile,
     array: NDArray[np.generic],

@@ -5,7 +5,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin
 from sklearn.exceptions import NotFittedError
@@ -15,6 +14,7 @@ from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
+from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
@@ -87,7 +87,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
         request = self._request()
         images = as_images(X)
-        with TemporaryDirectory() as folder, torch.random.fork_rng():
+        with TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             try:
                 record = fit_model(images, "X", path, request)
@@ -97,6 +97,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self._adopt(data, {key: value for key, value in record.items() if not key.startswith("model")})
         return self.calibrate(images)
 
+    @full_precision()
     def calibrate(self, X: Any) -> "VAEDensity":
         """Set ``offset_`` anew: the ``contamination`` quantile of the scores of at most 1000 evenly spaced items of
         ``X``. :meth:`fit` does so with the training data. Returns self.
@@ -124,6 +125,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             rate=float(self.rate),
         )
 
+    @full_precision()
     def score_samples(self, X: Any) -> Floats:
         """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier;
         -inf for an item with values that no training item had, which the model cannot make."""
@@ -151,6 +153,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """+1 (n,) int64 for inliers and -1 for outliers; an undefined score is an outlier's."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @full_precision()
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> NDArray[np.uint8]:
         """``n_samples`` new items, uint8 (n,H,W) for one channel, else (n,H,W,C), with the training data's values.
 
