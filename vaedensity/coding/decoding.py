@@ -146,7 +146,7 @@ def _no_room(archive: Archive, array: StoredArray, size: int) -> VaedensityError
 
 
 def check_model(archive: Archive, model: CodingModel | None) -> None:
-    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any."""
+    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any, and VaedensityError where it computes otherwise here."""
     if archive.model is None:
         return
     wanted = f"{archive.model['name']} (sha256 {archive.model['sha256'][:16]}...)"
@@ -155,6 +155,11 @@ def check_model(archive: Archive, model: CodingModel | None) -> None:
     if model.sha256 != archive.model["sha256"]:
         raise ModelError(
             f"{archive.path}: made with model {wanted}, found {model.name} (sha256 {model.sha256[:16]}...)"
+        )
+    if archive.model.get("probe", model.probe) != model.probe:
+        raise VaedensityError(
+            f"{archive.path}: this machine's torch computes the model's integers differently from the machine that wrote the archive; "
+            "nothing was read or written; try the numpy engine, or another machine"
         )
 
 

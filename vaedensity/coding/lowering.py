@@ -7,6 +7,7 @@ Both are chosen by measurement on training items and stored as integers.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
+from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.sequence import SequenceCodec
-from vaedensity.errors import ModelError, refuse_if_out_of_memory
+from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
 from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
@@ -87,6 +89,21 @@ class CodingModel:
     values: list[int] | None
     bits_per_dim: float
     file_bytes: int = 0
+
+    @cached_property
+    def probe(self) -> str:
+        """What this machine's torch makes of the model's fixed question."""
+        return answer(self.integers.network)
+
+    @cached_property
+    def proven_probe(self) -> str:
+        """:attr:`probe`, where arithmetic without torch agrees. Raises VaedensityError."""
+        if self.probe != expected_answer(self.integers.network, self.integers.kernels, self.integers.start):
+            raise VaedensityError(
+                f"this machine's torch computes the integers of the model {self.name} wrongly; nothing was written; "
+                "compress on another machine or without a model"
+            )
+        return self.probe
 
     def codecs(self, particles: int = 1, order: Order = DIGITS) -> ChainCodecs:
         coupled = self.integers.bits_back(particles, order) if particles > 1 else None

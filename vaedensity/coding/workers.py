@@ -54,7 +54,9 @@ def side_by_side(
     jobs = list(jobs)
     threads = choose_threads(threads)
     count = max(1, min(threads, len(jobs)))
-    if count > 1 and can_fork() and threading.active_count() == 1:  # another thread may hold a lock, which a fork would never see released
+    if (
+        count > 1 and can_fork() and threading.active_count() == 1
+    ):  # another thread may hold a lock, which a fork would never see released
         return in_processes(work, jobs, ticker, count)
     return in_threads(work, jobs, ticker, count, threads // count)
 
@@ -146,7 +148,9 @@ def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads within libraries, which see to forks themselves
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of threads within libraries, which see to forks themselves
             process.start()
         crew[ours] = process
     except OSError as error:
@@ -159,8 +163,7 @@ def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jo
 def _lost(process: BaseProcess) -> VaedensityError:
     process.join()
     return VaedensityError(
-        f"a worker process ended with status {process.exitcode} (out of memory?); "
-        "try again with fewer threads"
+        f"a worker process ended with status {process.exitcode} (out of memory?); try again with fewer threads"
     )
 
 

@@ -140,7 +140,11 @@ def without_weights() -> Iterator[None]:
 
 def draw(std: float, *shape: int) -> Tensor:
     """Normal weights of this standard deviation, to begin with."""
-    return torch.zeros((), dtype=torch.float32).expand(shape) if _without_weights.get() else torch.randn(shape, dtype=torch.float32) * std
+    return (
+        torch.zeros((), dtype=torch.float32).expand(shape)
+        if _without_weights.get()
+        else torch.randn(shape, dtype=torch.float32) * std
+    )
 
 
 class LatticeLayer(nn.Module):
@@ -239,7 +243,9 @@ class LatticeConv(LatticeLayer):
         """Whether this machine's conv2d is exact for inputs of just this shape and layout: Winograd's kernels depend on both."""
 
         def test() -> bool:
-            probe = torch.empty_like(x).random_(self.grid.low, self.grid.high + 1, generator=torch.Generator().manual_seed(0))
+            probe = torch.empty_like(x).random_(
+                self.grid.low, self.grid.high + 1, generator=torch.Generator().manual_seed(0)
+            )
             y = F.conv2d(probe, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
             return torch.equal(y, patch_conv2d(probe, self.weight, self.bias, self.stride))
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.machine import choose_threads, usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.machine import usable_cores
 from vaedensity.tasks.models import open_model
 from vaedensity.tasks.packing import compress
 from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out

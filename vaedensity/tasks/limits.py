@@ -56,7 +56,7 @@ class Limits:
         needed = COPIES * block + besides
         if needed > memory:
             raise UsageError(
-                f"{path}: decoding takes {needed} bytes of memory, the limit is {memory}; if there is more, "
+                f"{path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has more, "
                 f"pass --memory {needed}"
             )
 

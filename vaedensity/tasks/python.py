@@ -113,7 +113,14 @@ def compress(
     coder = open_model(str(model)) if model is not None else None
     embed = model if embed_model else None
     return compress_collections(
-        collections, Path(out), coder, particles=particles, embed=embed, overwrite=overwrite, verify=verify, threads=threads
+        collections,
+        Path(out),
+        coder,
+        particles=particles,
+        embed=embed,
+        overwrite=overwrite,
+        verify=verify,
+        threads=threads,
     )
 
 
