@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vaedensity.errors import UsageError
+
 MEMORY_SHARE = 0.75
 UNKNOWN_MEMORY = 4 << 30
 LOOKS, PAUSE_SECONDS = 5, 0.002  # at what runs now
@@ -36,8 +38,10 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 def choose_threads(wish: int | None = None) -> int:
     """How many threads to use: ``wish``, or where that is None as many as there are usable cores, no more than torch is set to, less what
-    others keep busy, and at least 1. No result depends on it."""
+    others keep busy, and at least 1. No archive depends on it, scores and fits by rounding alone. Raises UsageError."""
     if wish is not None:
+        if isinstance(wish, bool) or not isinstance(wish, int) or wish < 1:
+            raise UsageError(f"threads {wish!r}: expected a whole number from 1 on, or None")
         return wish
     cores = usable_cores()
     if torch := sys.modules.get("torch"):

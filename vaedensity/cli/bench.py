@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from vaedensity.cli.common import answer, data_options, force_option, guarded, json_option, say, silence_libraries
+from vaedensity.cli.common import (
+    answer,
+    data_options,
+    force_option,
+    guarded,
+    json_option,
+    say,
+    silence_libraries,
+    threads_option,
+)
 
 
 @click.command("bench")
@@ -26,6 +35,7 @@ from vaedensity.cli.common import answer, data_options, force_option, guarded, j
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also draw rate against speed: FILE.png (matplotlib).",
 )
+@threads_option
 @data_options
 @force_option
 @json_option
@@ -36,6 +46,7 @@ def bench_command(
     rivals: str | None,
     particles: int | None,
     plot: Path | None,
+    threads: int | None,
     data_root: str,
     download: bool,
     force: bool,
@@ -66,7 +77,7 @@ def bench_command(
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
     collection, array = load_array(data, LoadOptions(data_root, download, as_bytes=series))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
-    record = bench(array, collection.source, list(models), names, particles=particles, say=say)
+    record = bench(array, collection.source, list(models), names, particles=particles, threads=threads, say=say)
     if plot is not None:
         from vaedensity.report.rate_speed import plot_rate_against_speed
 

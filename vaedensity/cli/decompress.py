@@ -9,6 +9,7 @@ import click
 
 from vaedensity.cli.common import (
     answer,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -19,6 +20,7 @@ from vaedensity.cli.common import (
     progress_bar,
     say,
     silence_libraries,
+    threads_option,
 )
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
 from vaedensity.cli.streams import (
@@ -44,7 +46,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
 @click.option("-m", "--model", help="The archive's model, if it is not inside and not a released one.")
 @models_option
-@click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
+@threads_option
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
 @click.option("--item", "items", multiple=True, metavar="NAME|INDEX", help="Restore this item only. May be repeated.")
 @click.option("--range", "ranges", multiple=True, metavar="FIRST:END", help="Restore items FIRST to END - 1 only.")
@@ -114,7 +116,7 @@ def decompress_command(
             write_one_file([Path(path) for path in r["restored"]])
     if not to_pipe:
         lines = [f"{path}" for path in r["restored"]]
-        answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+        answer(r, as_json, [*lines, f"{r['items']} items, {mib(r['bytes_out'])}, {elapsed():.1f} s"])
     if r.get("lost"):
         report_losses(r)
         sys.exit(DAMAGED)
@@ -142,6 +144,7 @@ def report_losses(r: dict[str, Any]) -> None:
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-m", "--model", help="The archives' model, if it is not inside and not a released one.")
 @models_option
+@threads_option
 @max_output_option
 @memory_option
 @json_option
@@ -150,6 +153,7 @@ def test_command(
     archives: tuple[Path, ...],
     model: str | None,
     models: Path | None,
+    threads: int | None,
     max_output: int | None,
     memory: int | None,
     as_json: bool,
@@ -160,15 +164,20 @@ def test_command(
     from vaedensity.tasks.limits import Limits
     from vaedensity.tasks.unpacking import test
 
-    results, status = [], OK
+    results, status, before = [], OK, 0.0
     for path in archives:
         try:
             with progress_bar(str(path), None) as advance, maybe_stdin(path) as source:
-                results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
+                results.append(
+                    test(source, model, threads=threads, limits=Limits(max_output, memory), progress=advance)
+                )
         except VaedensityError as error:
             click.echo(printable(f"vaedensity: {error}"), err=True)
             results.append({"archive": str(path), "ok": False, "error": str(error)})
             status = max(status, error.exit_status)
+        else:
+            results[-1]["seconds"] = elapsed() - before
+        before = elapsed()
     good = [r for r in results if r["ok"]]
     lines = [f"{r['archive']}: ok, {r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s" for r in good]
     if good or as_json:
@@ -196,5 +205,5 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
         return
     lines = [f"lost: items {one['first']} to {one['end'] - 1} of {one['array']}" for one in r["lost"]]
     items = sum(one["end"] - one["first"] for one in r["lost"])
-    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {r['seconds']:.1f} s"])
+    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {elapsed():.1f} s"])
     sys.exit(DAMAGED if r["lost"] else OK)

@@ -1,10 +1,12 @@
 """The command line. Commands live in modules of their own and import the rest when they run."""
 
 import importlib
+import time
 
 import click
 
 from vaedensity import __version__
+from vaedensity.cli.common import STARTED
 
 COMMANDS = {
     "fit": "fit",
@@ -51,6 +53,7 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     Exit status: 0 fine, 1 failure, 2 usage, 3 damaged archive, 4 model missing or not the archive's,
     5 unreliable scores (score --strict), 6 bounds too far apart (score --self-test), 130 interrupted.
     """
+    ctx.meta[STARTED] = time.monotonic()
     ctx.obj = 0 if quiet else 2 if verbose else 1
 
 

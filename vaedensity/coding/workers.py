@@ -52,13 +52,9 @@ def side_by_side(
     ``work`` should call ``ticker.tick`` often: that is how progress is heard of and how a thread learns that it should stop.
     """
     jobs = list(jobs)
-    threads = choose_threads(threads)
-    count = max(1, min(threads, len(jobs)))
-    if (
-        count > 1 and can_fork() and threading.active_count() == 1
-    ):  # another thread may hold a lock, which a fork would never see released
-        return in_processes(work, jobs, ticker, count)
-    return in_threads(work, jobs, ticker, count, threads // count)
+    count = max(1, min(choose_threads(threads), len(jobs)))
+    run = in_processes if count > 1 and can_fork() and not others_at_work() else in_threads
+    return run(work, jobs, ticker, count)
 
 
 def can_fork() -> bool:
@@ -66,16 +62,22 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def in_threads(
-    work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int, share: int = 1
-) -> Iterator[Result]:
-    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory, each with a ``share`` of threads for torch."""
+def others_at_work() -> bool:
+    """Whether this process has threads besides this one. A lock that one holds would stay locked in a forked process. What draws a
+    progress bar does not count: no worker draws."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    return any(not type(thread).__module__.startswith("rich.") for thread in others)
+
+
+def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
+    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory. Within an operation torch uses one: these are small, and
+    threads that wait for each other at every one take longer."""
 
     def start() -> None:
-        if torch.get_num_threads() != share:  # each thread has a number of its own
-            torch.set_num_threads(share)
+        if torch.get_num_threads() != 1:  # each thread has a number of its own
+            torch.set_num_threads(1)
 
-    with torch_threads(share):
+    with torch_threads(1):
         yield from _in_pool(ThreadPoolExecutor(count, initializer=start), work, jobs, ticker, count)
 
 

@@ -14,7 +14,8 @@ from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
-from vaedensity.model.arithmetic import full_precision
+from vaedensity.machine import choose_threads
+from vaedensity.model.arithmetic import full_precision, torch_threads
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
@@ -40,13 +41,14 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
     ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
     learning ``rate`` of fitting. ``samples``: importance samples per score. ``contamination``: the share of the
-    training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once.
+    training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once. ``threads`` to
+    work with; None: as many as are worth while.
 
     Attributes: ``model_bytes_``, a model file that every ``vaedensity`` command reads; ``fit_record_``, what fitting
     reported; ``item_shape_`` (C,H,W); ``n_features_in_``, values per item; ``offset_``, the threshold in nats: the
     ``contamination`` quantile of the scores of at most 1000 evenly spaced items of the training data.
 
-    With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters; under a
+    With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters, ``threads`` among them; under a
     budget it also depends on the clock. Scores do not depend on what else is scored, nor on the batch, up to the
     rounding of float32 sums. Wrong data and parameters raise UsageError.
 
@@ -69,6 +71,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         samples: int = 64,
         contamination: float = 0.05,
         score_batch_size: int = 256,
+        threads: int | None = None,
     ):
         self.preset = preset
         self.steps = steps
@@ -82,6 +85,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self.samples = samples
         self.contamination = contamination
         self.score_batch_size = score_batch_size
+        self.threads = threads
 
     def fit(self, X: Any, y: Any = None) -> "VAEDensity":
         """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
@@ -119,6 +123,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             epochs=None if self.epochs is None else float(self.epochs),
             seconds=parse_duration(self.budget) if isinstance(self.budget, str) else self.budget,
             device=self.device,
+            threads=self._threads(),
             seed=int(self.seed),
             valid_fraction=float(self.valid_fraction),
             batch_size=int(self.batch_size),
@@ -172,14 +177,18 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     def _score_levels(self, levels: NDArray[np.uint8]) -> Floats:
         # The noise is keyed by the network alone: what is noted in the file's card changes no score.
-        return score(
-            self._network(),
-            levels,
-            ImportanceSampling(int(self.samples)),
-            model_sha256=self._model_file().sha256,
-            seed=int(self.seed),
-            batch_size=int(self.score_batch_size),
-        ).log_prob_nats
+        with torch_threads(choose_threads(self._threads())):
+            return score(
+                self._network(),
+                levels,
+                ImportanceSampling(int(self.samples)),
+                model_sha256=self._model_file().sha256,
+                seed=int(self.seed),
+                batch_size=int(self.score_batch_size),
+            ).log_prob_nats
+
+    def _threads(self) -> int | None:
+        return None if self.threads is None else int(self.threads)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model file ``path``, parameters and threshold included. Every ``vaedensity`` command reads it."""
