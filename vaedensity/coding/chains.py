@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding import varint
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
 from vaedensity.coding.engine import fastest_stacks
-from vaedensity.model.arithmetic import full_precision
 
 Items = NDArray[np.uint8]
 LONGEST_CHAIN = 4096

@@ -40,9 +40,7 @@ class Lost:
 
 _Words = tuple[bytes, int | None]
 """Coder words of a block, CRC-32 of its items."""
-KEPT_BYTES = (
-    1 << 24
-)  # of blocks that are kept from when their plans are read; others are read again, so that memory does not grow
+KEPT_BYTES = 1 << 24  # of blocks, from when their plans are read; others are read again: memory does not grow
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,8 @@ def check_model(archive: Archive, model: CodingModel | None) -> None:
         )
     if archive.model.get("probe", model.probe) != model.probe:
         raise VaedensityError(
-            f"{archive.path}: this machine's torch computes the model's integers differently from the machine that wrote the archive; "
-            "nothing was read or written; try the numpy engine, or another machine"
+            f"{archive.path}: this machine's torch computes the model's integers differently from the one that wrote the archive; "
+            "nothing was read or written; try the numpy engine or another machine"
         )
 
 
@@ -175,7 +173,7 @@ class Decoder:
         lost: list[Lost] | None = None,
         progress: Progress = lambda n: None,
     ):
-        self.archive, self.model, self.threads, self.lockstep = archive, model, threads, lockstep
+        self.archive, self.model, self.threads, self.lockstep = archive, model, choose_threads(threads), lockstep
         self.lost, self.progress = lost, progress
 
     def decode(self, array: StoredArray, blocks: Sequence[int], target: Any) -> None:
@@ -257,8 +255,7 @@ class Decoder:
         prepare_tables(model.integers.config.levels)
         codecs = {coder: model.codecs(self.archive.particles, order_of(coder)) for coder in used}
         lockstep = self.lockstep or chains_per_group(model.integers, self.archive.particles)
-        threads = choose_threads(self.threads)
-        jobs = self._lockstep_jobs(waiting, lockstep, threads)
+        jobs = self._lockstep_jobs(waiting, lockstep, self.threads)
         ticker, shared = Ticker(self.progress), getattr(rows, "shared", False)
 
         def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:
@@ -277,7 +274,7 @@ class Decoder:
                 rows[chain.at : chain.at + len(part)] = part
             return [None] * len(job)
 
-        for job, results in zip(jobs, side_by_side(decode, jobs, ticker, threads)):
+        for job, results in zip(jobs, side_by_side(decode, jobs, ticker, self.threads)):
             for chain, part in zip(job, results):
                 if isinstance(part, DamagedArchive):
                     self._lose_block(array, chain.index, chain.at, rows, part)

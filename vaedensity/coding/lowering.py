@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding.chains import ChainCodecs
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
@@ -23,7 +24,6 @@ from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
-from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE

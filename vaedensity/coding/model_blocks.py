@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding import chains, classical
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
@@ -17,7 +18,6 @@ from vaedensity.coding.lowering import CodingModel, IntegerNetwork, words_enough
 from vaedensity.coding.order import SEQUENCE_CODER, order_of
 from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
-from vaedensity.model.arithmetic import full_precision
 
 CHAINS_PER_GROUP = 48
 BLOCK_BYTES = 12 << 10  # least coded size of a chain, unless the collection is small

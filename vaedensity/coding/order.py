@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Table, TableCodec
 from vaedensity.coding.engine import fastest_stacks
@@ -12,7 +13,6 @@ from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussia
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
 from vaedensity.coding.run_first import CentreFirst, EndsFirst
 from vaedensity.coding.windows import windows
-from vaedensity.model.arithmetic import fresh_thread
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding.hierarchy import Descent
-from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.kinds import Network
 from vaedensity.model.lattice_conv import IntegerKernel

@@ -20,9 +20,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from vaedensity.arithmetic import torch_threads
 from vaedensity.errors import VaedensityError
 from vaedensity.machine import choose_threads
-from vaedensity.model.arithmetic import torch_threads
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaedensity.arithmetic import full_precision
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Collector, Rows, WeightSums
-from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.latent_model import LatentModel
 
 ITEMS_AT_ONCE = 16  # share an encoder pass even where one item's samples alone fill a batch

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.atomic import atomic_file
 from vaedensity.errors import ModelError
-from vaedensity.model.arithmetic import fresh_thread
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import Config, Network, config_from_json, outline, untrained
 from vaedensity.model.lattice_conv import IntegerKernel

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity import __version__, items
+from vaedensity.arithmetic import fresh_thread, torch_threads
 from vaedensity.atomic import refuse_existing
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.machine import choose_threads
-from vaedensity.model.arithmetic import fresh_thread, torch_threads
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.model.kinds import Config

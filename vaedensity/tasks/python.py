@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.reader import Archive
 from vaedensity.data.collection import Collection
@@ -19,7 +20,6 @@ from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.sandwich import Sandwich
 from vaedensity.errors import UsageError
-from vaedensity.model.arithmetic import fresh_thread
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve

@@ -11,12 +11,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.decoding import read_rows
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive as ArchiveFile
 from vaedensity.coding.stored_array import StoredArray
 from vaedensity.errors import UsageError
-from vaedensity.model.arithmetic import fresh_thread
 from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for
 

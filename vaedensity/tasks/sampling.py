@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
 from vaedensity.errors import UsageError
-from vaedensity.model.arithmetic import full_precision
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.kinds import Network
 from vaedensity.model.reshaped import Reshaped

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items, units
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.estimate import K_HAT_LIMIT, Estimate, Floats
 from vaedensity.density.estimator import Estimator, score_batches
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
 from vaedensity.errors import Interrupted, UnreliableScores, UsageError
-from vaedensity.model.arithmetic import full_precision, torch_threads
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.model.checkpoint import ModelFile, finite
 from vaedensity.model.kinds import Network, to_device
 from vaedensity.model.sequence_config import SequenceConfig

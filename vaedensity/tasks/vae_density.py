@@ -10,12 +10,12 @@ from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
 from vaedensity.machine import choose_threads
-from vaedensity.model.arithmetic import full_precision, torch_threads
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
