@@ -13,6 +13,8 @@ import torch
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import _disable_current_modes
 
+from vaedensity.machine import choose_threads
+
 AUTOCAST = ("cpu", "cuda")
 PRECISIONS = [("generic", "all"), ("mkldnn", "all"), ("cuda", "all")] + [
     (backend, work) for backend in ("mkldnn", "cuda") for work in ("matmul", "conv", "rnn")
@@ -60,9 +62,9 @@ def full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many threads within torch's operations."""
-    before = torch.get_num_threads()
+def torch_threads(wish: int | None = None) -> Iterator[None]:
+    """So many threads within torch's operations as :func:`choose_threads` makes of ``wish``."""
+    before, count = torch.get_num_threads(), choose_threads(wish)
     if before != count:
         torch.set_num_threads(count)
     try:

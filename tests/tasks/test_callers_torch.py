@@ -206,3 +206,25 @@ def test_the_reader_without_torch_notices_too(kind: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(Layer, "product", coarsely)
     with pytest.raises(VaedensityError, match="numpy computes the model's integers differently"):
         read_without_torch(tmp_path / "a.vdz", model)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_scores_are_the_same(state: str) -> None:
+    x = arrays_of(IMAGES)["images"]
+    plain = vd.score(GOLDEN / f"{IMAGES}.safetensors", x, samples=3).log_prob_nats
+    with STATES[state]():
+        found = vd.score(GOLDEN / f"{IMAGES}.safetensors", x, samples=3).log_prob_nats
+    assert np.allclose(found, plain, rtol=0, atol=1e-4)  # another library adds in another order
+
+
+@pytest.mark.parametrize(
+    "state", ["inference mode", "no gradients", "autocast to bfloat16", "default float64", "default device"]
+)
+def test_fits_are_the_same(state: str, tmp_path: Path) -> None:
+    x = arrays_of(IMAGES)["images"]
+    how = {"preset": "tiny", "steps": 2, "device": "cpu"}
+    vd.fit(x, tmp_path / "plain.safetensors", **how)
+    with STATES[state]():
+        vd.fit(x, tmp_path / "found.safetensors", **how)
+    plain, found = (vd.load_model(tmp_path / f"{name}.safetensors") for name in ("plain", "found"))
+    assert found.network_sha256 == plain.network_sha256

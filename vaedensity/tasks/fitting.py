@@ -18,7 +18,6 @@ from vaedensity.atomic import refuse_existing
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
-from vaedensity.machine import choose_threads
 from vaedensity.model.checkpoint import load_model, save_model
 from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.model.kinds import Config
@@ -184,9 +183,8 @@ def fit_model(
     )
     say(f"{source}: {len(train)} items to fit, {len(valid)} to validate, {config.dims} values each, {levels} levels")
     state = state_path(out)
-    threads = choose_threads(request.threads)
     with ExitStack() as stack:
-        stack.enter_context(torch_threads(threads))
+        stack.enter_context(torch_threads(request.threads))
         log = JSONLines(metrics_path(out), append=request.resume)
         stack.callback(log.close)
         listening: tuple[Observer, ...] = (log, *observers)
@@ -207,7 +205,7 @@ def fit_model(
             observers=listening,
         )
     try:
-        with torch_threads(threads):
+        with torch_threads(request.threads):
             return _finish(result, train, valid, values, source, out, device, request, say)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted after training; state saved to {state}, finish with --resume") from None

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.arithmetic import full_precision
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
@@ -59,6 +59,7 @@ def original_values(file: ModelFile, levels: Levels) -> NDArray[np.uint8]:
 
 
 @full_precision()
+@torch_threads()
 def write_samples(
     file: ModelFile,
     out: Path,
@@ -118,6 +119,7 @@ def write_samples(
 
 
 @full_precision()
+@torch_threads()
 def write_reconstructions(
     file: ModelFile,
     array: NDArray[np.generic],

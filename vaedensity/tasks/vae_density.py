@@ -15,7 +15,6 @@ from vaedensity.density.estimate import Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
-from vaedensity.machine import choose_threads
 from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
@@ -177,7 +176,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     def _score_levels(self, levels: NDArray[np.uint8]) -> Floats:
         # The noise is keyed by the network alone: what is noted in the file's card changes no score.
-        with torch_threads(choose_threads(self._threads())):
+        with torch_threads(self._threads()):
             return score(
                 self._network(),
                 levels,

@@ -182,6 +182,7 @@ def fit(
                     loss = negative_elbo(
                         model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
                     )
+                torch.clear_autocast_cache()  # of weights as they are now: within a caller's autocast it would stay
                 value = loss.value
                 for term in settings.terms:
                     value = term(value, trained)
