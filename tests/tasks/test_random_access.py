@@ -28,7 +28,9 @@ def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFacto
     """An archive of several blocks and what is in it."""
     data, path = np.concatenate([digits] * 3), tmp_path_factory.mktemp("many") / "many.vdz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)  # classical coders see that it is the same thrice
+        patch.setattr(
+            "vaedensity.coding.model_blocks.WORTH_ASKING", 1e9
+        )  # classical coders see that it is the same thrice
         patch.setattr("vaedensity.tasks.packing.SMALL_BYTES", 0)
         vd.compress({"x": data}, path, model=model, verify=False)
     with ArchiveFile(path) as archive:

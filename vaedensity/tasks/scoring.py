@@ -18,7 +18,6 @@ from vaedensity.density.estimator import Estimator, score_batches
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
 from vaedensity.errors import Interrupted, UnreliableScores, UsageError
-from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.model.checkpoint import ModelFile, finite
 from vaedensity.model.kinds import Network, to_device
 from vaedensity.model.sequence_config import SequenceConfig

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.annealed import Annealed
 from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
