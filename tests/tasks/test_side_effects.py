@@ -86,6 +86,12 @@ def two_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
         model_blocks, "spans", lambda model, count, *sizes: [(i, min(i + 9, count)) for i in range(0, count, 9)]
     )
     monkeypatch.setattr("vaedensity.coding.archive.chains_per_group", lambda *network: 2)
+    for place in (
+        "coding.archive.worth_asking",
+        "coding.model_blocks.worth_asking",
+    ):  # so few items take less without a model
+        monkeypatch.setattr(f"vaedensity.{place}", lambda *sizes: False)
+    monkeypatch.setattr("vaedensity.tasks.packing._others", lambda *tried: iter(()))
     monkeypatch.setattr(decoding, "chains_per_group", lambda *network: 2)
 
 

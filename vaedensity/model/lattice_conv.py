@@ -7,7 +7,7 @@ neither summation order, thread count, batch size, library nor instruction set.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -125,26 +125,34 @@ def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
     return values + (torch.round(values / step) * step - values).detach()
 
 
-_without_weights: ContextVar[bool] = ContextVar("without_weights", default=False)
+_weights: ContextVar[str] = ContextVar("weights", default="drawn")
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
-    """Layers made meanwhile have weights of the right shape that share one zero: none may be written to."""
-    token = _without_weights.set(True)
+def _of_kind(kind: str) -> Iterator[None]:
+    token = _weights.set(kind)
     try:
         yield
     finally:
-        _without_weights.reset(token)
+        _weights.reset(token)
+
+
+def without_weights() -> AbstractContextManager[None]:
+    """Layers made meanwhile have weights of the right shape that share one zero: none may be written to."""
+    return _of_kind("shared")
+
+
+def blank_weights() -> AbstractContextManager[None]:
+    """Layers made meanwhile have zeros, to be overwritten: nothing is drawn from torch's common generator."""
+    return _of_kind("blank")
 
 
 def draw(std: float, *shape: int) -> Tensor:
     """Normal weights of this standard deviation, to begin with."""
-    return (
-        torch.zeros((), dtype=torch.float32).expand(shape)
-        if _without_weights.get()
-        else torch.randn(shape, dtype=torch.float32) * std
-    )
+    if _weights.get() == "drawn":
+        return torch.randn(shape, dtype=torch.float32) * std
+    zero = torch.zeros((), dtype=torch.float32).expand(shape)
+    return zero if _weights.get() == "shared" else zero.clone()
 
 
 class LatticeLayer(nn.Module):
