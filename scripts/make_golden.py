@@ -100,6 +100,7 @@ def variations() -> dict[str, Golden]:
             coder=18,
             inside=True,
         ),
+        "probe-v5": Golden(DIGITS[:1500], DIGITS[1500:1530], network={"neighbours": 2}, coder=18),
         "tree-v5": Golden(DIGITS[:1500], DIGITS[1500:1530], coder=None, folder=True),
     }
 

@@ -164,6 +164,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "model-no-object": {"model": "x"},
     "model-without-hash": {"model": {"name": "x"}},
     "model-name-a-number": {"model": {"name": 5, "sha256": "0" * 64}},
+    "probe-a-number": {"model": {"name": "x", "sha256": "0" * 64, "probe": 7}},
+    "probe-too-short": {"model": {"name": "x", "sha256": "0" * 64, "probe": "0" * 15}},
     "particles-0": {"model": {"name": "x", "sha256": "0" * 64, "particles": 0}},
     "particles-257": {"model": {"name": "x", "sha256": "0" * 64, "particles": 257}},
     "particles-of-truth": {"model": {"name": "x", "sha256": "0" * 64, "particles": True}},

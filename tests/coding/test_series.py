@@ -17,7 +17,7 @@ from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import IntegerNetwork, build, coded_bits, lower
 from vaedensity.coding.sequence import SequenceCodec, ValuesCodec
-from vaedensity.model import lattice_sequence
+from vaedensity.model import lattice_conv, lattice_sequence
 from vaedensity.model import sequence as sequence_model
 from vaedensity.model.lattice_conv import IntegerKernel
 from vaedensity.model.sequence import SequenceVAE
@@ -147,9 +147,9 @@ def test_without_exact_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
             return [network.logits(values, chosen), first, steps.next(values[:, 0]), *network.encode(items)]
 
     usual, seen = results(), []
-    assert lattice_sequence.matrix_products_are_exact()
+    assert all(lattice_conv._trusted.values())
     linear = F.linear
-    monkeypatch.setattr(lattice_sequence, "matrix_products_are_exact", lambda: False)
+    monkeypatch.setattr(lattice_sequence, "trusted", lambda kind, test: False)
     monkeypatch.setattr(F, "linear", lambda x, w, b=None: seen.append(x.dtype) or linear(x, w, b))
     assert all(torch.equal(a, b) for a, b in zip(usual, results(), strict=True))
     assert set(seen) == {torch.float64}
@@ -161,12 +161,12 @@ def test_inexact_matrix_products_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
     def coarse(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return linear(x.bfloat16(), w.bfloat16()).float() if x.dtype == torch.float32 else linear(x, w, b)
 
+    x, matrix, bias = (torch.randint(-999, 999, shape).float() for shape in ((3, 7), (5, 7), (5,)))
+    usual = lattice_sequence.product(x, matrix, bias, True)
     monkeypatch.setattr(F, "linear", coarse)
-    lattice_sequence.matrix_products_are_exact.cache_clear()
-    try:
-        assert not lattice_sequence.matrix_products_are_exact()
-    finally:
-        lattice_sequence.matrix_products_are_exact.cache_clear()
+    monkeypatch.setattr(lattice_conv, "_trusted", {})
+    assert torch.equal(lattice_sequence.product(x, matrix, bias, True), usual)
+    assert list(lattice_conv._trusted.values()) == [False]
 
 
 # The proof that guards the integers

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vaedensity.coding import workers
-from vaedensity.coding.workers import Cancelled, Ticker, can_fork, in_processes, in_threads, side_by_side, usable_cores
+from vaedensity.coding.workers import Cancelled, Ticker, can_fork, in_processes, in_threads, side_by_side
 from vaedensity.errors import DamagedArchive, VaedensityError
 
 Ways = Callable[..., Iterator[Any]]
@@ -237,9 +237,3 @@ def test_the_number_of_threads_is_put_back() -> None:
     for way in (in_threads, in_processes) if can_fork() else (in_threads,):
         list(way(lambda n: n, [0, 1, 2], Ticker(lambda n: None), 2))
         assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(("wish", "most"), [("1", 1), ("1,4", 1), ("", 10**6), ("abc", 10**6), ("0", 10**6)])
-def test_usable_cores(wish: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", wish)
-    assert 1 <= usable_cores() <= most

@@ -17,6 +17,7 @@ from vaedensity.cli.common import (
     silence_libraries,
     strict_option,
     terminal_width,
+    threads_option,
 )
 
 
@@ -46,6 +47,7 @@ from vaedensity.cli.common import (
     help="Also draw rate against speed: FILE.png (matplotlib).",
 )
 @strict_option
+@threads_option
 @data_options
 @force_option
 @json_option
@@ -57,6 +59,7 @@ def bench_command(
     particles: int | None,
     plot: Path | None,
     strict: bool,
+    threads: int | None,
     data_root: str,
     download: bool,
     force: bool,
@@ -99,7 +102,7 @@ def bench_command(
         )
     if particles is not None and not models:
         raise UsageError("--particles: no model is measured; name one with -m")
-    record = bench(array, collection.source, list(models), names, particles=particles, say=say)
+    record = bench(array, collection.source, list(models), names, particles=particles, threads=threads, say=say)
     if plot is not None:
         from vaedensity.report.rate_speed import plot_rate_against_speed
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from vaedensity.data.collection import Collection, LoadOptions
 
 SCHEMA_VERSION = 1
+STARTED = "vaedensity.started"  # in the context of every command
+MOST_THREADS = 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -104,9 +107,16 @@ def say(line: str) -> None:
         click.echo(printable(with_flags(line)), err=True)
 
 
+def elapsed() -> float:
+    """Seconds since the command was given, imports and all: what a user waits."""
+    context = click.get_current_context()
+    return time.monotonic() - float(context.meta.get(STARTED, time.monotonic()))
+
+
 def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    """The result: one JSON object, or lines for people, each an element of ``lines``."""
+    """The result: one JSON object, or lines for people, each an element of ``lines``. Its ``seconds`` are what the user waited."""
     if as_json:
+        record = record | ({"seconds": elapsed()} if "seconds" in record else {})
         click.echo(json_line({"schema_version": SCHEMA_VERSION, **record}))
     else:
         for line in lines:
@@ -125,6 +135,31 @@ models_option = click.option(
     "--models",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder in which to find the archive's model by its SHA-256, before those of VAEDENSITY_MODELS.",
+)
+
+
+class Threads(click.ParamType[int]):
+    """A number of threads, or ``auto``, which is None to the rest of the package."""
+
+    name = "threads"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:  # type: ignore[override]
+        if value == "auto":
+            return None
+        if isinstance(value, int):
+            return value
+        if not str(value).isdecimal() or not 0 < int(value) <= MOST_THREADS:
+            self.fail(f"{value!r}: expected auto or a number of threads from 1 to {MOST_THREADS}", param, ctx)
+        return int(value)
+
+
+threads_option = click.option(
+    "--threads",
+    type=Threads(),
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="How many cores to work on; auto: those that this process may use and others leave free.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a summary.")
 strict_option = click.option("--strict", is_flag=True, help="Refuse a folder with files that are no images.")

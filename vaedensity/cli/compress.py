@@ -11,6 +11,7 @@ from vaedensity.cli.common import (
     Command,
     answer,
     data_options,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -19,6 +20,7 @@ from vaedensity.cli.common import (
     models_option,
     say,
     silence_libraries,
+    threads_option,
 )
 from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
@@ -42,9 +44,7 @@ def input_options(command: Command) -> Command:
         ),
         click.option("--no-times", is_flag=True, help="Do not keep when files of folders were modified."),
         click.option("--no-verify", is_flag=True, help="Do not decode every block to compare it with the input."),
-        click.option(
-            "--threads", type=click.IntRange(1), help="Groups of blocks coded at once; the archive is the same."
-        ),
+        threads_option,
     ):
         command = option(command)
     return command
@@ -241,7 +241,7 @@ def add_command(
                 archive, sources, model, to=to, verify=not no_verify, threads=threads, progress=advance, say=say
             )
     sizes = f"{read_in(record)} added as {mib(record['bytes_added'])}, {mib(record['bytes_out'])} now"
-    lines = [f"{archive}: {record['items']} items, {sizes}, {record['seconds']:.1f} s"]
+    lines = [f"{archive}: {record['items']} items, {sizes}, {elapsed():.1f} s"]
     answer(record, as_json, lines + remarks(record, record["bytes_added"]))
 
 
@@ -288,7 +288,7 @@ def of_model(r: dict[str, Any]) -> list[str]:
 def summary(r: dict[str, Any], out: Path) -> list[str]:
     share = f" ({100 * r['bytes_out'] / r['bytes_in']:.1f} %)" if r["bytes_in"] else ""
     rate = f", {r['bits_per_dim']:.4f} bits/dim" if r["bits_per_dim"] is not None else ""
-    lines = [f"{out}: {read_in(r)} -> {mib(r['bytes_out'])}{share}{rate}, {r['seconds']:.1f} s"]
+    lines = [f"{out}: {read_in(r)} -> {mib(r['bytes_out'])}{share}{rate}, {elapsed():.1f} s"]
     if r["model"]:
         parts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in r["overhead_bytes"].items())
         particles = f", {r['particles']} particles" if r["particles"] > 1 else ""

@@ -10,6 +10,7 @@ import click
 from vaedensity.cli.arguments import ARCHIVE, FILE, FOLDER, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
     answer,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -19,6 +20,7 @@ from vaedensity.cli.common import (
     printable,
     say,
     silence_libraries,
+    threads_option,
     with_flags,
 )
 from vaedensity.cli.engines import ENGINES, restore_all, restore_items
@@ -46,7 +48,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
 @click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @models_option
-@click.option("--threads", type=click.IntRange(1), help="Groups of blocks decoded at once.")
+@threads_option
 @click.option("--lockstep", type=click.IntRange(1), help="Blocks that share a batch; the result is the same.")
 @click.option("--item", "items", multiple=True, metavar="NAME|INDEX", help="Restore this item only. May be repeated.")
 @click.option("--range", "ranges", multiple=True, metavar="FIRST:END", help="Restore items FIRST to END - 1 only.")
@@ -119,7 +121,7 @@ def decompress_command(
     if not to_pipe:
         lines = [f"{path}" for path in r["restored"]]
         whole = f"{r['items'] - r['items_lost']} of {r['items']}" if r.get("items_lost") else r["items"]
-        answer(r, as_json, [*lines, f"{whole} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s"])
+        answer(r, as_json, [*lines, f"{whole} items, {mib(r['bytes_out'])}, {elapsed():.1f} s"])
     if r.get("lost"):
         report_losses(r)
         sys.exit(DAMAGED)
@@ -165,6 +167,7 @@ def report_losses(r: dict[str, Any]) -> None:
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-m", "--model", type=MODEL, help="The archives' model, if it is not inside and not a released one.")
 @models_option
+@threads_option
 @max_output_option
 @memory_option
 @json_option
@@ -173,6 +176,7 @@ def test_command(
     archives: tuple[Path, ...],
     model: str | None,
     models: Path | None,
+    threads: int | None,
     max_output: int | None,
     memory: int | None,
     as_json: bool,
@@ -184,17 +188,21 @@ def test_command(
 
     expect_model(model)
     model = model_or_folder(model, models)
-    results, status = [], OK
+    results, status, before = [], OK, 0.0
     for path in archives:
         try:
             expect_archive(path)
             with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
-                results.append(test(source, model, limits=Limits(max_output, memory), progress=advance))
+                how = {"threads": threads, "limits": Limits(max_output, memory), "progress": advance}
+                results.append(test(source, model, **how))  # type: ignore[arg-type]
         except VaedensityError as error:
             line = with_flags(str(error))
             click.echo(printable(f"vaedensity: {line}"), err=True)
             results.append({"archive": str(path), "ok": False, "error": line})
             status = max(status, error.exit_status)
+        else:
+            results[-1]["seconds"] = elapsed() - before
+        before = elapsed()
     good = [r for r in results if r["ok"]]
     lines = [f"{r['archive']}: ok, {r['items']} items, {mib(r['bytes_out'])}, {r['seconds']:.1f} s" for r in good]
     if good or as_json:
@@ -221,5 +229,5 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
         return
     lines = [f"lost: items {one['first']} to {one['end'] - 1} of {one['array']}" for one in r["lost"]]
     items = sum(one["end"] - one["first"] for one in r["lost"])
-    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {r['seconds']:.1f} s"])
+    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {elapsed():.1f} s"])
     sys.exit(DAMAGED if r["lost"] else OK)

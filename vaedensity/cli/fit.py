@@ -9,6 +9,7 @@ from vaedensity.cli.arguments import DATA, FILE, MODEL
 from vaedensity.cli.common import (
     answer,
     data_options,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -17,6 +18,7 @@ from vaedensity.cli.common import (
     say,
     silence_libraries,
     strict_option,
+    threads_option,
 )
 from vaedensity.cli.progress import FitBar
 from vaedensity.errors import UsageError
@@ -67,6 +69,7 @@ class Duration(click.ParamType):
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@threads_option
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
     "--batch-size",
@@ -127,6 +130,7 @@ def fit_command(
     epochs: float | None,
     steps: int | None,
     device: str,
+    threads: int | None,
     seed: int,
     batch_size: int | None,
     optimizer: str,
@@ -164,6 +168,7 @@ def fit_command(
         epochs=epochs,
         seconds=budget,
         device=device,
+        threads=threads,
         seed=seed,
         valid_fraction=valid_fraction,
         batch_size=batch_size,
@@ -180,7 +185,7 @@ def fit_command(
         record = fit_model(array, collection.source, out, request, observers=(bar,), say=say)
     lines = [
         f"{out}  {mib(record['model_bytes'])}, {record['parameters']} parameters, sha256 {record['model_sha256']}",
-        f"{record['steps']} steps, {record['epochs']:.1f} epochs, {record['seconds']:.0f} s on {record['device']}",
+        f"{record['steps']} steps, {record['epochs']:.1f} epochs, {elapsed():.0f} s on {record['device']}",
         f"validation: {record['valid_bits_per_dim']:.4f} bits/dim (-ELBO), {record['integer_bits_per_dim']:.4f} as coded",
     ]
     answer(record, as_json, lines)

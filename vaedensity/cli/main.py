@@ -2,11 +2,13 @@
 
 import difflib
 import importlib
+import time
 from collections.abc import Callable
 
 import click
 
 from vaedensity import __version__
+from vaedensity.cli.common import STARTED
 
 COMMANDS = {
     "fit": "fit",
@@ -102,6 +104,7 @@ def main() -> None:
     Exit status: 0 fine, 1 failure, 2 usage, 3 damaged archive, 4 model missing or not the archive's,
     5 unreliable scores (score --strict), 6 bounds too far apart (score --self-test), 130 interrupted.
     """
+    click.get_current_context().meta[STARTED] = time.monotonic()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from vaedensity.cli.common import (
     read_data,
     say,
     silence_libraries,
+    threads_option,
 )
 from vaedensity.cli.progress import progress_bar
 
@@ -88,6 +89,7 @@ SHOWN = 10
     help="Item-sample pairs in memory at once; changes no result.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@threads_option
 @data_options
 @force_option
 @json_option
@@ -119,7 +121,9 @@ def score_command(model: str, data: str | None, **options: Any) -> None:
     estimator = make_estimator(options)
     if options["strict"]:
         check_strict(estimator)
-    request = ScoreRequest(estimator, options["seed"], options["batch_size"], pick_device(options["device"]))
+    request = ScoreRequest(
+        estimator, options["seed"], options["batch_size"], pick_device(options["device"]), options["threads"]
+    )
     if data is None:
         for flag, key in (("-o", "out"), ("--strict", "strict"), ("--anomaly", "anomaly")):
             if options[key]:

@@ -138,7 +138,7 @@ def write_archive(
     record: dict[str, Any] = {"arrays": describe(arrays, plan), "note": note, "by": __version__}
     if plan.coders:
         assert model is not None
-        record["model"] = {"sha256": model.sha256, "name": model.name}
+        record["model"] = name_model(model)
         record["model"] |= {"particles": particles} if particles > 1 else {}
     stored = None
     if plan.coders and inside is not None:
@@ -156,6 +156,11 @@ def write_archive(
     tally.overhead |= writer.finish(digests)
     tally.payload_bytes = writer.payload_bytes
     return tally
+
+
+def name_model(model: CodingModel) -> dict[str, Any]:
+    """What a record says of its model. Raises VaedensityError where this machine does not compute it as it should."""
+    return {"sha256": model.sha256, "name": model.name, "probe": model.proven_probe}
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

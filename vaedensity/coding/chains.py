@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding import varint
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
@@ -64,6 +65,7 @@ def silent(count: int) -> None:
     """A tick that nobody listens to."""
 
 
+@full_precision()
 @torch.inference_mode()
 def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent) -> CodedChains:
     """Code ``chains`` of items (n_i,C,H,W), longest first; ``tick`` hears of every item."""
@@ -148,6 +150,7 @@ def parse_runs(block: bytes, items: int) -> tuple[tuple[int, ...], bytes]:
     return tuple(steps), block[at:]
 
 
+@full_precision()
 @torch.inference_mode()
 def decode_chains(
     codecs: ChainCodecs,

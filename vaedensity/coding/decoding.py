@@ -19,8 +19,9 @@ from vaedensity.coding.model_blocks import chains_per_group, evenly
 from vaedensity.coding.order import order_of, prepare_tables
 from vaedensity.coding.reader import Archive
 from vaedensity.coding.stored_array import StoredArray
-from vaedensity.coding.workers import Ticker, side_by_side, usable_cores
+from vaedensity.coding.workers import Ticker, side_by_side
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError, refuse_if_out_of_memory
+from vaedensity.machine import choose_threads
 
 Progress = Callable[[int], None]
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], Any]
@@ -39,9 +40,7 @@ class Lost:
 
 _Words = tuple[bytes, int | None]
 """Coder words of a block, CRC-32 of its items."""
-KEPT_BYTES = (
-    1 << 24
-)  # of blocks that are kept from when their plans are read; others are read again, so that memory does not grow
+KEPT_BYTES = 1 << 24  # of blocks, from when their plans are read; others are read again: memory does not grow
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _no_room(archive: Archive, array: StoredArray, size: int) -> VaedensityError
 
 
 def check_model(archive: Archive, model: CodingModel | None) -> None:
-    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any."""
+    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any, and VaedensityError where it computes otherwise here."""
     if archive.model is None:
         return
     wanted = f"{archive.model['name']} (sha256 {archive.model['sha256'][:16]}...)"
@@ -154,6 +153,11 @@ def check_model(archive: Archive, model: CodingModel | None) -> None:
     if model.sha256 != archive.model["sha256"]:
         raise ModelError(
             f"{archive.path}: made with model {wanted}, found {model.name} (sha256 {model.sha256[:16]}...)"
+        )
+    if archive.model.get("probe", model.probe) != model.probe:
+        raise VaedensityError(
+            f"{archive.path}: this machine's torch computes the model's integers differently from the one that wrote the archive; "
+            "nothing was read or written; try the numpy engine or another machine"
         )
 
 
@@ -169,7 +173,7 @@ class Decoder:
         lost: list[Lost] | None = None,
         progress: Progress = lambda n: None,
     ):
-        self.archive, self.model, self.threads, self.lockstep = archive, model, threads, lockstep
+        self.archive, self.model, self.threads, self.lockstep = archive, model, choose_threads(threads), lockstep
         self.lost, self.progress = lost, progress
 
     def decode(self, array: StoredArray, blocks: Sequence[int], target: Any) -> None:
@@ -251,7 +255,7 @@ class Decoder:
         prepare_tables(model.integers.config.levels)
         codecs = {coder: model.codecs(self.archive.particles, order_of(coder)) for coder in used}
         lockstep = self.lockstep or chains_per_group(model.integers, self.archive.particles)
-        jobs = self._lockstep_jobs(waiting, lockstep, self.threads or usable_cores())
+        jobs = self._lockstep_jobs(waiting, lockstep, self.threads)
         ticker, shared = Ticker(self.progress), getattr(rows, "shared", False)
 
         def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:

@@ -7,6 +7,7 @@ Both are chosen by measurement on training items and stored as integers.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding.chains import ChainCodecs
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, Descent, ItemCodec, gaussian
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
+from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.sequence import SequenceCodec
-from vaedensity.errors import ModelError, refuse_if_out_of_memory
+from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
@@ -87,6 +90,21 @@ class CodingModel:
     bits_per_dim: float
     file_bytes: int = 0
 
+    @cached_property
+    def probe(self) -> str:
+        """What this machine's torch makes of the model's fixed question."""
+        return answer(self.integers.network)
+
+    @cached_property
+    def proven_probe(self) -> str:
+        """:attr:`probe`, where arithmetic without torch agrees. Raises VaedensityError."""
+        if self.probe != expected_answer(self.integers.network, self.integers.kernels, self.integers.start):
+            raise VaedensityError(
+                f"this machine's torch computes the integers of the model {self.name} wrongly; nothing was written; "
+                "compress on another machine or without a model"
+            )
+        return self.probe
+
     def codecs(self, particles: int = 1, order: Order = DIGITS) -> ChainCodecs:
         coupled = self.integers.bits_back(particles, order) if particles > 1 else None
         return ChainCodecs(self.integers.bits_back(1, order), self.integers.direct(order), coupled)
@@ -101,6 +119,7 @@ class CodingModel:
         return layout is not None and items.to_items(array[:1], layout).shape[1:] == self.integers.config.item_shape
 
 
+@full_precision()
 def build(
     config: Config, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
 ) -> IntegerNetwork:
@@ -144,6 +163,7 @@ def coding_model(file: ModelFile, name: str) -> CodingModel:
     return CodingModel(integers, file.sha256, name, file.values, rate, file.file_bytes)
 
 
+@full_precision()
 def lower(model: Network, calibration: Tensor) -> IntegerNetwork:
     """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where weights are
     too large for any unit."""
@@ -172,6 +192,7 @@ def _lower_with_unit(model: Network, unit: int) -> IntegerNetwork:
     return build(config, kernels, start, [[1] * c for c, _, _ in shell.latent_shapes])
 
 
+@full_precision()
 @torch.no_grad()
 def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, seed: int = 0) -> float:
     """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
@@ -191,6 +212,7 @@ def words_enough(codec: AnyItemCodec) -> int:
     return 64 + (codec.latents if codec.particles > 1 else codec.latents // 2)
 
 
+@full_precision()
 @torch.no_grad()
 def choose_direct_steps(network: HierarchicalVAE, items: Tensor) -> list[list[int]]:
     """Per latent channel, the power of two that makes direct coding cheapest on ``items``.

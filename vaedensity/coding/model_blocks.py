@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision
 from vaedensity.coding import chains, classical
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
@@ -186,6 +187,7 @@ class BlockCoder:
                     "nothing was written; run on another machine or without a model"
                 )
 
+    @full_precision()
     @torch.no_grad()
     def _expected_lesser_bits(self, good: list[NDArray[np.uint8]], lesser_items: list[int]) -> NDArray[np.float64]:
         """What each chain's ``lesser_items`` would have taken by the best codec, from stacks of random bits."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Table, TableCodec
 from vaedensity.coding.engine import fastest_stacks
@@ -43,6 +44,7 @@ def order_of(coder: int) -> Order:
     return DIGITS if coder == SEQUENCE_CODER else ORDERS[coder - coder % 2]
 
 
+@fresh_thread()
 def prepare_tables(levels: int) -> None:
     """Build and compile what coding needs, so that forked processes share it."""
     if fastest_stacks() is not Stacks:

@@ -1,6 +1,7 @@
 """A .vdz file open for reading: every statement of its record checked, blocks read one at a time."""
 
 import os
+import re
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from vaedensity.errors import DamagedArchive, UsageError
 
 SERIES_SINCE, FRAMED_SINCE = 4, 5
 MODEL_DTYPE = "<i2"
+PROBE = re.compile("[0-9a-f]{16}")
 
 
 class Archive:
@@ -130,6 +132,8 @@ def check_record(record: dict[str, Any], version: int) -> tuple[list[StoredArray
     particles = model.get("particles", 1)
     if type(particles) is not int or not 1 <= particles <= MOST_PARTICLES:
         raise ValueError(f"{particles} particles, expected 1 to {MOST_PARTICLES}")
+    if "probe" in model and not (isinstance(model["probe"], str) and PROBE.fullmatch(model["probe"])):
+        raise ValueError("the probe is not 16 hexadecimal digits")
     if version < FRAMED_SINCE or "array" not in model:
         return arrays, None, particles
     inside = named.get(model["array"]) if isinstance(model["array"], str) else None

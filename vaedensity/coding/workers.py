@@ -1,4 +1,4 @@
-"""Groups of chains side by side: in processes where the system can fork them, else in threads.
+"""Groups of chains side by side: in processes where the system can fork them and the caller has no other threads, else in threads.
 
 A forked process begins with everything its parent holds, at no cost, and has an interpreter of its own. What is computed
 does not depend on which it is, nor on how many.
@@ -6,7 +6,6 @@ does not depend on which it is, nor on how many.
 
 import gc
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
@@ -21,7 +20,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from vaedensity.arithmetic import torch_threads
 from vaedensity.errors import VaedensityError
+from vaedensity.machine import choose_threads
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -43,42 +44,46 @@ class Ticker:
         self.progress(count)
 
 
-def usable_cores() -> int:
-    """Cores this process may use, at most the first number of OMP_NUM_THREADS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(cores, int(wish)) if wish.isdecimal() and int(wish) > 0 else cores
-
-
 def side_by_side(
-    work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, workers: int | None = None
+    work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, threads: int | None = None
 ) -> Iterator[Result]:
-    """Results of ``work`` in the order of ``jobs``, by so many ``workers``: all usable cores, unless given.
+    """Results of ``work`` in the order of ``jobs``, as many at a time as :func:`choose_threads` makes of ``threads``.
 
     ``work`` should call ``ticker.tick`` often: that is how progress is heard of and how a thread learns that it should stop.
     """
     jobs = list(jobs)
-    count = max(1, min(workers or usable_cores(), len(jobs)))
-    run = in_processes if count > 1 and can_fork() else in_threads
+    count = max(1, min(choose_threads(threads), len(jobs)))
+    run = in_processes if count > 1 and can_fork() and not others_at_work() else in_threads
     return run(work, jobs, ticker, count)
 
 
 def can_fork() -> bool:
-    """Whether processes can be forked safely: elsewhere than on Linux, system libraries may hold threads and locks."""
+    """Whether the system forks processes safely: elsewhere than on Linux, its libraries may hold threads and locks."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
-    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory.
+def others_at_work() -> bool:
+    """Whether this process has threads besides this one. A lock that one holds would stay locked in a forked process. What draws a
+    progress bar does not count: no worker draws."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    return any(not type(thread).__module__.startswith("rich.") for thread in others)
 
-    Each thread gets its share of the processor's cores.
-    """
-    before, cores = torch.get_num_threads(), usable_cores()
+
+def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
+    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory. Within an operation torch uses one: these are small, and
+    threads that wait for each other at every one take longer."""
 
     def start() -> None:
-        torch.set_num_threads(max(1, cores // count))
+        if torch.get_num_threads() != 1:  # each thread has a number of its own
+            torch.set_num_threads(1)
 
-    pool = ThreadPoolExecutor(count, initializer=start)
+    with torch_threads(1):
+        yield from _in_pool(ThreadPoolExecutor(count, initializer=start), work, jobs, ticker, count)
+
+
+def _in_pool(
+    pool: ThreadPoolExecutor, work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int
+) -> Iterator[Result]:
     waiting: deque[Future[Result]] = deque()
     try:
         for job in jobs:
@@ -90,7 +95,6 @@ def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, c
     finally:
         ticker.stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
@@ -98,8 +102,9 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
     crew: dict[Connection, BaseProcess] = {}
     next_job, handed_over = 0, 0
     done: dict[int, Result] = {}
-    frozen = gc.get_freeze_count() > 0
-    gc.freeze()  # a collection writes to every object that it looks at: pages that processes share would be copied
+    frozen = gc.get_freeze_count() > 0  # by the caller, who knows why
+    if not frozen:
+        gc.freeze()  # a collection writes to every object that it looks at: pages that processes share would be copied
     try:
         for _ in range(count):
             _hire(crew, work, jobs, ticker)
@@ -145,11 +150,13 @@ def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: ours hold no locks
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of threads within libraries, which see to forks themselves
             process.start()
         crew[ours] = process
     except OSError as error:
-        raise VaedensityError(f"cannot start a worker process ({error.strerror}); try OMP_NUM_THREADS=1") from error
+        raise VaedensityError(f"cannot start a worker process ({error.strerror}); try fewer threads") from error
     finally:
         theirs.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -158,8 +165,7 @@ def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jo
 def _lost(process: BaseProcess) -> VaedensityError:
     process.join()
     return VaedensityError(
-        f"a worker process ended with status {process.exitcode} (out of memory?); "
-        "try again with fewer, as in OMP_NUM_THREADS=1"
+        f"a worker process ended with status {process.exitcode} (out of memory?); try again with fewer threads"
     )
 
 

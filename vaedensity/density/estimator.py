@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaedensity.arithmetic import full_precision
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Collector, Rows, WeightSums
@@ -69,6 +70,7 @@ def gather(draw: Sampler, weights: Collector, rows: Rows, samples: int, batch_si
         weights.add(rows, drawn.log_weights, drawn.elbo_terms)
 
 
+@full_precision()
 def score(
     model: LatentModel,
     items: NDArray[np.generic],

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.atomic import atomic_file
 from vaedensity.errors import ModelError
 from vaedensity.model.config import with_unit
@@ -56,6 +57,7 @@ class ModelFile:
     file_sha256: str
     file_bytes: int
 
+    @fresh_thread()
     def float_model(self) -> Network:
         """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
         that its integers stand for."""
@@ -89,7 +91,7 @@ class ModelFile:
         for name, layer in model.lattice_convs().items():
             layer.load_real(self.kernels[name])
         with torch.no_grad():
-            model.start.copy_(self.start / model.start_unit)
+            model.start.copy_(self.start.double() / model.start_unit)
         return model.eval()
 
     @property
@@ -199,6 +201,7 @@ def load_model(path: Path) -> ModelFile:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+@fresh_thread()
 def parse_model(data: bytes, path: Path) -> ModelFile:
     """Check a model file's bytes; ``path`` is for messages. Raises ModelError with one line."""
     try:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaedensity.model.kinds import Config, build_network
+from vaedensity.model.kinds import Config, untrained
 from vaedensity.model.lattice_sequence import SymbolTable
 
 
@@ -23,8 +23,8 @@ def multiplications(config: Config) -> int:
         places = output[0, 0].numel() if output.ndim == 4 else output.shape[1]
         total += layer.weight.numel() * places  # type: ignore[union-attr, operator]
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = build_network(config)
+    with torch.no_grad():
+        network = untrained(config)
         for layer in network.lattice_convs().values():
             if isinstance(layer, SymbolTable):
                 continue

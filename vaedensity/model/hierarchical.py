@@ -57,7 +57,7 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
             [LatticeConv(widths[i + 1], widths[i], 3, act, unit, stride=2) for i in range(depth - 1)]
         )
         _, rows, columns = self.latent_shapes[0]
-        self.start = nn.Parameter(torch.zeros(1, widths[0], rows, columns))
+        self.start = nn.Parameter(torch.zeros(1, widths[0], rows, columns, dtype=torch.float32))
         self.prior_heads, self.posterior_heads = nn.ModuleList(), nn.ModuleList()
         self.from_encoder, self.from_decoder = nn.ModuleList(), nn.ModuleList()
         self.latent_in, self.decoder, self.expand = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

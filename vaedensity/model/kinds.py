@@ -6,7 +6,7 @@ import torch
 
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
-from vaedensity.model.lattice_conv import without_weights
+from vaedensity.model.lattice_conv import blank_weights, without_weights
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
 
@@ -20,8 +20,8 @@ def build_network(config: Config) -> Network:
 
 
 def untrained(config: Config) -> Network:
-    """A network whose weights are to be overwritten: draws no random numbers from torch's common state."""
-    with torch.random.fork_rng(devices=[]):
+    """A network whose weights are to be overwritten: draws no random numbers."""
+    with blank_weights():
         return build_network(config)
 
 

@@ -6,11 +6,10 @@ magnitude below 2^24 in that unit. Float32 represents each of them exactly, so t
 neither summation order, thread count, batch size, library nor instruction set.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +97,7 @@ PATCH_VALUES = 1 << 20  # of patches, float64, that are in memory at once
 
 
 def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Convolution as a matrix product of patches in float64: exact for whole sums on any machine."""
+    """Convolution as a matrix product of patches in float64: exact on any machine, since whole numbers have 29 bits to spare."""
     size = weight.shape[-1]
     rows, columns = ((n - 1) // stride + 1 for n in x.shape[2:])
     matrix, offset = weight.double().flatten(1), bias.double()[:, None]
@@ -109,36 +108,16 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
     return torch.cat(parts)
 
 
-PROBES = (
-    (1, 16, 8, 3, 1),
-    (24, 48, 14, 3, 1),
-    (33, 64, 7, 3, 1),
-    (24, 48, 14, 1, 1),
-    (256, 32, 14, 3, 1),
-    (24, 48, 14, 3, 2),
-)
-"""Batch, channels, side, kernel, stride of convolutions at which libraries change their minds."""
+_trusted: dict[Hashable, bool] = {}
 
 
-@lru_cache(maxsize=1)
-def direct_convolutions_are_exact() -> bool:
-    """Whether this machine's conv2d adds plain products: Winograd or FFT kernels do not, and then round.
-
-    NNPACK, which has such kernels, is switched off for good; what is left is put to the test at sizes
-    where kernels change their minds.
-    """
-    torch.backends.nnpack.set_flags(False)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for batch, channels, side, size, stride in PROBES:
-            x = torch.randint(0, 1024, (batch, channels, side, side), generator=generator).float()
-            weight = torch.randint(-40, 41, (channels, channels, size, size), generator=generator) / 512
-            bias = torch.randint(-9999, 9999, (channels,), generator=generator) / 512
-            for layout in (torch.contiguous_format, torch.channels_last):
-                y = F.conv2d(x.contiguous(memory_format=layout), weight, bias, stride, size // 2)
-                if not torch.equal(y, patch_conv2d(x, weight, bias, stride)):
-                    return False
-    return True
+def trusted(kind: Hashable, test: Callable[[], bool]) -> bool:
+    """Whether an algorithm that a library chooses gives the sum of products, whatever the order: asked once a process for every ``kind``
+    of work, with the threads and the library at hand. Winograd, FFT and numbers cut short do not."""
+    key = kind, torch.get_num_threads(), torch._C._get_mkldnn_enabled()
+    if key not in _trusted:
+        _trusted[key] = test()
+    return _trusted[key]
 
 
 def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
@@ -146,22 +125,34 @@ def straight_through(values: Tensor, step: Tensor | float) -> Tensor:
     return values + (torch.round(values / step) * step - values).detach()
 
 
-_without_weights: ContextVar[bool] = ContextVar("without_weights", default=False)
+_weights: ContextVar[str] = ContextVar("weights", default="drawn")
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
-    """Layers made meanwhile have weights of the right shape that share one zero: none may be written to."""
-    token = _without_weights.set(True)
+def _of_kind(kind: str) -> Iterator[None]:
+    token = _weights.set(kind)
     try:
         yield
     finally:
-        _without_weights.reset(token)
+        _weights.reset(token)
+
+
+def without_weights() -> AbstractContextManager[None]:
+    """Layers made meanwhile have weights of the right shape that share one zero: none may be written to."""
+    return _of_kind("shared")
+
+
+def blank_weights() -> AbstractContextManager[None]:
+    """Layers made meanwhile have zeros, to be overwritten: nothing is drawn from torch's common generator."""
+    return _of_kind("blank")
 
 
 def draw(std: float, *shape: int) -> Tensor:
     """Normal weights of this standard deviation, to begin with."""
-    return torch.zeros(()).expand(shape) if _without_weights.get() else torch.randn(shape) * std
+    if _weights.get() == "drawn":
+        return torch.randn(shape, dtype=torch.float32) * std
+    zero = torch.zeros((), dtype=torch.float32).expand(shape)
+    return zero if _weights.get() == "shared" else zero.clone()
 
 
 class LatticeLayer(nn.Module):
@@ -178,7 +169,7 @@ class LatticeLayer(nn.Module):
         super().__init__()
         self.grid, self.out_unit = grid, out_unit
         self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(len(weight)))
+        self.bias = nn.Parameter(torch.zeros(len(weight), dtype=torch.float32))
         self.exact = self.rehearsing = False
 
     @torch.no_grad()
@@ -251,7 +242,19 @@ class LatticeConv(LatticeLayer):
             weight = straight_through(self.weight, self.weight_step())
             y = F.conv2d(x, weight, self.bias, self.stride, self.weight.shape[-1] // 2)
             return straight_through(y, 1 / self.out_unit)
-        if self.exact and not direct_convolutions_are_exact():
+        if self.exact and not self._direct(x):
             return patch_conv2d(x, self.weight, self.bias, self.stride).round_()
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
         return y.round_() if self.exact else y
+
+    def _direct(self, x: Tensor) -> bool:
+        """Whether this machine's conv2d is exact for inputs of just this shape and layout: Winograd's kernels depend on both."""
+
+        def test() -> bool:
+            probe = torch.empty_like(x).random_(
+                self.grid.low, self.grid.high + 1, generator=torch.Generator().manual_seed(0)
+            )
+            y = F.conv2d(probe, self.weight, self.bias, self.stride, self.weight.shape[-1] // 2)
+            return torch.equal(y, patch_conv2d(probe, self.weight, self.bias, self.stride))
+
+        return trusted((self.weight.shape, self.weight.stride(), self.stride, x.shape, x.stride()), test)

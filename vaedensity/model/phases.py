@@ -85,7 +85,7 @@ class PhasedPixels(nn.Module):
             for unit, biases in self.likelihood.outputs(len(around)):
                 head = LatticeConv(here, len(biases) * config.channels, 1, act, unit, gain=0.1)
                 with torch.no_grad():
-                    head.bias.copy_(torch.tensor(biases).repeat_interleave(config.channels))
+                    head.bias.copy_(torch.tensor(biases, dtype=torch.float32).repeat_interleave(config.channels))
                 heads.append(head)
             self.heads.append(heads)
         if self.coarse_phases:
@@ -111,6 +111,13 @@ class PhasedPixels(nn.Module):
 
         ``image`` (B,C,H,W) holds the integers of earlier phases; what stands elsewhere is not read.
         """
+        streams, outputs = self.phase_outputs(index, streams, image)
+        with torch.autocast(outputs[0].device.type, enabled=False):
+            around = self._values_around(index, image)
+            return streams, self.likelihood.complete(torch.cat(outputs, 1), around, self.exact)
+
+    def phase_outputs(self, index: int, streams: PhaseStreams, image: Tensor) -> tuple[PhaseStreams, list[Tensor]]:
+        """(streams, what each head says (B,Q,C,r,c)): parameters before :meth:`PixelLikelihood.complete`."""
         fine, coarse = streams
         if index < self.coarse_phases:
             assert coarse is not None
@@ -123,9 +130,7 @@ class PhasedPixels(nn.Module):
             for head in self.heads[index]:
                 out = head(active)[..., :rows, :columns]
                 parts.append(out.unflatten(1, (out.shape[1] // self.config.channels, self.config.channels)))
-            around = self._values_around(index, image)
-            parameters = self.likelihood.complete(torch.cat(parts, 1), around, self.exact)
-        return PhaseStreams(fine, coarse), parameters
+        return PhaseStreams(fine, coarse), parts
 
     def _values_around(self, index: int, image: Tensor) -> Tensor | None:
         """Integers (B,N,C,r,c) of the known neighbours of phase ``index``; beyond the edge they are 0."""

@@ -71,7 +71,9 @@ class SequenceVAE(LatentModel):
             [LatticeGatedBlock(wide, r, act, causal=False, dropout=dropout) for r in ENCODER_DILATIONS]
         )
         self.posterior_head = SequenceConv(wide, self.kinds, 1, act, LOGIT_UNIT, gain=0.1)
-        self.start = nn.Parameter(torch.zeros(1, self.kinds, 1, 1))  # log2 weights of the prior's categories
+        self.start = nn.Parameter(
+            torch.zeros(1, self.kinds, 1, 1, dtype=torch.float32)
+        )  # log2 weights of the prior's categories
 
         self.latent_in = SequenceConv(self.kinds, config.width, 1, one_hot(), unit)
         self.value_table = SymbolTable(config.levels + 1, config.width, unit, gain=0.5)

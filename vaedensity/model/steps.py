@@ -46,7 +46,7 @@ class Steps:
             (block, block.convolution.matrix().contiguous(), block.convolution.bias, dilation)  # type: ignore[union-attr,operator]
             for block, dilation in zip(network.blocks, config.dilations)
         ]
-        nothing = torch.zeros(count, config.width, device=device)
+        nothing = torch.zeros(count, config.width, dtype=torch.float32, device=device)
         self.past = [[nothing] * (2 * dilation) for dilation in config.dilations]
         self.head = (network.head.matrix().contiguous(), network.head.bias)
         self.position = 0

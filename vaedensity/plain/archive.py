@@ -19,6 +19,7 @@ from vaedensity.plain.layout import FRAMED
 from vaedensity.plain.lost import Losses, require_none_lost
 from vaedensity.plain.model_file import LARGEST, Model, model_inside, read_model
 from vaedensity.plain.network import Network
+from vaedensity.plain.probe import require_same
 from vaedensity.plain.record import Entry
 from vaedensity.plain.series import SeriesNetwork
 
@@ -144,6 +145,7 @@ def read(
     if not losses.allowed:
         require_none_lost(directory, directory.blocks)
     network = network_of(model)
+    require_same(directory, network)
     out = {}
     for array in directory.arrays:
         before = len(losses.found)

@@ -18,6 +18,7 @@ COUPLED = (17, 19, 21)
 SINCE = {0: 1, 1: 1, 2: 1, PLANES: 5, LOST: 5, 16: 1, 17: 2, 18: 3, 19: 3, 20: 3, 21: 3, SERIES: 4}
 """Coder -> version that brought it."""
 LARGEST, MOST_DIMENSIONS, LONGEST_CHAIN = 1 << 48, 8, 4096
+PROBE = re.compile("[0-9a-f]{16}")
 PLAIN = re.compile(r"[<>|](?:[biufcSUV]\d{1,12}|[mM]8(?:\[\d{0,10}[a-zA-Z]{1,2}\])?)", re.ASCII)
 """A dtype as a record writes it (section 4): so much is known before numpy reads it."""
 WRONG = (KeyError, TypeError, ValueError, AttributeError, SyntaxError, IndexError, RecursionError, struct.error)
@@ -112,6 +113,9 @@ class Record:
         self.particles = 1 if self.model is None else self.model.get("particles", 1)
         if type(self.particles) is not int or not 1 <= self.particles <= 256:
             raise ValueError(f"{self.particles} particles, expected 1 to 256")
+        probe = None if self.model is None else self.model.get("probe")
+        if self.model is not None and "probe" in self.model and not (isinstance(probe, str) and PROBE.fullmatch(probe)):
+            raise ValueError("the probe is not 16 hexadecimal digits")
         self.arrays = [Entry(entry, version) for entry in record["arrays"]]
         if len({a.name for a in self.arrays}) != len(self.arrays):
             raise ValueError("two arrays have one name")

@@ -15,6 +15,7 @@ from vaedensity.plain.archive import checked_notes, find_model, network_of, open
 from vaedensity.plain.blocks import decode_rows
 from vaedensity.plain.chains import AnyNetwork
 from vaedensity.plain.container import Directory
+from vaedensity.plain.probe import require_same
 from vaedensity.plain.record import Entry
 
 ApproveArray = Callable[[Directory, Entry], None]
@@ -48,7 +49,9 @@ class _Items:
 
     @cached_property
     def network(self) -> AnyNetwork | None:
-        return network_of(find_model(self.directory, self.model_name))
+        network = network_of(find_model(self.directory, self.model_name))
+        require_same(self.directory, network)
+        return network
 
     def take(self, name: str, places: Sequence[int]) -> NDArray[Any]:
         array = self.arrays[name]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__
 from vaedensity.atomic import atomic_file
-from vaedensity.coding.archive import Tally, describe, plan_arrays, write_arrays
+from vaedensity.coding.archive import Tally, describe, name_model, plan_arrays, write_arrays
 from vaedensity.coding.container import FRAMED_SINCE, Writer
-from vaedensity.coding.decoding import read_rows
+from vaedensity.coding.decoding import check_model, read_rows
 from vaedensity.coding.digest import feed
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive
@@ -91,9 +91,11 @@ def _add(
             arrays, own_notes, first = {to: _more(archive, to, collections)}, [], archive.array(to).rows
         particles = archive.particles
         plan = plan_arrays(arrays, model, verify=verify, particles=particles)
-        if plan.coders and "model" not in record:
+        if plan.coders:
             assert model is not None
-            record["model"] = {"sha256": model.sha256, "name": model.name}
+            named = name_model(model)
+            check_model(archive, model)
+            record["model"] = record.get("model") or named
         number, digests = len(archive.arrays), list(archive.digests)
         if to is None:
             record["arrays"] += describe(arrays, plan)

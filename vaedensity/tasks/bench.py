@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.coding.workers import usable_cores
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.machine import choose_threads
 from vaedensity.tasks.models import open_model
 from vaedensity.tasks.packing import compress
 from vaedensity.tasks.rivals import MISSING, Rival, known_rivals, lay_out
@@ -31,6 +31,7 @@ def bench(
     rivals: list[str] | None = None,
     *,
     particles: int | None = None,
+    threads: int | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Sizes and times of ``models``' archives of ``array`` and of ``rivals`` (all that are there, unless named).
@@ -39,6 +40,7 @@ def bench(
     without their own verification, as the rivals; what is decoded is compared outside of the clock.
     Raises UsageError, and VaedensityError where a codec does not give the data back.
     """
+    threads = choose_threads(threads)
     array = np.ascontiguousarray(array)
     series = array.ndim in (1, 2)
     if array.ndim == 1:
@@ -51,7 +53,9 @@ def bench(
     rows = []
     for model in models:
         say(f"vaedensity, model {model}")
-        rows += [measure_archive(array, model, k, say) for k in ((1,) if particles is None else (1, particles))]
+        rows += [
+            measure_archive(array, model, k, threads, say) for k in ((1,) if particles is None else (1, particles))
+        ]
     images: NDArray[np.uint8] = array.view(np.uint8)
     if not series:
         images = np.ascontiguousarray(items.from_items(data, "NHWC" if data.shape[1] == 3 else "NHW"))
@@ -79,7 +83,7 @@ def bench(
         "dims": dims,
         "bytes_in": array.nbytes,
         "processors": os.cpu_count(),
-        "threads": usable_cores(),
+        "threads": threads,
         "codecs": sorted(rows, key=lambda r: r["bytes"]),
     }
 
@@ -99,7 +103,7 @@ def choose_rivals(names: list[str] | None, two_valued: bool) -> list[Rival]:
 
 
 def measure_archive(
-    array: NDArray[np.generic], model: str, particles: int = 1, say: Say = lambda line: None
+    array: NDArray[np.generic], model: str, particles: int, threads: int, say: Say = lambda line: None
 ) -> dict[str, Any]:
     coder = open_model(model)
     with tempfile.TemporaryDirectory(prefix="vaedensity-bench-") as folder:
@@ -107,8 +111,8 @@ def measure_archive(
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
         if array.ndim == 1:
             collection = Collection("bytes", {"bytes": array}, {"kind": "file", "name": "x"})
-        record = compress([collection], archive, coder, verify=False, particles=particles, say=say)
-        restored = decompress(archive, back, model)
+        record = compress([collection], archive, coder, verify=False, particles=particles, threads=threads, say=say)
+        restored = decompress(archive, back, model, threads=threads)
         found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")

@@ -45,6 +45,7 @@ PARAMETERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rate": (lambda v: v is None or is_share(v), "a number between 0 and 1, or None"),
     "samples": (lambda v: is_whole(v, 1), "a whole number from 1 on"),
     "contamination": (lambda v: is_share(v) and v <= 0.5, "a number above 0, at most 0.5"),
+    "threads": (lambda v: v is None or is_whole(v, 1), "a whole number from 1 on, or None"),
     "score_batch_size": (lambda v: is_whole(v, 1), "a whole number from 1 on"),
 }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity import __version__, items
+from vaedensity.arithmetic import fresh_thread, torch_threads
 from vaedensity.atomic import refuse_existing
 from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.lowering import coded_bits, lower
@@ -45,7 +46,8 @@ class FitRequest:
     ``terms`` act on the loss, ``gradient`` is applied before each step; ``scales`` are factors of the rate by patterns of parameter names.
     ``init``: a model whose weights to begin with. ``kind``: "image" or "sequence", or None: what the data look like. ``likelihood``: "mixture" (None) or
     "categorical", of images with more than two values; ``noise``: of a sequence model's latents, "gumbel" if None. ``batch_size`` and ``rate`` None:
-    64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series.
+    64 images or about 2^13 values of series, and 0.002 for images (small presets 0.004), 0.008 for series. ``threads``: as
+    :func:`choose_threads` takes them.
     """
 
     preset: str = "small"
@@ -56,6 +58,7 @@ class FitRequest:
     epochs: float | None = None
     seconds: float | None = None
     device: str = "auto"
+    threads: int | None = None
     seed: int = 0
     valid_fraction: float = 0.05
     batch_size: int | None = None
@@ -114,6 +117,7 @@ def split_validation(count: int, fraction: float, seed: int) -> tuple[NDArray[np
     return np.sort(order[held:]), np.sort(order[:held])
 
 
+@fresh_thread()
 def fit_model(
     array: NDArray[np.generic],
     source: str,
@@ -183,6 +187,7 @@ def fit_model(
     read_as += items.doubt(array) if request.kind is None or not series else ""
     state = state_path(out)
     with ExitStack() as stack:
+        stack.enter_context(torch_threads(request.threads))
         log = JSONLines(metrics_path(out), append=request.resume)
         stack.callback(log.close)
         listening: tuple[Observer, ...] = (log, *observers)
@@ -203,7 +208,9 @@ def fit_model(
             observers=listening,
         )
     try:
-        return _finish(result, train, valid, values, source, out, device, request, say) | {"read_as": read_as}
+        with torch_threads(request.threads):
+            record = _finish(result, train, valid, values, source, out, device, request, say)
+        return record | {"read_as": read_as}
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted after training; state saved to {state}, finish with resume=True") from None
 

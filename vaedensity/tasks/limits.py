@@ -1,6 +1,5 @@
 """What an archive may cost before any of it is allocated: files that claim too much are refused."""
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,16 +8,16 @@ from pathlib import Path
 from vaedensity.coding.reader import Archive
 from vaedensity.coding.stored_array import StoredArray
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.machine import usable_memory
 
 FREE_OUTPUT, USUAL_RATIO = 1 << 30, 2000
-MEMORY_SHARE = 0.75
 COPIES = 3  # of a block's bytes that are in memory while it is decoded
 
 
 @dataclass(frozen=True)
 class Limits:
     """``max_output``: bytes that all arrays may take, by default 1 GiB or 2000 times the archive, whichever is more;
-    ``memory``: bytes that decoding may take, by default three quarters of the machine's."""
+    ``memory``: bytes that decoding may take, by default three quarters of the machine's or container's."""
 
     max_output: int | None = None
     memory: int | None = None
@@ -74,11 +73,3 @@ def usual_output(archive: Archive) -> int:
 
 def _usual_output(path: Path) -> int:
     return max(FREE_OUTPUT, USUAL_RATIO * path.stat().st_size)
-
-
-def usable_memory() -> int:
-    """Bytes that decoding may take unless told otherwise."""
-    try:
-        return int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30

@@ -1,4 +1,8 @@
-"""The jobs of the command line for people who hold arrays rather than files."""
+"""The jobs of the command line for people who hold arrays rather than files.
+
+``threads`` is how many to use; None: as many as are worth while here now (``vaedensity/machine.py``). What a caller has set in torch
+changes no result, and is as it was afterwards.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.reader import Archive
 from vaedensity.data.collection import Collection
@@ -28,11 +33,12 @@ from vaedensity.tasks.self_test import USUAL_ITEMS
 from vaedensity.tasks.self_test import self_test as run_self_test
 
 
+@fresh_thread()
 def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
     """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or to
     series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces. The record's ``read_as`` says which.
 
-    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed,
+    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed, threads,
     overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
 
     >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
@@ -45,6 +51,7 @@ def load_model(name_or_path: str | Path) -> ModelFile:
     return read_model(resolve(str(name_or_path)))
 
 
+@fresh_thread()
 def score(
     model: ModelFile | str | Path,
     x: NDArray[np.generic],
@@ -54,6 +61,7 @@ def score(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "auto",
+    threads: int | None = None,
 ) -> Estimate:
     """Estimates of log p(x) in nats for every item of ``x``, of bytes (n,) for every whole piece; see :class:`Estimate`.
 
@@ -63,11 +71,12 @@ def score(
     if estimator is not None and samples is not None:
         raise UsageError("found samples and an estimator, which has its own; expected one of them")
     chosen = estimator or (ImportanceSampling() if samples is None else ImportanceSampling(samples))
-    request = ScoreRequest(chosen, seed, batch_size, pick_device(device))
+    request = ScoreRequest(chosen, seed, batch_size, pick_device(device), threads)
     file = model if isinstance(model, ModelFile) else load_model(model)
     return score_array(file, plain_array(x, "array"), "array", request).estimate
 
 
+@fresh_thread()
 def self_test(
     model: ModelFile | str | Path,
     estimator: ImportanceSampling | Annealed,
@@ -76,12 +85,14 @@ def self_test(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "auto",
+    threads: int | None = None,
 ) -> Sandwich:
     """Lower and upper bounds of log p(x) for ``items`` items drawn from the model; see :class:`Sandwich`."""
     file = model if isinstance(model, ModelFile) else load_model(model)
-    return run_self_test(file, items, ScoreRequest(estimator, seed, batch_size, pick_device(device)))[0]
+    return run_self_test(file, items, ScoreRequest(estimator, seed, batch_size, pick_device(device), threads))[0]
 
 
+@fresh_thread()
 def compress(
     arrays: dict[str, NDArray[Any]],
     out: str | Path,
@@ -91,6 +102,7 @@ def compress(
     embed_model: bool = False,
     overwrite: bool = False,
     verify: bool = True,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Write named arrays to an archive that ``vaedensity decompress`` restores as ``NAME.npy`` files.
 
@@ -105,20 +117,29 @@ def compress(
     coder = open_model(str(model)) if model is not None else None
     embed = model if embed_model else None
     return compress_collections(
-        collections, Path(out), coder, particles=particles, embed=embed, overwrite=overwrite, verify=verify
+        collections,
+        Path(out),
+        coder,
+        particles=particles,
+        embed=embed,
+        overwrite=overwrite,
+        verify=verify,
+        threads=threads,
     )
 
 
+@fresh_thread()
 def decompress(
     path: str | Path,
     *,
     model: str | Path | None = None,
     models: str | Path | None = None,
     limits: Limits = Limits(),
+    threads: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """All arrays of an archive in memory, checked against the SHA-256 of the originals. ``model``: file or released name;
     ``models``: a folder to find it in by its SHA-256. ``limits``: what the arrays may take."""
     given = models if model is None else model
     with Archive(path) as archive:
         limits.check(archive)
-        return read_arrays(archive, model_for(archive, None if given is None else str(given)))
+        return read_arrays(archive, model_for(archive, None if given is None else str(given)), threads=threads)

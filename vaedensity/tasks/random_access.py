@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.decoding import read_rows
 from vaedensity.coding.lowering import CodingModel
 from vaedensity.coding.reader import Archive as ArchiveFile
@@ -89,6 +90,7 @@ class Archive(Sequence[NDArray[Any]]):
     def __getitem__(self, index: int) -> NDArray[Any]: ...
     @overload
     def __getitem__(self, index: slice) -> NDArray[Any]: ...
+    @fresh_thread()
     def __getitem__(self, index: int | slice) -> NDArray[Any]:
         """One item, or an array of those in a slice."""
         if isinstance(index, slice):

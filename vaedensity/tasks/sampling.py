@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.entropy import scale_entropy
 from vaedensity.density.sandwich import simulate
@@ -57,6 +58,8 @@ def original_values(file: ModelFile, levels: Levels) -> NDArray[np.uint8]:
     return pictures(items.undo_map(levels, file.values))
 
 
+@full_precision()
+@torch_threads()
 def write_samples(
     file: ModelFile,
     out: Path,
@@ -115,6 +118,8 @@ def write_samples(
     }
 
 
+@full_precision()
+@torch_threads()
 def write_reconstructions(
     file: ModelFile,
     array: NDArray[np.generic],

@@ -1,17 +1,18 @@
 """Score a collection under a model, item by item."""
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vaedensity import items, units
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.estimate import K_HAT_LIMIT, Estimate, Floats, mean
 from vaedensity.density.estimator import Estimator, score_batches
 from vaedensity.density.importance import ImportanceSampling
@@ -23,24 +24,39 @@ from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.tasks.rows import RowLog, check_rows_path, table, write_table
 
 STRICT_SHARE = 0.01
+Given, Result = ParamSpec("Given"), TypeVar("Result")
 Anomaly = Callable[[slice, Estimate], Floats]
 """Anomaly scores of the items in a slice, given their estimates."""
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """How to score: ``batch_size`` counts pairs of item and sample in memory and changes no result."""
+    """How to score: ``batch_size`` counts pairs of item and sample in memory and changes no result; ``threads`` as
+    :func:`choose_threads` takes them."""
 
     estimator: Estimator = field(default_factory=ImportanceSampling)
     seed: int = 0
     batch_size: int = 256
     device: str = "cpu"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.estimator.samples < 1 or self.batch_size < 1:
             raise UsageError(
                 f"found {self.estimator.samples} samples and batch size {self.batch_size}; expected at least 1 of each"
             )
+
+
+def as_requested(task: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A ``task`` that works in full precision with the threads of the request that it is given."""
+
+    @functools.wraps(task)
+    def run(*given: Given.args, **named: Given.kwargs) -> Result:
+        requests = [one for one in (*given, *named.values()) if isinstance(one, ScoreRequest)]
+        with full_precision(), torch_threads(requests[0].threads if requests else None):
+            return task(*given, **named)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -144,12 +160,11 @@ def estimate_items(
 
 
 def scoring_model(file: ModelFile, device: str) -> Network:
-    """The float network on ``device``, frozen, in the precision that a likelihood needs."""
-    torch.backends.cudnn.allow_tf32 = False  # eleven bits are too few for a likelihood
-    model = to_device(file.float_model(), device)
-    return model.requires_grad_(False)
+    """The float network on ``device``, frozen; to be used in :func:`full_precision`: eleven bits are too few for a likelihood."""
+    return to_device(file.float_model(), device).requires_grad_(False)
 
 
+@as_requested
 def score_array(
     file: ModelFile,
     array: NDArray[np.generic],

@@ -10,11 +10,12 @@ from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.sandwich import Sandwich, sandwich
 from vaedensity.errors import BoundsTooWide, UsageError
 from vaedensity.model.checkpoint import ModelFile, finite
-from vaedensity.tasks.scoring import ScoreRequest, scoring_model
+from vaedensity.tasks.scoring import ScoreRequest, as_requested, scoring_model
 
 USUAL_ITEMS = 32
 
 
+@as_requested
 def self_test(
     file: ModelFile,
     items: int,

@@ -5,12 +5,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.estimate import Floats
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
@@ -40,13 +40,14 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
     ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
     learning ``rate`` of fitting, None for those of ``vaedensity fit``. ``samples``: importance samples per score. ``contamination``: the share of the
-    training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once.
+    training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once. ``threads`` to
+    work with; None: as many as are worth while.
 
     Attributes: ``model_bytes_``, a model file that every ``vaedensity`` command reads; ``fit_record_``, what fitting
     reported; ``item_shape_`` (C,H,W); ``n_features_in_``, values per item; ``offset_``, the threshold in nats: the
     ``contamination`` quantile of the scores of at most 1000 evenly spaced items of the training data.
 
-    With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters; under a
+    With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters, ``threads`` among them; under a
     budget it also depends on the clock. Scores do not depend on what else is scored, nor on the batch, up to the
     rounding of float32 sums. Wrong data and parameters raise UsageError.
 
@@ -69,6 +70,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         samples: int = 64,
         contamination: float = 0.05,
         score_batch_size: int = 256,
+        threads: int | None = None,
     ):
         self.preset = preset
         self.steps = steps
@@ -82,12 +84,13 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self.samples = samples
         self.contamination = contamination
         self.score_batch_size = score_batch_size
+        self.threads = threads
 
     def fit(self, X: Any, y: Any = None) -> "VAEDensity":
         """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
         request = self._request()
         images = plain_array(X, "X")
-        with TemporaryDirectory() as folder, torch.random.fork_rng():
+        with TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             try:
                 record = fit_model(images, "X", path, request)
@@ -97,6 +100,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self._adopt(data, {key: value for key, value in record.items() if not key.startswith("model")})
         return self.calibrate(images)
 
+    @full_precision()
     def calibrate(self, X: Any) -> "VAEDensity":
         """Set ``offset_`` anew: the ``contamination`` quantile of the scores of at most 1000 evenly spaced items of
         ``X``. :meth:`fit` does so with the training data. Returns self.
@@ -123,12 +127,14 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
             epochs=None if self.epochs is None else float(self.epochs),
             seconds=parse_duration(self.budget) if isinstance(self.budget, str) else self.budget,
             device=self.device,
+            threads=self._threads(),
             seed=int(self.seed),
             valid_fraction=float(self.valid_fraction),
             batch_size=None if self.batch_size is None else int(self.batch_size),
             rate=None if self.rate is None else float(self.rate),
         )
 
+    @full_precision()
     def score_samples(self, X: Any) -> Floats:
         """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier;
         -inf for an item with values that the model cannot make, having been fitted to none like them."""
@@ -151,6 +157,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """+1 (n,) int64 for inliers and -1 for outliers; an undefined score is an outlier's."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @full_precision()
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> NDArray[np.uint8]:
         """``n_samples`` new items, uint8 (n,H,W) for one channel, else (n,H,W,C), with the training data's values.
 
@@ -170,8 +177,12 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     def _score_levels(self, data: ItemLevels) -> Floats:
         request = ScoreRequest(ImportanceSampling(int(self.samples)), int(self.seed), int(self.score_batch_size))
         # The noise is keyed by the network alone: what is noted in the file's card changes no score.
-        parts = estimate_items(self._network(), data, request, model_sha256=self._model_file().sha256)
-        return np.concatenate([part.log_prob_nats for part in parts])
+        with torch_threads(self._threads()):
+            parts = estimate_items(self._network(), data, request, model_sha256=self._model_file().sha256)
+            return np.concatenate([part.log_prob_nats for part in parts])
+
+    def _threads(self) -> int | None:
+        return None if self.threads is None else int(self.threads)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model file ``path``, parameters and threshold included. Every ``vaedensity`` command reads it."""

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,15 @@ class FitResult:
     setbacks: int
 
 
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """What is drawn inside leaves torch's common generators as they were."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@own_randomness()
 def fit(
     train: np.ndarray,
     valid: np.ndarray,
@@ -100,7 +110,7 @@ def fit(
         raise UsageError(f"fit needs items to train and to validate on, found {len(train)} and {len(valid)}")
     train, valid = plain_array(train, "train"), plain_array(valid, "valid")
     device = torch.device(settings.device)
-    torch.manual_seed(settings.seed)
+    seed_draws(device, settings.seed)
     model = to_device(build_network(config), device)
     model.look_at(train)
     if initial is not None:
@@ -165,8 +175,8 @@ def fit(
                 set_rate(optimizer, rate)
                 torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
-                noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
-                torch.manual_seed(settings.seed + 1 + steps)  # what is dropped out follows the step, as the batch does
+                noise = torch.randn(len(x), model.noise_dim, generator=generator, dtype=torch.float32, device=device)
+                seed_draws(device, settings.seed + 1 + steps)  # what is dropped out follows the step, as the batch does
                 in_tail = progress >= 1.0 - settings.full_precision_tail
                 half = fast_bf16 and not in_tail
                 model.rehearse(settings.rehearse and in_tail)
@@ -174,6 +184,7 @@ def fit(
                     loss = negative_elbo(
                         model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
                     )
+                torch.clear_autocast_cache()  # of weights as they are now: within a caller's autocast it would stay
                 value = loss.value
                 for term in settings.terms:
                     value = term(value, trained)
@@ -242,6 +253,14 @@ def fit(
     return FitResult(model, steps, epochs, seconds, valid_rate, setbacks)
 
 
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Seed what draws without a generator of its own, on the processor and on ``device``."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def batch_at(train: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
     """Items of the batch after ``step`` batches: epochs are permutations, a function of (seed, epoch)."""
     batch_size = min(batch_size, len(train))
@@ -278,7 +297,7 @@ def elbo_bits_per_dim(model: Network, items: np.ndarray, *, batch_size: int = 25
     with torch.no_grad():
         for part in chunks(items, batch_size):
             x = torch.from_numpy(np.ascontiguousarray(part)).to(device)
-            noise = torch.randn(len(x), model.noise_dim, generator=generator, device=device)
+            noise = torch.randn(len(x), model.noise_dim, generator=generator, dtype=torch.float32, device=device)
             total += float(negative_elbo(model, x, noise, 1.0).value) * len(x)
     return total / len(items)
 

@@ -102,7 +102,7 @@ class Muon(torch.optim.Optimizer):
         """Kingma & Ba 2015, algorithm 1."""
         state, (beta1, beta2) = self.state[p], group["betas"]
         if not state:
-            state["step"] = torch.zeros(())
+            state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
         assert p.grad is not None
         state["step"] += 1
