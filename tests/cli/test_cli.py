@@ -438,7 +438,7 @@ def test_list_names_every_file_of_a_folder(tmp_path: Path, done: Done) -> None:
         ("p/", None, 30, 900),
         ("0.png", "p", None, 30),
     ]
-    result = CliRunner().invoke(main, ["list", str(tmp_path / "a.vdz")])
+    result = CliRunner().invoke(main, ["list", "--all", str(tmp_path / "a.vdz")])
     lines = [line.split() for line in result.stdout.splitlines()]
     assert all([name, "6x5", "uint8", "30", "bytes"] in lines for name in images)
 
