@@ -4,8 +4,10 @@ import errno
 import itertools
 import os
 import signal
+import socket
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +19,7 @@ import pytest
 from vaedensity import atomic
 from vaedensity.atomic import atomic_file, exchange, remove_stale, rename_new
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.targets import keep_attributes
 
 fcntl = pytest.importorskip("fcntl")
 WAYS = ["as it is", "without renameat2", "without hard links"]
@@ -342,3 +345,165 @@ def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         exchange(tmp_path / "file", tmp_path / "gone")
     monkeypatch.setattr(atomic, "_renameat2", lambda: None)
     assert not exchange(tmp_path / "file", tmp_path / "folder")
+
+
+# What is replaced
+
+
+def links_to(place: Path, folder: Path) -> Path:
+    """A link to a relative link to ``place``."""
+    (folder / "links").mkdir()
+    (folder / "links" / "second").symlink_to(os.path.relpath(place, folder / "links"))
+    (folder / "first").symlink_to(folder / "links" / "second")
+    return folder / "first"
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+def test_links_are_written_through(way: str, old: bytes | None, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    place = tmp_path / "disk" / "a"
+    if old:
+        place.write_bytes(old)
+    link = links_to(place, tmp_path)
+    with pytest.raises(UsageError, match="first exists"):
+        write(link, b"new")
+    write(link, b"new", overwrite=True)
+    assert place.read_bytes() == b"new" and os.readlink(link) == str(tmp_path / "links" / "second")
+    assert names(tmp_path) == ["disk", "first", "links"] and names(tmp_path / "disk") == ["a"]
+
+
+def test_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UsageError, match="a is a link that leads back to itself"):
+        write(tmp_path / "a", b"new", overwrite=True)
+    assert names(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("spelling", ["/proc/self/fd/{}", "/dev/fd/{}", "/proc/thread-self/fd/{}", "link"])
+@pytest.mark.skipif(sys.platform != "linux", reason="open files have such names on Linux")
+def test_open_files_are_not_replaced(spelling: str, tmp_path: Path) -> None:
+    with open(tmp_path / "got", "w+b") as f:
+        path = Path(spelling.format(f.fileno()))
+        if spelling == "link":
+            path = tmp_path / "stdout"
+            path.symlink_to(f"/proc/self/fd/{f.fileno()}")
+        before = names(tmp_path)
+        with pytest.raises(UsageError, match="is an open file, such as standard output"):
+            write(path, b"new", overwrite=True)
+        assert names(tmp_path) == before and os.path.samestat(os.fstat(f.fileno()), os.stat(tmp_path / "got"))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
+def test_what_is_no_file_is_not_replaced(
+    kind: str, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    path = Path("/dev/null") if kind == "device" else Path("special")
+    listening = socket.socket(socket.AF_UNIX)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        listening.bind("special")
+    link = links_to(path.absolute(), tmp_path) if linked else path
+    before = names(tmp_path)
+    with pytest.raises(UsageError, match="is a device or pipe; expected the name of a file to make"):
+        write(link, b"new", overwrite=True)
+    listening.close()
+    assert names(tmp_path) == before and not stat.S_ISREG(os.stat(path).st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444 | 0o200, 0o777])
+def test_permissions_stay(way: str, mode: int, tmp_path: Path) -> None:
+    write(tmp_path / "a", b"old")
+    (tmp_path / "a").chmod(mode)
+    with atomic_file(tmp_path / "a", True) as f:
+        assert stat.S_IMODE(os.fstat(f.fileno()).st_mode) & 0o077 == 0, "others cannot read it meanwhile"
+        f.write(b"new")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode and (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_owner_stays(tmp_path: Path) -> None:
+    write(tmp_path / "a", b"old")
+    os.chown(tmp_path / "a", 65534, 65533)
+    write(tmp_path / "a", b"new", overwrite=True)
+    found = (tmp_path / "a").stat()
+    assert (found.st_uid, found.st_gid) == (65534, 65533)
+
+
+def test_where_the_group_cannot_stay_its_members_get_no_more_than_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", b"old")
+    (tmp_path / "a").chmod(0o664)
+    stranger = os.stat_result((*os.lstat(tmp_path / "a")[:5], 12345, *os.lstat(tmp_path / "a")[6:10]))
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "b").touch()
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: stranger if path == tmp_path / "a" else lstat(path))
+    monkeypatch.setattr(os, "chown", refuse)
+    keep_attributes(tmp_path / "a", tmp_path / "b")
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o644
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no such attributes")
+def test_attributes_stay(tmp_path: Path) -> None:
+    write(tmp_path / "a", b"old")
+    try:
+        os.setxattr(tmp_path / "a", "user.note", b"mine")
+    except OSError:
+        pytest.skip("a file system without attributes")
+    write(tmp_path / "a", b"new", overwrite=True)
+    assert os.getxattr(tmp_path / "a", "user.note") == b"mine"
+
+
+def test_hard_links_keep_what_they_had(tmp_path: Path) -> None:
+    write(tmp_path / "a", b"old")
+    os.link(tmp_path / "a", tmp_path / "b")
+    write(tmp_path / "a", b"new", overwrite=True)
+    assert (tmp_path / "b").read_bytes() == b"old" and (tmp_path / "a").read_bytes() == b"new"
+
+
+def as_nobody(work: Callable[[], object]) -> None:
+    """Do ``work`` in a process of its own without root's permission to do everything."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+            status = 0
+        except BaseException as error:
+            print(repr(error), file=sys.__stderr__)
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_may_not_be_written_to() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # that every user can reach; pytest's own are not
+        home = Path(folder)
+        home.chmod(0o777)
+        (home / "shut").mkdir(0o755)
+        (home / "shut" / "b").write_bytes(b"old")
+        (home / "shut" / "b").chmod(0o666)
+        (home / "shut").chmod(0o555)
+        (home / "a").write_bytes(b"old")
+        (home / "a").chmod(0o444)
+
+        def work() -> None:
+            with pytest.raises(UsageError, match="a is write-protected; make it writable or choose another name"):
+                write(home / "a", b"new", overwrite=True)
+            for name in ("b", "new"):
+                with pytest.raises(VaedensityError, match=f"cannot write .*{name}: nothing can be made in .*shut"):
+                    write(home / "shut" / name, b"new", overwrite=True)
+
+        as_nobody(work)
+        assert names(home) == ["a", "shut"] and names(home / "shut") == ["b"]
+        assert (home / "a").read_bytes() == (home / "shut" / "b").read_bytes() == b"old"

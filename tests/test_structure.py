@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vaedensity"
-SHARED = {"arithmetic", "errors", "machine", "units", "items", "atomic", "staging", "lazy", ""}
+SHARED = {"arithmetic", "errors", "machine", "units", "items", "atomic", "long_paths", "staging", "targets", "lazy", ""}
 ALLOWED = {
     "data": set(),
     "model": set(),

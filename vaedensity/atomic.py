@@ -19,7 +19,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.errors import AlreadyThere, VaedensityError
+from vaedensity.targets import keep_attributes, real_target, require_free
 
 TOKEN = r"[0-9a-f]{16}"
 ENDING = ".partial"
@@ -30,40 +31,43 @@ _held: set[int] = set()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where ``path`` exists and must not be replaced. Devices and pipes never are."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UsageError(f"{path} is a device or pipe; expected the name of a file to make")
-    if not overwrite and os.path.lexists(path):
-        remove_stale(path)  # a run may have been killed between its last two steps
-        raise already_there(path)
-
-
-def already_there(path: Path) -> UsageError:
-    return UsageError(f"{path} exists; choose another name or pass overwrite=True to replace it")
+    """Raise UsageError where something at ``path`` must not be replaced, VaedensityError where nothing can be written."""
+    try:
+        require_free(path, overwrite)
+    except AlreadyThere:
+        remove_stale(real_target(path))  # a run may have been killed between its last two steps
+        raise
 
 
 @contextmanager
 def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A new file beside ``path`` that takes its name when the block ends well, and vanishes otherwise; what killed runs
-    left of theirs is removed. Raises UsageError where another run made ``path`` first and ``overwrite`` is not set, else
-    VaedensityError where the system refuses."""
+    """A new file that takes the place of ``path`` when the block ends well, and vanishes otherwise; what killed runs
+    left of theirs is removed.
+
+    Where ``path`` is a link, it stays, and what it leads to is replaced. Of what is replaced, permissions, owner and
+    attributes are kept; other names of the same file (hard links) keep what they had. Raises UsageError where another
+    run made ``path`` first and ``overwrite`` is not set, else VaedensityError where the system refuses.
+    """
     refuse_existing(path, overwrite)
-    claim = Claim()
+    place, claim = real_target(path), Claim()
     try:
-        remove_stale(path)
-        temporary = claim.file(path.parent, f".{_stem(path)}.{os.getpid()}.")
+        remove_stale(place)
+        mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
+        temporary = claim.file(place.parent, f".{_stem(place)}.{os.getpid()}.", mode)
         with open(temporary, "r+b") as f:
             yield f
             f.flush()
+            if overwrite:
+                keep_attributes(place, temporary)
             os.fsync(f.fileno())
         if overwrite:
-            os.replace(temporary, path)
+            os.replace(temporary, place)
         else:
             try:
-                rename_new(temporary, path)
+                rename_new(temporary, place)
             except FileExistsError:
-                raise already_there(path) from None
-        sync_folder(path.parent)
+                raise AlreadyThere(path) from None
+        sync_folder(place.parent)
     except OSError as error:
         raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -72,8 +76,7 @@ def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 def remove_stale(path: Path) -> None:
     """Remove the temporary files of ``path`` whose runs were killed. Never one in use, nor what cannot be told from one."""
-    pattern = re.compile(rf"\.{re.escape(_stem(path))}\.\d+\.{TOKEN}{re.escape(ENDING)}")
-    for found in beside(path.parent, pattern):
+    for found in beside(path.parent, temporaries(path)):
         with suppress(OSError):
             if not stat.S_ISREG(os.lstat(found).st_mode):
                 continue
@@ -83,6 +86,11 @@ def remove_stale(path: Path) -> None:
                     os.unlink(found)
                 finally:
                     os.close(handle)
+
+
+def temporaries(path: Path) -> re.Pattern[str]:
+    """The names of the temporary files of ``path``, which is no link."""
+    return re.compile(rf"\.{re.escape(_stem(path))}\.\d+\.{TOKEN}{re.escape(ENDING)}")
 
 
 def beside(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
@@ -109,10 +117,10 @@ class Claim:
         self.path: Path | None = None
         self._handle: int | None = None
 
-    def file(self, folder: Path, prefix: str) -> Path:
-        """Make an empty file, readable as the umask says. Raises OSError."""
+    def file(self, folder: Path, prefix: str, mode: int) -> Path:
+        """Make an empty file with what the umask leaves of ``mode``. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        return self._make(folder, prefix, lambda path: os.open(path, flags, 0o666), os.unlink)
+        return self._make(folder, prefix, lambda path: os.open(path, flags, mode), os.unlink)
 
     def folder(self, folder: Path, prefix: str) -> Path:
         """Make an empty folder that is its owner's alone. Raises OSError."""
@@ -262,10 +270,10 @@ def system_call(name: str, *arguments: Any) -> Any:
     return function
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in ``folder`` on the disk, where the system knows how."""
+def sync_folder(folder: Any, **where: int) -> None:
+    """Have the names in ``folder`` on the disk, where the system knows how. ``where``: its ``dir_fd``, if any."""
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY, **where)
     except OSError:
         return  # not a platform that opens folders
     try:

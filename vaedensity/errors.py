@@ -56,6 +56,13 @@ def changed(source: object) -> SourceChanged:
     return SourceChanged(f"{source} changed while it was read; try again when it is at rest, or pack a copy of it")
 
 
+class AlreadyThere(UsageError):
+    """What is to be made exists, and was not to be replaced."""
+
+    def __init__(self, path: Path):
+        super().__init__(f"{path} exists; choose another name or pass overwrite=True to replace it")
+
+
 class DamagedArchive(VaedensityError):
     """The bytes are not a whole, unaltered archive. Nothing decoded from it is returned."""
 

@@ -18,6 +18,7 @@ from vaedensity.data.tree import scan
 from vaedensity.data.tree_note import check_tree_note
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.staging import Move, move_into_place
 
 IN = {
     "sound": [
@@ -155,7 +156,7 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
         assert os.access("t/shut", os.R_OK) and not os.access("t/shut", os.W_OK) and not os.access("t/void", os.X_OK)
         with restore.staging(Path("goal")) as stage:
             staged = restore.write_collection(note, {"p": np.frombuffer(b"xyz", np.uint8)}, stage)
-            restore.move_into_place(staged, Path("goal/t"))
+            move_into_place([Move(staged, Path("goal/t"))])
         assert os.listdir("goal") == ["t"] and Path("goal/t/x").read_bytes() == b"z"
         for place in ("t", "goal/t"):
             os.chmod(os.path.join(place, "void"), 0o700)

@@ -20,8 +20,8 @@ from vaedensity.data.tree_contents import check_metadata
 from vaedensity.data.tree_note import check_tree
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, VaedensityError
-from vaedensity.staging import heal
-from vaedensity.staging import move_into_place as move_into_place
+from vaedensity.long_paths import make_folders
+from vaedensity.staging import Move, heal, move_into_place
 from vaedensity.staging import staging as staging
 
 LostItems = dict[str, list[tuple[int, int]]]
@@ -38,6 +38,13 @@ def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any")
     for path in paths:
         refuse_existing(path, overwrite)
     return paths
+
+
+def place(notes: list[Any], staged: list[Path], goals: list[Path], overwrite: bool) -> None:
+    """Give what :func:`write_collection` has made its place: all or, where the system refuses, nothing. Folders that
+    have their own permissions in the archive keep those, the others take over what they replace had."""
+    moves = [Move(path, goal, "rights" not in note) for note, path, goal in zip(notes, staged, goals)]
+    move_into_place(moves, overwrite)
 
 
 def write_collection(
@@ -57,7 +64,7 @@ def write_collection(
     path = stage / noted_path(note)
     lost, left_out = lost or {}, [] if left_out is None else left_out
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         own = {original: arrays[stored] for stored, original in note["arrays"].items()}
         if note["kind"] == "folder":
             _write_folder(note, next(iter(own.values())), path, lost.get(next(iter(note["arrays"])), ()), left_out)
@@ -148,13 +155,13 @@ def _write_folder(
     check_folder(note, images)
 
     files, mode = note["files"], note["mode"]
-    path.mkdir(parents=True)
+    make_folders(path)
     for i, name in enumerate(files):
         if touches(lost, i, i + 1):
             left_out.append(f"{note['name']}/{name}")
             continue
         file = path / safe_name(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
         with open(file, "xb") as f:
             try:
                 save_image(f, np.ascontiguousarray(images[i : i + 1][0]), mode, file.suffix)
@@ -196,11 +203,11 @@ def _write_files(
             for part in bytes_of:
                 f.write(part.data)
         return
-    path.mkdir(parents=True)
+    make_folders(path)
     holes, rest, at = lost_bytes(note["arrays"], arrays, lost), np.empty(0, np.uint8), 0
     for name, size in zip(note["files"], note["sizes"]):
         file = path / safe_name(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
         with open(file, "xb") as f:
             left = size
             while left:

@@ -54,7 +54,7 @@ def restore_items(
     with restore.staging(folder) as stage:
         with naming(path):
             staged = restore.write_collection(note, arrays, stage)
-        restore.move_into_place(staged, goals[0], overwrite)
+        restore.place([note], [staged], goals, overwrite)
     return {
         "archive": str(path),
         "items": count,

@@ -58,8 +58,7 @@ def decompress(
                     restore.write_collection(note, arrays, stage, losses.holes(), left_out, links=links)
                     for note in notes
                 ]
-            for temporary, goal in zip(staged, goals):
-                restore.move_into_place(temporary, goal, overwrite)
+            restore.place(notes, staged, goals, overwrite)
     record = {
         "archive": str(path),
         "items": restore.count_items(notes, {a.name: a.rows for a in directory.restored}),

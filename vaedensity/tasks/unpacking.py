@@ -12,7 +12,7 @@ from vaedensity.coding.reader import Archive
 from vaedensity.data import restore
 from vaedensity.data.disk_array import DiskArrays
 from vaedensity.errors import naming
-from vaedensity.staging import move_into_place, staging
+from vaedensity.staging import staging
 from vaedensity.tasks.limits import Limits
 from vaedensity.tasks.models import model_for
 
@@ -52,8 +52,7 @@ def decompress(
             holes = _holes(lost or [])
             with naming(archive.path):
                 staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
-            for temporary, goal in zip(staged, goals):
-                move_into_place(temporary, goal, overwrite)
+            restore.place(notes, staged, goals, overwrite)
         record = {
             **summary(archive),
             "restored": [str(goal) for goal in goals],
