@@ -23,7 +23,7 @@ from vaedensity.cli.common import (
     threads_option,
 )
 from vaedensity.cli.progress import progress_bar
-from vaedensity.cli.streams import STREAM, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
+from vaedensity.cli.streams import STREAM, refuse_open_file, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
 from vaedensity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def compress_command(
     elif out is None:
         raise UsageError("no output: expected -o ARCHIVE, or -c for standard output")
     else:
+        refuse_open_file(out)
         refuse_existing(out, force)
     expect_model(model)
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.targets import is_open_file
 
 STREAM = "-"
 NAME_OF_STDIN = "stdin"
@@ -48,6 +49,12 @@ def maybe_stdin(path: Path) -> Iterator[Path]:
         return
     with stdin_as_file() as kept:
         yield kept
+
+
+def refuse_open_file(path: Path) -> None:
+    """Raise UsageError where ``path`` is another name of standard output or of what else is open."""
+    if is_open_file(path):
+        raise UsageError(f"{path} is an open file, such as standard output; pass -c to write there, or name a file")
 
 
 def refuse_terminal() -> None:

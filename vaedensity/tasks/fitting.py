@@ -145,6 +145,8 @@ def fit_model(
         raise UsageError(
             f"{state_path(out)} holds an interrupted run; go on with resume=True, or pass overwrite=True to start anew"
         )
+    refuse_existing(state_path(out), True)
+    refuse_existing(metrics_path(out), request.overwrite or request.resume)
     device = pick_device(request.device)
     fastest_stacks()  # refuses a wrong wish before the work
     data = items.require_series(array, source) if series else items.require_items(array, source)

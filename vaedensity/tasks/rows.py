@@ -18,6 +18,7 @@ from vaedensity import units
 from vaedensity.atomic import atomic_file, refuse_existing
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.targets import keep_attributes, real_target
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 ARRAYS = tuple(f.name for f in fields(Estimate) if f.name != "kind")
@@ -63,6 +64,7 @@ class RowLog:
             raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
         try:
             _lock(self.file, self.path)
+            keep_attributes(real_target(out), self.path)  # what is to be replaced may be private
             whole = self._read(settings) if resume else 0
             self.file.truncate(whole)
         except BaseException:

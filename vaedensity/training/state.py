@@ -1,20 +1,20 @@
 """The training state on disk: everything that ``--resume`` needs to go on as if never stopped.
 
 A safetensors file (no pickle): weights, their average, Adam's moments and the noise generator as
-tensors, what the gradient transforms have learnt, the counters as JSON. It is written beside the target and renamed.
+tensors, what the gradient transforms have learnt, the counters as JSON.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from vaedensity.errors import ModelError, UsageError, VaedensityError
+from vaedensity.atomic import atomic_file
+from vaedensity.errors import ModelError, UsageError
 from vaedensity.training.ema import WeightAverage
 from vaedensity.training.gradients import GradientTransform
 
@@ -63,16 +63,11 @@ def restore(
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-    """Write atomically: the old state or the new one is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
+    """The old state or the new one is there, whole."""
     tensors = {name: t.contiguous() for name, t in tensors.items()}
-    try:
-        save_file(tensors, temporary, metadata={"counters": json.dumps(counters)})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise VaedensityError(f"cannot save the run to {path}: {str(error).splitlines()[0]}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = save(tensors, metadata={"counters": json.dumps(counters)})
+    with atomic_file(path, True) as f:
+        f.write(data)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

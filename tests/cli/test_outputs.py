@@ -1,0 +1,132 @@
+"""Whatever a command writes: links, permissions and what is no file stay as they are."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import COMMAND, NO_TRAINING, USAGE, Done, Refused, saved
+
+from vaedensity.coding.reader import Archive
+
+pytestmark = [
+    pytest.mark.usefixtures("no_released"),
+    pytest.mark.skipif(os.name == "nt", reason="permissions and links as of POSIX"),
+]
+
+
+@pytest.fixture
+def lines(model: Path, few: Path, tmp_path: Path) -> dict[str, Callable[[Path], tuple[object, ...]]]:
+    """Commands that replace the file they are given."""
+    damaged = tmp_path / "damaged.vdz"
+
+    def repair(out: Path) -> tuple[object, ...]:
+        return "repair", damaged, "-o", out, "-f"
+
+    return {
+        "compress.vdz": lambda out: ("compress", few, "-o", out, "-f"),
+        "add.vdz": lambda out: ("add", out, few),
+        "repair.vdz": repair,
+        "score.csv": lambda out: ("score", model, few, "-k", "2", "-o", out, "-f"),
+        "sample.npy": lambda out: ("sample", model, "-n", "1", "-o", out, "-f"),
+        "reconstruct.png": lambda out: ("reconstruct", model, few, "-o", out, "-f"),
+        "fit.safetensors": lambda out: ("fit", few, "-o", out, *NO_TRAINING, "-f"),
+    }
+
+
+WRITERS = ["compress.vdz", "add.vdz", "score.csv", "sample.npy", "reconstruct.png", "fit.safetensors"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_permissions_and_links_stay(name: str, lines: dict, few: Path, tmp_path: Path, done: Done) -> None:
+    (tmp_path / "disk").mkdir()
+    place = tmp_path / "disk" / name
+    if name == "add.vdz":
+        done("compress", saved(tmp_path / "old.npy", np.arange(7)), "-o", place)
+    else:
+        place.write_bytes(b"old")
+    place.chmod(0o600)
+    before = place.read_bytes()
+    (tmp_path / f"link-{name}").symlink_to(f"disk/{name}")
+    record = done(*lines[name](tmp_path / f"link-{name}"))
+    assert os.readlink(tmp_path / f"link-{name}") == f"disk/{name}"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600 and place.read_bytes() != before and record
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_standard_output_by_another_name_is_refused(
+    name: str, lines: dict, tmp_path: Path, refused: Refused, done: Done
+) -> None:
+    suffix = name.rpartition(".")[2]
+    with open(tmp_path / "got", "wb") as f:
+        link = tmp_path / f"stdout.{suffix}"
+        link.symlink_to(f"/proc/self/fd/{f.fileno()}")
+        if name == "add.vdz":
+            done("compress", saved(tmp_path / "old.npy", np.arange(7)), "-o", tmp_path / "x.vdz")
+            os.truncate(f.fileno(), os.pwrite(f.fileno(), (tmp_path / "x.vdz").read_bytes(), 0))
+        line = refused(USAGE, *lines[name](link))
+    assert "is an open file, such as standard output" in line
+    assert ("pass -c" in line) == (name == "compress.vdz")
+
+
+def test_standard_output_of_a_shell(tmp_path: Path, few: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "stdout").symlink_to("/proc/self/fd/1")
+    with open(tmp_path / "got", "wb") as f:
+        run = subprocess.run(
+            [*COMMAND, "compress", few, "-f", "-o", tmp_path / "dev" / "stdout"], stdout=f, stderr=subprocess.PIPE
+        )
+    assert run.returncode == USAGE and b"pass -c to write there" in run.stderr
+    assert os.readlink(tmp_path / "dev" / "stdout") == "/proc/self/fd/1" and (tmp_path / "got").read_bytes() == b""
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
+def test_restored_files_take_the_place_of_old_ones(
+    engine: str, few: Path, tmp_path: Path, done: Done, digits: np.ndarray
+) -> None:
+    (tmp_path / "f").mkdir(0o755)
+    (tmp_path / "f" / "x").write_bytes(b"new")
+    done("compress", few, tmp_path / "f", "-o", tmp_path / "a.vdz")
+    out, disk = tmp_path / "out", tmp_path / "disk"
+    for folder in (out, disk, disk / "f"):
+        folder.mkdir()
+    (disk / "few.npy").write_bytes(b"old")
+    (disk / "few.npy").chmod(0o640)
+    (disk / "f" / "old").touch()
+    for name in ("few.npy", "f"):
+        (out / name).symlink_to(disk / name)
+    done("decompress", tmp_path / "a.vdz", "-o", out, "-f", "--engine", engine)
+    assert [os.readlink(out / name) for name in ("few.npy", "f")] == [str(disk / name) for name in ("few.npy", "f")]
+    assert np.array_equal(np.load(disk / "few.npy"), digits[:12])
+    assert stat.S_IMODE((disk / "few.npy").stat().st_mode) == 0o640
+    assert sorted(p.name for p in disk.rglob("*")) == ["f", "few.npy", "x"]
+    assert sorted(p.name for p in out.iterdir()) == ["f", "few.npy"]
+
+
+def test_repair_keeps_permissions(model_archive: Path, lines: dict, tmp_path: Path) -> None:
+    with Archive(model_archive) as archive:
+        at = archive.blocks[0].begin + 20
+    data = bytearray(model_archive.read_bytes())
+    data[at] ^= 1
+    (tmp_path / "damaged.vdz").write_bytes(data)
+    (tmp_path / "repair.vdz").write_bytes(b"old")
+    (tmp_path / "repair.vdz").chmod(0o600)
+    subprocess.run([*COMMAND, "-q", *map(str, lines["repair.vdz"](tmp_path / "repair.vdz"))], capture_output=True)
+    assert stat.S_IMODE((tmp_path / "repair.vdz").stat().st_mode) == 0o600
+    assert (tmp_path / "repair.vdz").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("beside", ["metrics.jsonl", "state"])
+def test_what_fit_writes_beside_its_model(beside: str, few: Path, tmp_path: Path, refused: Refused) -> None:
+    other = tmp_path / f"m.safetensors.{beside}"
+    other.write_bytes(b"mine")
+    refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING)
+    other.unlink()
+    outside = tmp_path.parent / f"{tmp_path.name}-pipe"  # the fixture would read it
+    os.mkfifo(outside)
+    other.symlink_to(outside)
+    assert "device or pipe" in refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "-f")
