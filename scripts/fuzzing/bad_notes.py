@@ -18,8 +18,6 @@ ESCAPES = {
     "dots": "..",
     "dot": ".",
     "empty": "",
-    "backslash": "a\\x",
-    "drive": "c:x",
     "nul": "x\0y",
     "surrogate": "\ud800",
     "long": "a/" * 20_000,
@@ -106,6 +104,7 @@ TREES: dict[str, dict[str, Any]] = {
     "entry-root": {"entries": ["/a.txt", "b", "b/c.png", "b/d.bmp", "b/l"]},
     "entry-nul": {"entries": ["a\0", "b", "b/c.png", "b/d.bmp", "b/l"]},
     "entry-surrogate": {"entries": ["a\ud800", "b", "b/c.png", "b/d.bmp", "b/l"]},
+    "entry-long": {"entries": ["a" * 40_000, "b", "b/c.png", "b/d.bmp", "b/l"]},
     "entry-number": {"entries": [1, "b", "b/c.png", "b/d.bmp", "b/l"]},
     "image-of-no-format": {"entries": ["a.txt", "b", "b/c.gif", "b/d.bmp", "b/l"]},
     "image-webp-of-grey": {"entries": ["a.txt", "b", "b/c.webp", "b/d.bmp", "b/l"], "extras": [0, 0], "sizes": [28]},
@@ -127,7 +126,7 @@ TREES: dict[str, dict[str, Any]] = {
     "rights-too-many": {"rights": [493] * 7},
     "rights-beyond": {"rights": [4096, 420, 493, 420, 420, 0]},
     "times-missing": {"times": [0]},
-    "time-out-of-reach": {"times": [2**63 - 1, 1, 0, 0, 0, 0]},
+    "time-out-of-reach": {"times": [10**9 * 2**63 - 1, 1, 0, 0, 0, 0]},
 }
 
 

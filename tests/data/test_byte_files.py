@@ -133,14 +133,14 @@ def test_a_subfolder_that_cannot_be_read_is_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: LoadOptions
 ) -> None:
     grow(tmp_path / "tree", TREE)
-    scandir = os.scandir
+    really = os.open
 
-    def locked(path: Any) -> Any:
-        if str(path).endswith("deep"):
-            raise PermissionError(13, os.strerror(13), str(path))
-        return scandir(path)
+    def locked(path: str, *flags: int, **where: int) -> int:
+        if path.endswith("deep"):
+            raise PermissionError(13, os.strerror(13), path)
+        return really(path, *flags, **where)
 
-    monkeypatch.setattr(os, "scandir", locked)
+    monkeypatch.setattr(os, "open", locked)
     line = said(lambda: load(str(tmp_path / "tree"), options))
     assert "a/deep cannot be read (Permission denied)" in line
 
@@ -165,8 +165,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 ) -> None:
     grow(tmp_path, {"log": TEXT, "other": b"abc"})
 
-    def opened(path: Path, mode: str) -> Any:
-        path.write_bytes(now if path.name == "log" else path.read_bytes())
+    def opened(name: str, mode: str, **options: Any) -> Any:
+        path = tmp_path / name
+        path.write_bytes(now if name == "log" else path.read_bytes())
         return open(path, mode)
 
     monkeypatch.setattr("vaedensity.data.byte_files.open", opened, raising=False)
@@ -299,7 +300,7 @@ def test_check_note_refuses_arrays_that_are_not_there_or_belong_to_another() -> 
             restore.check_note(notes, arrays)
 
 
-ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "..\\x", "c:x", "a\0", "\ud800"]
+ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "a\0", "\ud800"]
 
 
 @pytest.mark.parametrize("name", ESCAPES)

@@ -314,9 +314,7 @@ def test_safe_names(name: str) -> None:
     assert not path.is_absolute() and ".." not in path.parts
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "/", "/a", "..", "../a", "a/../b", "a/..", "\\\\host\\a", "..\\a", "c:a", "a\0"]
-)
+@pytest.mark.parametrize("name", ["", ".", "/", "/a", "..", "../a", "a/../b", "a/..", "a\0"])
 def test_unsafe_names(name: str) -> None:
     with pytest.raises(DamagedArchive, match="leave the target folder"):
         restore.safe_name(name)

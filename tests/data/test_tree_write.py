@@ -18,6 +18,7 @@ from vaedensity.data.tree import scan
 from vaedensity.data.tree_note import check_tree_note
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.long_paths import LongPaths
 from vaedensity.staging import Move, move_into_place
 
 IN = {
@@ -183,7 +184,7 @@ def test_what_is_being_made_is_closed_to_others(tmp_path: Path, monkeypatch: pyt
     really = tree_write._NewFolder.fill
 
     def fill(self: Any, name: str, content: Any) -> None:
-        seen.append(os.stat(self.root).st_mode & 0o777)
+        seen.append(os.stat(self.paths.root).st_mode & 0o777)
         really(self, name, content)
 
     monkeypatch.setattr(tree_write._NewFolder, "fill", fill)
@@ -206,9 +207,9 @@ def test_nothing_that_exists_is_touched(tmp_path: Path, kind: str) -> None:
 
 def test_files_are_new(tmp_path: Path) -> None:
     """As where two names are one to the file system."""
-    folder = tree_write._NewFolder(grow(tmp_path / "t", {"f": b"1"}), linked())
-    with pytest.raises(FileExistsError):
-        folder.fill("f", iter([np.zeros(1, np.uint8)]))
+    grow(tmp_path / "t", {"f": b"1"})
+    with LongPaths(os.fsencode(tmp_path / "t")) as paths, pytest.raises(FileExistsError):
+        tree_write._NewFolder(paths, linked()).fill("f", iter([np.zeros(1, np.uint8)]))
     assert (tmp_path / "t/f").read_bytes() == b"1"
 
 

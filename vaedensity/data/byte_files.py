@@ -1,14 +1,17 @@
 """Files of any kind, and folders of them, as their bytes."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.data.collection import Collection
 from vaedensity.data.file_array import FileArray
 from vaedensity.errors import UsageError, changed
+from vaedensity.long_paths import LongPaths
 
 
 def load_file(path: Path) -> Collection:
@@ -28,23 +31,23 @@ def load_file(path: Path) -> Collection:
     return Collection(str(path), {"bytes": data}, {"kind": "file", "name": path.name}, disk_bytes=data.size)
 
 
-def load_files(path: Path) -> Collection:
+def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
     """All files of a folder and its subfolders, by sorted relative name, one after the other: the array
     ``bytes`` (n,) uint8; the note's ``sizes`` are the bytes of each of its ``files``.
 
-    Refuses links and what is no regular file: of files, nothing is left out silently. Empty subfolders, times and
+    Refuses links and what is no regular file: of files, nothing is left out silently but those that this run writes. Empty subfolders, times and
     rights are not kept. Raises UsageError.
     """
-    files = regular_files(path, "regular files")
-    names = [p.relative_to(path).as_posix() for p in files]
+    names = [p.relative_to(path).as_posix() for p in regular_files(path, "regular files", own_files)]
     try:
-        sizes = [p.stat().st_size for p in files]
-        data, begin = np.empty(sum(sizes), np.uint8), 0
-        for p, name, size in zip(files, names, sizes):
-            with open(p, "rb") as f:
-                if f.readinto(data[begin : begin + size].data) != size or f.read(1):
-                    raise changed(f"{path}: {name}")
-            begin += size
+        with LongPaths(os.fspath(path)) as paths:
+            sizes = [paths.state(os.path.normpath(name)).st_size for name in names]
+            data, begin = np.empty(sum(sizes), np.uint8), 0
+            for name, size in zip(names, sizes):
+                with open(os.path.normpath(name), "rb", opener=paths.opener) as f:
+                    if f.readinto(data[begin : begin + size].data) != size or f.read(1):
+                        raise changed(f"{path}: {name}")
+                begin += size
     except OSError as error:
         raise UsageError(f"{path}: {error.filename} cannot be read ({error.strerror or error})") from error
     note = {"kind": "files", "name": path.resolve().name or "folder", "files": names, "sizes": sizes}
@@ -61,34 +64,37 @@ def places(note: dict[str, Any], length: int, count: int) -> tuple[list[str], li
     return [names[i] for i in at], (starts - begins[at]).tolist()
 
 
-def regular_files(folder: Path, expected: str) -> list[Path]:
-    """The files of a folder and its subfolders, sorted, one at least.
+def regular_files(folder: Path, expected: str, own_files: OwnFiles = OwnFiles()) -> list[Path]:
+    """The files of a folder and its subfolders, sorted, one at least; without ``own_files``.
 
     Raises UsageError for a link, what is no regular file, and a subfolder that cannot be read; ``expected``, in
     words, is what the line says to put there.
     """
-    return require_regular(folder, all_files(folder, expected), expected)
+    return require_regular(folder, all_files(folder, expected, own_files), expected)
 
 
-def all_files(folder: Path, expected: str) -> list[Path]:
+def all_files(folder: Path, expected: str, own_files: OwnFiles = OwnFiles()) -> list[Path]:
     """Whatever lies in a folder and its subfolders and is no folder, sorted, one at least; links to folders are among it."""
 
-    def refuse(error: OSError) -> NoReturn:
-        raise UsageError(f"{folder}: {error.filename} cannot be read ({error.strerror})") from error
+    def refuse(name: str, error: OSError) -> NoReturn:
+        raise UsageError(f"{folder}: {name or 'it'} cannot be read ({error.strerror})") from error
 
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        found += [Path(parent, name) for name in files]
-        found += [p for p in (Path(parent, name) for name in folders) if p.is_symlink()]
+    try:
+        with LongPaths(os.fspath(folder)) as paths:
+            walk = paths.walk(refuse, own_files.has)
+            found = sorted(folder / name for name, state in walk if not stat.S_ISDIR(state.st_mode))
+    except OSError as error:
+        refuse("", error)
     if not found:
         raise UsageError(f"{folder}: the folder is empty; expected {expected}")
-    return sorted(found)
+    return found
 
 
 def require_regular(folder: Path, found: list[Path], expected: str) -> list[Path]:
     """``found``, unless a link or what is no regular file is among it: UsageError."""
-    for p in found:
-        if p.is_symlink() or not p.is_file():
-            name = p.relative_to(folder).as_posix()
-            raise UsageError(f"{folder}: {name} is a link or no regular file; expected {expected} only")
+    with LongPaths(os.fspath(folder)) as paths:
+        for name in (str(path.relative_to(folder)) for path in found):
+            if not stat.S_ISREG(paths.state(name).st_mode):
+                shown = name.replace(os.sep, "/")
+                raise UsageError(f"{folder}: {shown} is a link or no regular file; expected {expected} only")
     return found

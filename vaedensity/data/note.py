@@ -7,16 +7,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vaedensity.data.note_fields import WORDS, field, said
-from vaedensity.data.tree_note import check_tree_note
+from vaedensity.data.tree_note import LONGEST_NAME, check_tree_note
 from vaedensity.errors import DamagedArchive
 
 KINDS_OF_BYTES = ("file", "files")
 KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
-LONGEST_NAME = 1 << 15  # characters: no system has longer paths
 
 
-def is_safe(name: str, anywhere: bool = True) -> bool:
-    """Whether ``name`` is a relative path that cannot leave its folder, here or ``anywhere``, and can be one here."""
+def is_safe(name: str) -> bool:
+    """Whether ``name`` is a relative path that cannot leave its folder where ``/`` alone is between folders; other
+    systems see to their own rules when they restore it."""
     if len(name) > LONGEST_NAME:
         return False
     path = PurePosixPath(name)
@@ -24,15 +24,12 @@ def is_safe(name: str, anywhere: bool = True) -> bool:
         os.fsencode(name)
     except UnicodeEncodeError:
         return False
-    forbidden = "\0\\:" if anywhere or os.name == "nt" else "\0"
-    return (
-        not any(c in name for c in forbidden) and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
-    )
+    return "\0" not in name and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
 
 
-def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
+def safe_name(name: str) -> PurePosixPath:
     """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
-    if not is_safe(name, anywhere):
+    if not is_safe(name):
         said = name if len(name) <= 80 else name[:77] + "..."
         raise DamagedArchive(
             f"the archive holds the name {said!r}, which would leave the target folder or can name no file; "
@@ -42,8 +39,8 @@ def safe_name(name: str, anywhere: bool = True) -> PurePosixPath:
 
 
 def noted_path(note: dict[str, Any]) -> PurePosixPath:
-    """The path that a note names. Raises DamagedArchive where it is not safe, of a `tree` on this system."""
-    return safe_name(note["name"], anywhere=note["kind"] != "tree")
+    """The path that a note names. Raises DamagedArchive where it is not safe."""
+    return safe_name(note["name"])
 
 
 def require_apart(names: Sequence[str | PurePosixPath]) -> None:

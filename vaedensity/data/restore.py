@@ -18,7 +18,7 @@ from vaedensity.data.note import check_note as check_note
 from vaedensity.data.note import is_safe as is_safe
 from vaedensity.data.tree_contents import check_metadata
 from vaedensity.data.tree_note import check_tree
-from vaedensity.data.tree_write import require_restorable, write_tree
+from vaedensity.data.tree_write import require_names, require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, VaedensityError
 from vaedensity.long_paths import make_folders
 from vaedensity.staging import Move, heal, move_into_place
@@ -34,6 +34,8 @@ def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any")
     for note in notes:
         if note["kind"] == "tree":
             require_restorable(note, links)
+        else:
+            require_names((note["name"], *note.get("files", ())))
     heal(folder)
     for path in paths:
         refuse_existing(path, overwrite)
@@ -55,13 +57,16 @@ def write_collection(
     left_out: list[str] | None = None,
     *,
     links: str = "inside",
+    remarks: list[str] | None = None,
 ) -> Path:
     """Write one collection under ``stage`` and return its path there. ``arrays``: numpy's, or :class:`DiskArray`.
 
     ``lost``: by stored name, the ranges of items that could not be decoded and are zeros: files of a folder that they touch are
-    not written but added to ``left_out``. ``links`` of a tree: as of :func:`write_tree`.
+    not written but added to ``left_out``. ``links`` and ``remarks`` of a tree: as of :func:`write_tree`.
     """
     path = stage / noted_path(note)
+    if note["kind"] != "tree":
+        require_names((note["name"], *note.get("files", ())))
     lost, left_out = lost or {}, [] if left_out is None else left_out
     try:
         make_folders(path.parent)
@@ -71,7 +76,7 @@ def write_collection(
         elif note["kind"] in KINDS_OF_BYTES:
             _write_files(note, arrays, path, lost, left_out)
         elif note["kind"] == "tree":
-            left_out += write_tree(note, arrays, path, links, lost)
+            left_out += write_tree(note, arrays, path, links, lost, remarks)
         elif note["kind"] == "npz":
             with open(path, "xb") as f:
                 save_npz(f, own)

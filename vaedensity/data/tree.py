@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.data.collection import Collection
 from vaedensity.data.tree_names import WINDOWS, from_system, link_from_system, shown, to_system
-from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, MOST, SUFFIXES, suffix_of
+from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, LONGEST_NAME, MOST_TIME, SUFFIXES, suffix_of
 from vaedensity.errors import UsageError
+from vaedensity.long_paths import LongPaths
 
 Key = tuple[str, int, int]  # mode, height, width
 FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -40,6 +42,7 @@ class Tree:
 
     ``groups``: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8 of the image files that can come back with the same
     pixels and metadata, in the order of ``entries``. The bytes of other files are read when they are needed.
+    ``left_out``: names of files that this run itself writes.
     """
 
     source: str
@@ -49,6 +52,7 @@ class Tree:
     entries: list[Entry] = field(repr=False)
     keep_times: bool = True
     files: dict[Key, list[Entry]] = field(default_factory=dict, repr=False)
+    left_out: list[str] = field(default_factory=list)
 
     def group_bytes(self, key: Key) -> int:
         """Bytes on disk of the image files of a group."""
@@ -61,9 +65,10 @@ class Tree:
     def some_bytes(self, key: Key, most: int) -> bytes:
         """What is in the image files of a group, of so many bytes at most, or in some of them. Raises UsageError."""
         parts = []
-        for entry in self.files[key][:: -(-self.group_bytes(key) // most)]:
-            parts.append(np.empty(entry.size, np.uint8))
-            _read_into(self.source, self.folder, entry, parts[-1])
+        with _opened(self.source, self.folder) as paths:
+            for entry in self.files[key][:: -(-self.group_bytes(key) // most)]:
+                parts.append(np.empty(entry.size, np.uint8))
+                _read_into(self.source, paths, entry, parts[-1])
         return b"".join(part.tobytes() for part in parts)[:most]
 
     def array_name(self, key: Key) -> str:
@@ -115,18 +120,27 @@ class Tree:
             for entry, kind in zip(self.entries, types)
         ]
         pool, at = np.empty(sum(sizes), np.uint8), 0
-        for entry, kind, size in zip(self.entries, types, sizes):
-            part = pool[at : at + size]
-            if kind == FILE:
-                _read_into(self.source, self.folder, entry, part)
-            elif size:
-                part[:] = np.frombuffer(entry.extras, np.uint8)
-            at += size
+        with _opened(self.source, self.folder) as paths:
+            for entry, kind, size in zip(self.entries, types, sizes):
+                part = pool[at : at + size]
+                if kind == FILE:
+                    _read_into(self.source, paths, entry, part)
+                elif size:
+                    part[:] = np.frombuffer(entry.extras, np.uint8)
+                at += size
         return pool
 
 
-def scan(path: Path, *, all_bytes: bool = False, keep_times: bool = True, links: str = "store") -> Tree:
-    """Find out what a folder holds. Links are stored, never followed; ``path`` itself may be one.
+def scan(
+    path: Path,
+    *,
+    all_bytes: bool = False,
+    keep_times: bool = True,
+    links: str = "store",
+    own_files: OwnFiles = OwnFiles(),
+) -> Tree:
+    """Find out what a folder holds. Links are stored, never followed; ``path`` itself may be one. ``own_files`` are
+    left out.
 
     With ``all_bytes`` no file is taken for an image; without ``keep_times`` the times of change are left out; with
     ``links`` "refuse" a link is an error. Kept are names, links, permission bits and times of change; not owners,
@@ -142,38 +156,54 @@ def scan(path: Path, *, all_bytes: bool = False, keep_times: bool = True, links:
             raise UsageError(f"{source}: no folder; expected one to read all that is in it")
     except OSError as error:
         raise UsageError(f"{source}: cannot be read ({error.strerror or error})") from error
-    tree = Tree(source, {}, folder, own, _walk(source, folder, links), keep_times)
-    if not all_bytes:
-        _find_images(tree)
+    tree = Tree(source, {}, folder, own, [], keep_times)
+    with _opened(source, folder) as paths:
+        _walk(tree, paths, links, own_files)
+        if not all_bytes:
+            _find_images(tree, paths)
     return tree
 
 
-def _walk(source: str, folder: str | bytes, links: str) -> list[Entry]:
-    """All entries, parents first, otherwise sorted by name in each folder."""
-    found: list[Entry] = []
-    waiting: list[tuple[str, Any]] = [("", folder)]
+def _opened(source: str, folder: str | bytes) -> LongPaths:
+    try:
+        return LongPaths(folder)
+    except OSError as error:
+        _refuse(source, "", error)
+
+
+def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None:
+    """Fill in ``entries``, parents first, otherwise sorted by name in each folder, and ``left_out``."""
+    source, waiting = tree.source, [""]
     while waiting:
-        name, place = waiting.pop()
+        name = waiting.pop()
+        if len(name) > LONGEST_NAME:
+            raise UsageError(
+                f"{source}: {shown(name[:60])}... is a path of {len(name)} characters, archives hold {LONGEST_NAME} at "
+                "most; take what lies that deep out of the folder"
+            )
         try:
+            state = paths.state(to_system(name))
             if name:
-                found.append(_entry(name, os.lstat(place)))
-                if found[-1].type == LINK:
+                entry = _entry(name, state)
+                tree.entries.append(entry)
+                if entry.type == LINK:
                     if links != "store":
                         raise UsageError(f"{source}: {shown(name)} is a link; expected files and folders only")
-                    found[-1].target = link_from_system(os.readlink(place))
-                if found[-1].type not in (FOLDER, FILE, LINK):
-                    what = f"{shown(name)} is {found[-1].type}, which no archive can hold"
+                    place, where = paths.at(to_system(name))
+                    entry.target = link_from_system(os.readlink(place, **where))
+                if entry.type not in (FOLDER, FILE, LINK):
+                    what = f"{shown(name)} is {entry.type}, which no archive can hold"
                     raise UsageError(f"{source}: {what}; take it out of the folder")
-                if found[-1].type != FOLDER:
+                if entry.type != FOLDER:
                     continue
-            inside = [(from_system(part), part) for part in os.listdir(place)]
+            inside = [(from_system(part), own_files.has(state, part)) for part in paths.list(to_system(name))]
         except OSError as error:
             _refuse(source, name, error)
         except UnicodeEncodeError as error:
             raise UsageError(f"{source}: a name in {shown(name) or 'it'} is no Unicode; rename that") from error
         prefix = f"{name}/" if name else ""
-        waiting += sorted(((prefix + part, os.path.join(place, own)) for part, own in inside), reverse=True)
-    return found
+        tree.left_out += sorted(prefix + part for part, own in inside if own)
+        waiting += sorted((prefix + part for part, own in inside if not own), reverse=True)
 
 
 SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -186,11 +216,11 @@ def _entry(name: str, found: os.stat_result) -> Entry:
         form, "of no known type"
     )
     rights = 0 if kind == LINK else stat.S_IMODE(found.st_mode)
-    time = max(-MOST, min(found.st_mtime_ns, MOST - 1))  # some file systems have times beyond the year 2262
+    time = max(-MOST_TIME, min(found.st_mtime_ns, MOST_TIME - 1))  # beyond these no system has any
     return Entry(name, kind, found.st_size if kind == FILE else 0, rights, time)
 
 
-def _find_images(tree: Tree) -> None:
+def _find_images(tree: Tree, paths: LongPaths) -> None:
     """Fill in ``groups``, and which entries belong to them."""
     from vaedensity.data.image_files import LARGEST_FILE, read_image
 
@@ -200,7 +230,7 @@ def _find_images(tree: Tree) -> None:
         if entry.type != FILE or suffix not in SUFFIXES or not 0 < entry.size <= LARGEST_FILE:
             continue
         data = np.empty(entry.size, np.uint8)
-        _read_into(tree.source, tree.folder, entry, data)
+        _read_into(tree.source, paths, entry, data)
         image = read_image(data.tobytes(), suffix)
         if image is None:
             continue
@@ -213,11 +243,10 @@ def _find_images(tree: Tree) -> None:
         tree.groups[key] = np.frombuffer(buffer, np.uint8).reshape(shape)
 
 
-def _read_into(source: str, folder: Any, entry: Entry, room: NDArray[np.uint8]) -> None:
+def _read_into(source: str, paths: LongPaths, entry: Entry, room: NDArray[np.uint8]) -> None:
     """The bytes of a file, exactly as many as there is room for."""
-    place = os.path.join(folder, to_system(entry.name))
     try:
-        with open(os.open(place, FLAGS), "rb", buffering=0) as f:
+        with open(paths.open(to_system(entry.name), FLAGS), "rb", buffering=0) as f:
             if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
                 raise UsageError(
                     f"{source}: {shown(entry.name)} changed while it was read; try again when it is at rest"

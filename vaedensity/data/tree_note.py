@@ -10,6 +10,8 @@ from vaedensity.errors import DamagedArchive
 
 FOLDER, FILE, IMAGE, LINK = "dfil"
 MOST = 1 << 63
+MOST_TIME = MOST * 10**9  # nanoseconds
+LONGEST_NAME = 1 << 15  # characters of a path
 MOST_RIGHTS = 4095
 SUFFIXES = (".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 WITH_EXTRAS = (".png", ".webp", ".tif", ".tiff")
@@ -107,8 +109,8 @@ def _check_note(note: dict[str, Any]) -> None:
     if "rights" in note:
         _require_numbers(note["rights"], 1 + len(entries), 0, MOST_RIGHTS + 1, "permission")
     if "times" in note:
-        _require_numbers(note["times"], 1 + len(entries), -2 * MOST, 2 * MOST, "time")
-        if any(not -MOST <= time < MOST for time in entry_times(note)):
+        _require_numbers(note["times"], 1 + len(entries), -2 * MOST_TIME, 2 * MOST_TIME, "time")
+        if any(not -MOST_TIME <= time < MOST_TIME for time in entry_times(note)):
             raise ValueError("a time out of reach")
     _check_names_of_arrays(note)
 
@@ -123,6 +125,8 @@ def _check_paths(entries: list[Any], types: str) -> None:
         parent, slash, last = name.rpartition("/")
         if last in ("", ".", "..") or not is_text(last) or (slash and not parent):
             raise ValueError(f"the name {_short(name)}, which could leave the folder or can name no file")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the name {_short(name)}, of {len(name)} characters, expected at most {LONGEST_NAME}")
         if parent not in folders or name in seen:
             raise ValueError(f"the name {_short(name)}, which is there twice or lies in no folder")
         seen.add(name)

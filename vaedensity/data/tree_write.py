@@ -1,7 +1,8 @@
 """A folder made again from a note of kind `tree` and its arrays."""
 
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vaedensity.data.tree_links import require_links
 from vaedensity.data.tree_names import WINDOWS, fits_system, shown, to_system
 from vaedensity.data.tree_note import FOLDER, LINK, check_tree, entry_times, suffix_of
 from vaedensity.errors import UsageError, VaedensityError
+from vaedensity.long_paths import LongPaths
 
 KEPT_RIGHTS = 0o777
 NOT_HELD = (
@@ -24,12 +26,17 @@ NOT_HELD = (
 def require_restorable(note: dict[str, Any], links: str = "inside") -> None:
     """Raise UsageError where a note that makes sense cannot be restored on this system, or not with ``links``, one of
     "inside", "any" and "none". Needs no arrays: what is refused can be refused before they are decoded."""
-    for name in (note["name"], *note["entries"]):
+    require_names((note["name"], *note["entries"]))
+    require_links(note, links)
+
+
+def require_names(names: Iterable[str]) -> None:
+    """Raise UsageError where this system cannot hold one of the ``names``."""
+    for name in names:
         if not fits_system(name):
             raise UsageError(
                 f"the archive holds the name {shown(name)}, which this system cannot hold; use another one"
             )
-    require_links(note, links)
 
 
 def write_tree(
@@ -38,6 +45,7 @@ def write_tree(
     path: Path,
     links: str = "inside",
     lost: Mapping[str, Ranges] | None = None,
+    remarks: list[str] | None = None,
 ) -> list[str]:
     """Make the folder ``path``, which must not be there, with everything in it; returns the names of files left out.
 
@@ -47,57 +55,67 @@ def write_tree(
     the first and the last + 1 of items that are not to be read; files that need them are left out.
 
     Links are made last, and nothing is written through one. Permissions are kept but for the bits setuid, setgid and
-    sticky, which are always dropped; they and the times of change are kept as far as the file system can hold them.
+    sticky, which are always dropped; they and the times of change are kept as far as the file system can hold them, and
+    ``remarks`` gets a line where it cannot.
 
     Raises DamagedArchive where note and arrays do not fit, UsageError for links and names, VaedensityError where the
     disk refuses.
     """
     check_tree(note, arrays)
     require_restorable(note, links)
-    folder = _NewFolder(path, note)
+    root: Any = os.fspath(path) if WINDOWS else os.fsencode(path)
     entries = list(zip(note["entries"], note["types"]))
     left_out: list[str] = []
     name = ""
     try:
-        folder.make("")
-        for name, kind in entries:
-            if kind == FOLDER:
-                folder.make(name)
-        for number, name, content in contents(note, arrays, lost or {}):
-            if content is None:
-                left_out.append(name)
-            else:
-                folder.fill(name, content)
-                folder.finish(1 + number, name)
-        targets = iter(note["links"] if links != "none" else ())
-        for number, (name, kind) in enumerate(entries, 1):
-            if kind == LINK and (target := next(targets, None)):
-                folder.link(name, target)
-                folder.finish(number, name, is_link=True)
-        for number, (name, kind) in reversed(list(enumerate([("", FOLDER), *entries]))):
-            if kind == FOLDER:
-                folder.finish(number, name)
+        os.mkdir(root, folder_mode(note))
+        with LongPaths(root) as paths:
+            folder = _NewFolder(paths, note)
+            for name, kind in entries:
+                if kind == FOLDER:
+                    folder.make(name)
+            for number, name, content in contents(note, arrays, lost or {}):
+                if content is None:
+                    left_out.append(name)
+                else:
+                    folder.fill(name, content)
+                    folder.finish(1 + number, name)
+            targets = iter(note["links"] if links != "none" else ())
+            for number, (name, kind) in enumerate(entries, 1):
+                if kind == LINK and (target := next(targets, None)):
+                    folder.link(name, target)
+                    folder.finish(number, name, is_link=True)
+            for number, (name, kind) in reversed(list(enumerate([("", FOLDER), *entries]))):
+                if kind == FOLDER:
+                    folder.finish(number, name)
     except OSError as error:
         raise VaedensityError(f"cannot write {shown(name or path.name)}: {error.strerror or error}") from error
+    if remarks is not None:
+        remarks += folder.not_held()
     return left_out
 
 
+def folder_mode(note: dict[str, Any]) -> int:
+    """Of a new folder: closed until it has its own permissions."""
+    return 0o777 if note.get("rights") is None else 0o700
+
+
 class _NewFolder:
-    """What is made under ``path``, by names of entries; the empty name is the folder itself."""
+    """What is made below a folder, by names of entries; the empty name is the folder itself."""
 
-    def __init__(self, path: Path, note: dict[str, Any]):
-        self.root: Any = os.fspath(path) if WINDOWS else os.fsencode(path)
+    def __init__(self, paths: LongPaths, note: dict[str, Any]):
+        self.paths, self.name, self.mode = paths, note["name"], folder_mode(note)
         self.rights, self.times = note.get("rights"), list(entry_times(note))
-
-    def place(self, name: str) -> Any:
-        return os.path.join(self.root, to_system(name)) if name else self.root
+        self.other_times: list[str] = []  # names of entries whose times or permissions the file system does not hold
+        self.other_rights: list[str] = []
 
     def make(self, name: str) -> None:
-        os.mkdir(self.place(name), 0o777 if self.rights is None else 0o700)  # closed until it has its own permissions
+        path, where = self.paths.at(to_system(name))
+        os.mkdir(path, self.mode, **where)
 
     def fill(self, name: str, content: Pieces | Image) -> None:
         """Make a file."""
-        with open(self.place(name), "xb") as f:
+        with open(to_system(name), "xb", opener=self.paths.opener) as f:
             if isinstance(content, Image):
                 from vaedensity.data.image_files import image_bytes
 
@@ -107,16 +125,34 @@ class _NewFolder:
                     f.write(piece.data)
 
     def link(self, name: str, target: str) -> None:
-        place, points_to = self.place(name), to_system(target)
-        os.symlink(points_to, place, os.path.isdir(os.path.join(os.path.dirname(place), points_to)))
+        (path, where), points_to = self.paths.at(to_system(name)), to_system(target)
+        os.symlink(points_to, path, WINDOWS and os.path.isdir(os.path.join(os.path.dirname(path), points_to)), **where)
 
     def finish(self, number: int, name: str, is_link: bool = False) -> None:
         """Give time and permissions number ``number`` of the note to what is complete; in this order, as permissions
         may forbid to set times."""
-        place = self.place(name)
+        path, where = self.paths.at(to_system(name))
         if self.times:
             with suppress(*NOT_HELD):
-                os.utime(place, ns=(self.times[number], self.times[number]), follow_symlinks=not is_link)
+                os.utime(path, ns=(self.times[number],) * 2, follow_symlinks=not is_link, **where)
+        state = os.stat(path, follow_symlinks=not is_link, **where)
+        if self.times and state.st_mtime_ns != self.times[number]:
+            self.other_times.append(name)
         if self.rights and not is_link:
+            mode = self.rights[number] & KEPT_RIGHTS
+            if stat.S_IMODE(state.st_mode) == mode:
+                return
             with suppress(*NOT_HELD):
-                os.chmod(place, self.rights[number] & KEPT_RIGHTS)
+                os.chmod(path, mode, **where)
+            if stat.S_IMODE(os.stat(path, **where).st_mode) != mode:
+                self.other_rights.append(name)
+
+    def not_held(self) -> list[str]:
+        """A line for what the file system does not hold as the archive has it."""
+        kinds = (("times of change", self.other_times), ("permissions", self.other_rights))
+        return [
+            f"{shown(self.name)}: {what} of {len(names)} entries are others than in the archive, this file system cannot "
+            f"hold them; the first is {shown(names[0]) or 'the folder itself'}"
+            for what, names in kinds
+            if names
+        ]

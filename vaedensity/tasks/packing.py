@@ -260,11 +260,8 @@ def gather(
                 stored = f"{number}/{stored}"
             arrays[stored], own[stored] = array, name
         for name in (collection.note["name"], *collection.note.get("files", ())):
-            if not restore.is_safe(name, anywhere=collection.note["kind"] != "tree"):
-                raise UsageError(
-                    f"{collection.source}: the name {name!r} could not be restored everywhere; "
-                    "rename it to one without backslash and colon"
-                )
+            if not restore.is_safe(name):
+                raise UsageError(f"{collection.source}: the name {name!a} can name no file in a folder; rename it")
         note = {**collection.note, "arrays": own}
         if note["kind"] == "tree":
             note = renamed(note, {name: stored for stored, name in own.items()})
