@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from vaedensity.errors import AlreadyThere, VaedensityError
+from vaedensity.errors import AlreadyThere, UsageError, VaedensityError
 from vaedensity.targets import keep_attributes, real_target, require_free
 
 TOKEN = r"[0-9a-f]{16}"
@@ -95,21 +95,30 @@ def temporaries(path: Path) -> re.Pattern[str]:
 
 class OwnFiles:
     """Files that a run writes, and the temporary ones on the way to them: left out where it reads the folder that they
-    lie in, however that is spelt."""
+    lie in, however that is spelt. ``met``: which were."""
 
     def __init__(self, *paths: Path | None):
-        self._known: list[tuple[os.stat_result, re.Pattern[str]]] = []
+        self._known: list[tuple[Path, os.stat_result, re.Pattern[str]]] = []
+        self.met: list[Path] = []
         for path in filter(None, paths):
             with suppress(OSError, VaedensityError):  # nothing can be written there: that is told when it is tried
                 place = real_target(path)
                 pattern = re.compile(f"{re.escape(place.name)}|{temporaries(place).pattern}", re.DOTALL)
-                self._known.append((os.stat(place.parent), pattern))
+                self._known.append((place.parent, os.stat(place.parent), pattern))
 
     def has(self, folder: os.stat_result, name: str | bytes) -> bool:
         """Whether one of them has the ``name`` in ``folder``."""
-        return any(
-            os.path.samestat(folder, parent) and pattern.fullmatch(os.fsdecode(name)) for parent, pattern in self._known
-        )
+        name = os.fsdecode(name)
+        found = [at / name for at, state, own in self._known if own.fullmatch(name) and os.path.samestat(folder, state)]
+        self.met += found
+        return bool(found)
+
+    def require_other(self, path: Path) -> None:
+        """Raise UsageError where ``path``, which is to be read, is one of them."""
+        with suppress(OSError):
+            place = real_target(path)
+            if self.has(os.stat(place.parent), place.name):
+                raise UsageError(f"{path} is read and written; choose another name for what is written")
 
 
 def beside(folder: Path, pattern: re.Pattern[str]) -> list[Path]:

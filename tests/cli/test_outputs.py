@@ -3,11 +3,13 @@
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import invoke
 from refusals import COMMAND, NO_TRAINING, USAGE, Done, Refused, saved
 
 from vaedensity.coding.reader import Archive
@@ -130,3 +132,124 @@ def test_what_fit_writes_beside_its_model(beside: str, few: Path, tmp_path: Path
     os.mkfifo(outside)
     other.symlink_to(outside)
     assert "device or pipe" in refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "-f")
+
+
+# What is written where it is read
+
+
+@pytest.mark.parametrize("spelling", ["f/out.vdz", "f/../f/out.vdz", "link/out.vdz", "other.vdz", "f/sub/out.vdz"])
+def test_an_archive_does_not_hold_itself(
+    spelling: str, tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f", "sub").mkdir(parents=True)
+    Path("f", "data").write_bytes(os.urandom(9000))
+    Path("link").symlink_to("f")
+    Path("other.vdz").symlink_to("f/out.vdz")
+    out = Path(os.path.realpath(spelling))
+    left = out.with_name(f".{out.name}.17.0123456789abcdef.partial")  # of a killed run
+    sizes, said = set(), []
+    for _ in range(3):
+        left.write_bytes(bytes(100))
+        result = invoke("compress", "f", "-f", "-o", spelling)
+        assert result.exit_code == 0, result.output
+        sizes.add(out.stat().st_size // 100)
+        said.append(result.stderr.count("is written by this command: left out of what is read"))
+        assert not left.exists()
+    assert len(sizes) == 1 and said == [1, 2, 2]
+    result = invoke("add", spelling, "link")
+    assert result.exit_code == 0 and f"{out.name} is written by this command" in result.stderr
+    out = out.rename(tmp_path / "elsewhere.vdz")
+    assert len(done("decompress", out, "-o", "restored")["restored"]) == 2
+    assert sorted(p.name for p in Path("restored").rglob("*")) == ["data", "data", "f", "link", "sub", "sub"]
+
+
+def test_hard_links_of_an_archive_are_files_as_others(
+    tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f").mkdir()
+    Path("f", "data").write_bytes(b"x")
+    done("compress", "f", "-o", "f/out.vdz")
+    os.link("f/out.vdz", "f/kept.vdz")
+    before = Path("f/kept.vdz").read_bytes()
+    done("compress", "f", "-f", "-o", "f/out.vdz")
+    done("decompress", "f/out.vdz", "-o", "restored")
+    assert Path("restored/f/kept.vdz").read_bytes() == before == Path("f/kept.vdz").read_bytes()
+    assert sorted(os.listdir("restored/f")) == ["data", "kept.vdz"]
+
+
+@pytest.mark.parametrize("command", ["compress", "add", "fit"])
+def test_what_is_read_is_not_replaced(command: str, few: Path, tmp_path: Path, refused: Refused, done: Done) -> None:
+    (tmp_path / "link.npy").symlink_to("few.npy")
+    done("compress", few, "-o", tmp_path / "a.vdz")
+    line = {
+        "compress": ("compress", few, "-f", "-o", tmp_path / "link.npy"),
+        "add": ("add", tmp_path / "a.vdz", tmp_path / "." / "a.vdz"),
+        "fit": ("fit", tmp_path / "link.npy", "-f", "-o", few, *NO_TRAINING),
+    }[command]
+    assert "is read and written; choose another name" in refused(USAGE, *line)
+
+
+def test_models_and_rows_are_not_among_the_data(tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder of bytes, twice: what the first run wrote is no data of the second."""
+    monkeypatch.chdir(tmp_path)
+    Path("f").mkdir()
+    Path("f", "data").write_bytes(bytes(range(256)) * 40)
+    fit = ("fit", "f", "-o", "f/m.safetensors", "-f", "--kind", "sequence", *NO_TRAINING)
+    first, second = done(*fit), done(*fit)
+    assert first["epochs"] == second["epochs"] and Path("f/m.safetensors.metrics.jsonl").exists()
+    for name in ("f/m.safetensors", "f/m.safetensors.metrics.jsonl"):
+        os.rename(name, Path(name).name)
+    Path("f/rows.csv.partial").touch()
+    score = ("score", "m.safetensors", "f", "-k", "1", "-f", "-o", "f/rows.csv")
+    assert done(*score)["n"] == done(*score)["n"]
+
+
+# Times
+
+
+YEARS = {
+    "1677": -9_240_000_000,
+    "1901": -2_000_000_000,
+    "2262": 9_300_000_000,
+    "2446": 15_000_000_000,
+    "9999": 253_402_300_799,
+}
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
+def test_times_of_any_year(engine: str, tmp_path: Path, done: Done) -> None:
+    """Kept as the file system has them."""
+    home = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # which keeps them all
+    with tempfile.TemporaryDirectory(dir=home) as name:
+        folder = Path(name, "t")
+        folder.mkdir()
+        for year, seconds in YEARS.items():
+            (folder / year).touch()
+            os.utime(folder / year, ns=(0, seconds * 10**9 + 123_456_789))
+        (folder / "link").symlink_to("2446")
+        os.utime(folder / "link", ns=(0, 10**20), follow_symlinks=False)
+        os.utime(folder, ns=(0, 12 * 10**18))
+        before = {p.name: os.lstat(p).st_mtime_ns for p in (folder, *folder.iterdir())}
+        done("compress", folder, "-o", Path(name, "t.vdz"))
+        record = done("decompress", Path(name, "t.vdz"), "-o", Path(name, "out"), "--engine", engine)
+        after = {p.name: os.lstat(p).st_mtime_ns for p in (Path(name, "out", "t"), *Path(name, "out", "t").iterdir())}
+        assert after == before and record["remarks"] == []
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
+def test_what_a_file_system_cannot_hold_is_said(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t" / "d").mkdir(parents=True)
+    (tmp_path / "t" / "f").touch()
+    invoke("compress", tmp_path / "t", "-o", tmp_path / "t.vdz")
+
+    def forget(*arguments: object, **options: object) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(os, "utime", forget)
+    result = invoke("decompress", tmp_path / "t.vdz", "-o", tmp_path / "out", "--engine", engine)
+    assert result.exit_code == 0
+    assert "t: times of change of 3 entries are others than in the archive" in result.stderr
+    assert "the first is f" in result.stderr
+    assert (tmp_path / "out" / "t" / "f").exists()

@@ -67,7 +67,7 @@ def bench_command(
 ) -> None:
     """Sizes and speeds of DATA in archives of MODELs and in general codecs: the same bytes, one run, all verified."""
     silence_libraries()
-    from vaedensity.atomic import atomic_file, refuse_existing
+    from vaedensity.atomic import OwnFiles, atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
     from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
@@ -90,7 +90,10 @@ def bench_command(
     for name in models:
         expect_model(name)
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
-    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=series, strict=strict))
+    own = OwnFiles(plot)
+    collection, array = read_data(
+        data, LoadOptions(data_root, download, as_bytes=series, strict=strict, own_files=own)
+    )
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
     if not models:
         chosen = choose_model({collection.source: array})

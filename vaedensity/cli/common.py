@@ -19,6 +19,7 @@ from vaedensity.units import json_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vaedensity.atomic import OwnFiles
     from vaedensity.data.collection import Collection, LoadOptions
 
 SCHEMA_VERSION = 1
@@ -166,12 +167,19 @@ strict_option = click.option("--strict", is_flag=True, help="Refuse a folder wit
 force_option = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 
 
+def say_left_out(own_files: "OwnFiles") -> None:
+    """A remark for each file that was not read because this command writes it."""
+    for path in own_files.met:
+        say(f"{path} is written by this command: left out of what is read")
+
+
 def read_data(spec: str, options: "LoadOptions") -> "tuple[Collection, NDArray[Any]]":
     """The data that fit, score and others work on; what was left out or can be taken otherwise is said."""
     from vaedensity.data.load import load_array
     from vaedensity.items import doubt, layout_of, reading, series_layout, to_items
 
     collection, array = load_array(spec, options)
+    say_left_out(options.own_files)
     if collection.remark:
         say(collection.remark)
     if collection.skipped:

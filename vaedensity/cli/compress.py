@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
     Command,
@@ -19,6 +20,7 @@ from vaedensity.cli.common import (
     model_or_folder,
     models_option,
     say,
+    say_left_out,
     silence_libraries,
     threads_option,
 )
@@ -60,8 +62,9 @@ def read_inputs(
     series: bool = False,
     links: str,
     times: bool,
+    out: Path | None,
 ) -> "list[Collection | Tree]":
-    """What INPUT arguments name; ``-`` is standard input, once. ``series``: whether the images in folders are bytes to the model."""
+    """What INPUT arguments name, without ``out``; ``-`` is standard input, once. ``series``: whether the images in folders are bytes to the model."""
     from vaedensity.data.byte_files import load_file
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load
@@ -70,11 +73,14 @@ def read_inputs(
     if inputs.count(STREAM) > 1:
         raise UsageError("- is given twice; standard input is there once")
     found: list[Collection | Tree] = []
+    own = OwnFiles(out)
     for spec in inputs:
+        if spec not in ("", STREAM):
+            own.require_other(Path(spec))
         if spec == STREAM:
             found.append(load_file(stack.enter_context(stdin_as_file())))
         elif spec and Path(spec).is_dir():
-            found.append(scan(Path(spec), all_bytes=as_bytes or series, keep_times=times, links=links))
+            found.append(scan(Path(spec), all_bytes=as_bytes or series, keep_times=times, links=links, own_files=own))
         elif spec and as_bytes and Path(spec).exists():
             found.append(load_file(Path(spec)))
         else:
@@ -82,6 +88,7 @@ def read_inputs(
             if collection.remark:
                 say(collection.remark)
             found.append(collection)
+    say_left_out(own)
     return found
 
 
@@ -160,6 +167,7 @@ def compress_command(
             series=series,
             links=links,
             times=not no_times,
+            out=None if to_pipe else out,
         )
         if coder is None:
             coder = choose_model(groups_of(sources))
@@ -236,6 +244,7 @@ def add_command(
             as_bytes=as_bytes,
             links=links,
             times=not no_times,
+            out=archive,
         )
         with progress_bar("add", None) as advance:
             record = add(

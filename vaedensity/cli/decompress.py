@@ -116,6 +116,8 @@ def decompress_command(
             advance = stack.enter_context(progress_bar("decompress", count_rows(source)))
             how = {"overwrite": force, "lockstep": lockstep, "keep_going": keep_going, "links": links}
             r = restore_all(engine, source, goal, model, limits, threads=threads, progress=advance, **how)
+        for line in r["remarks"]:
+            say(line)
         if to_pipe:
             write_one_file([Path(path) for path in r["restored"]])
     if not to_pipe:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL
 from vaedensity.cli.common import (
     answer,
@@ -151,14 +152,17 @@ def fit_command(
     a folder of images, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.tasks.fitting import FitRequest, fit_model
+    from vaedensity.tasks.fitting import FitRequest, beside, fit_model
     from vaedensity.training.gradient_spec import parse_terms, parse_transforms
     from vaedensity.training.groups import parse_scales
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
     as_bytes = None if kind is None else kind == "sequence"
-    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=as_bytes, strict=strict))
+    own = OwnFiles(out, *beside(out))
+    collection, array = read_data(
+        data, LoadOptions(data_root, download, as_bytes=as_bytes, strict=strict, own_files=own)
+    )
     request = FitRequest(
         preset=preset,
         kind=kind,

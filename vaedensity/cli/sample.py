@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
@@ -106,7 +107,7 @@ def reconstruct_command(
     check_output(out, (".png",), overwrite=force)
     place = pick_device(device)
     file = load_model(resolve(model))
-    collection, array = read_data(data, LoadOptions(data_root, download))
+    collection, array = read_data(data, LoadOptions(data_root, download, own_files=OwnFiles(out)))
     r = write_reconstructions(file, array, collection.source, out, n=n, device=place, overwrite=force)
     error = f"mean absolute error {r['mean_absolute_error_levels']:.3f} of {file.config.levels - 1} levels"
     answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {r['n']} items above their reconstructions, {error}"])

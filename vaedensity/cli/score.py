@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
@@ -174,13 +175,15 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.tasks.anomaly import anomaly_score
+    from vaedensity.tasks.rows import partial_path
     from vaedensity.tasks.scoring import Output, known_values, require_reliable, score_array
 
     out = options["out"]
     if out is not None:
         Output(out, options["force"], options["resume"]).check()
     file = load_model(resolve(model))
-    where = LoadOptions(options["data_root"], options["download"], strict=options["strict"])
+    own = OwnFiles(out, None if out is None else partial_path(out))
+    where = LoadOptions(options["data_root"], options["download"], strict=options["strict"], own_files=own)
     if series := isinstance(file.config, SequenceConfig):
         where = replace(where, as_bytes=True)
     collection, array = read_data(data, where)

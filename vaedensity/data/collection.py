@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.data.file_array import FileArray
 
 
@@ -44,10 +45,12 @@ class Collection:
 class LoadOptions:
     """Where torchvision's data sets lie and whether they may be downloaded; which array of several is meant;
     ``as_bytes``: whether a folder is read as the bytes of its files, for a sequence model, and not as images; None: where
-    it holds no image. ``strict``: whether files that are no images are an error."""
+    it holds no image. ``strict``: whether files that are no images are an error. ``own_files``: what this run writes, which
+    is not read."""
 
     data_root: str = "data"
     download: bool = False
     usual_names: tuple[str, ...] = field(default=("x_train", "x_test", "x", "images", "data", "arr_0"))
     as_bytes: bool | None = False
     strict: bool = False
+    own_files: OwnFiles = field(default_factory=OwnFiles)

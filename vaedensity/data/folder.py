@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from vaedensity.atomic import OwnFiles
 from vaedensity.data.byte_files import all_files, require_regular
 from vaedensity.data.collection import Collection
 from vaedensity.data.image_depth import Unfit, require_eight_bits, require_one_image
@@ -47,14 +48,14 @@ BROKEN = (
 )
 
 
-def load_folder(path: Path, *, strict: bool = False) -> Collection:
-    """All images of a folder and its subfolders, by sorted relative name, for fit and score.
+def load_folder(path: Path, own_files: OwnFiles = OwnFiles(), *, strict: bool = False) -> Collection:
+    """All images of a folder and its subfolders, by sorted relative name, for fit and score; without ``own_files``.
 
     Other files are ``skipped``, or with ``strict`` refused; so are, in any case, links, and images that cannot be read, are not of
     8 bits, or differ in size or mode.
     """
     files, skipped = [], []
-    for p in all_files(path, "images"):
+    for p in all_files(path, "images", own_files):
         aside = is_junk(p.relative_to(path)) and not (p.is_symlink() and p.is_dir())
         (skipped if aside else files).append(p)
     require_regular(path, files, "images")

@@ -1,7 +1,10 @@
 """Which files of a folder are images, by their names."""
 
 import os
+import stat
 from pathlib import Path, PurePath
+
+from vaedensity.long_paths import LongPaths
 
 READ = (".png", ".bmp", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 # Images, but of kinds that are not read: not to be passed over like a text file.
@@ -56,8 +59,6 @@ def is_junk(name: PurePath) -> bool:
 
 def holds_images(folder: Path) -> bool:
     """Whether any file in a folder, or below it, is an image by its name."""
-    return any(
-        not is_junk(PurePath(os.path.relpath(os.path.join(parent, name), folder)))
-        for parent, _, files in os.walk(folder)
-        for name in files
-    )
+    with LongPaths(os.fspath(folder)) as paths:
+        walk = paths.walk(lambda name, error: None)
+        return any(not stat.S_ISDIR(state.st_mode) and not is_junk(PurePath(name)) for name, state in walk)

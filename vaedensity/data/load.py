@@ -47,12 +47,13 @@ def _load(spec: str, options: LoadOptions) -> Collection:
     if not spec:
         raise UsageError("an empty name is no data; expected the name of a data set, a file or a folder")
     path = Path(spec)
+    options.own_files.require_other(path)
     if path.is_dir():
         if options.as_bytes or (options.as_bytes is None and not holds_images(path)):
-            return load_files(path)
+            return load_files(path, options.own_files)
         from vaedensity.data.folder import load_folder
 
-        return load_folder(path, strict=options.strict)
+        return load_folder(path, options.own_files, strict=options.strict)
     if path.is_file() and path.suffix.lower() == ".npy":
         return replace(load_npy(path), disk_bytes=path.stat().st_size)
     if path.is_file() and path.suffix.lower() == ".npz":

@@ -50,10 +50,10 @@ def restore_items(
         raise UsageError(f"{path}: single items are of one array or folder; it holds {held or 'nothing'}")
     with naming(path):
         note, arrays, count = (_of_tree if note["kind"] == "tree" else _of_array)(items, note, wanted, ranges)
-    goals = restore.targets([note], folder, overwrite)
+    goals, remarks = restore.targets([note], folder, overwrite), list[str]()
     with restore.staging(folder) as stage:
         with naming(path):
-            staged = restore.write_collection(note, arrays, stage)
+            staged = restore.write_collection(note, arrays, stage, remarks=remarks)
         restore.place([note], [staged], goals, overwrite)
     return {
         "archive": str(path),
@@ -61,6 +61,7 @@ def restore_items(
         "bytes_in": path.stat().st_size,
         "bytes_out": sum(array.nbytes for array in arrays.values()),
         "restored": [str(goals[0])],
+        "remarks": remarks,
         "seconds": time.monotonic() - started,
     }
 

@@ -42,7 +42,6 @@ class Tree:
 
     ``groups``: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8 of the image files that can come back with the same
     pixels and metadata, in the order of ``entries``. The bytes of other files are read when they are needed.
-    ``left_out``: names of files that this run itself writes.
     """
 
     source: str
@@ -52,7 +51,6 @@ class Tree:
     entries: list[Entry] = field(repr=False)
     keep_times: bool = True
     files: dict[Key, list[Entry]] = field(default_factory=dict, repr=False)
-    left_out: list[str] = field(default_factory=list)
 
     def group_bytes(self, key: Key) -> int:
         """Bytes on disk of the image files of a group."""
@@ -172,7 +170,7 @@ def _opened(source: str, folder: str | bytes) -> LongPaths:
 
 
 def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None:
-    """Fill in ``entries``, parents first, otherwise sorted by name in each folder, and ``left_out``."""
+    """Fill in ``entries``, parents first, otherwise sorted by name in each folder."""
     source, waiting = tree.source, [""]
     while waiting:
         name = waiting.pop()
@@ -196,14 +194,13 @@ def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None
                     raise UsageError(f"{source}: {what}; take it out of the folder")
                 if entry.type != FOLDER:
                     continue
-            inside = [(from_system(part), own_files.has(state, part)) for part in paths.list(to_system(name))]
+            inside = [from_system(part) for part in paths.list(to_system(name)) if not own_files.has(state, part)]
         except OSError as error:
             _refuse(source, name, error)
         except UnicodeEncodeError as error:
             raise UsageError(f"{source}: a name in {shown(name) or 'it'} is no Unicode; rename that") from error
         prefix = f"{name}/" if name else ""
-        tree.left_out += sorted(prefix + part for part, own in inside if own)
-        waiting += sorted((prefix + part for part, own in inside if not own), reverse=True)
+        waiting += sorted((prefix + part for part in inside), reverse=True)
 
 
 SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}

@@ -50,12 +50,14 @@ def decompress(
         goals = restore.targets(notes, folder, overwrite, links)
         approve(directory)
         model = find_model(directory, model_name)
-        losses, left_out = Losses(keep_going), list[str]()
+        losses, left_out, remarks = Losses(keep_going), list[str](), list[str]()
         with restore.staging(folder) as stage:
             arrays = read(directory, model, lockstep=lockstep, progress=progress, losses=losses)
             with naming(path):
                 staged = [
-                    restore.write_collection(note, arrays, stage, losses.holes(), left_out, links=links)
+                    restore.write_collection(
+                        note, arrays, stage, losses.holes(), left_out, links=links, remarks=remarks
+                    )
                     for note in notes
                 ]
             restore.place(notes, staged, goals, overwrite)
@@ -66,6 +68,7 @@ def decompress(
         "bytes_out": sum(a.nbytes for a in directory.restored),
         "model": directory.model["name"] if directory.model else None,
         "restored": [str(goal) for goal in goals],
+        "remarks": remarks,
         "seconds": time.monotonic() - started,
     }
     if keep_going:

@@ -102,8 +102,17 @@ def state_path(model: Path) -> Path:
     return model.with_name(model.name + ".state")
 
 
+def board_path(model: Path) -> Path:
+    return model.with_name(model.name + ".tensorboard")
+
+
 def metrics_path(model: Path) -> Path:
     return model.with_name(model.name + ".metrics.jsonl")
+
+
+def beside(model: Path) -> tuple[Path, ...]:
+    """What a run writes beside its model."""
+    return state_path(model), metrics_path(model), board_path(model)
 
 
 def split_validation(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -194,7 +203,7 @@ def fit_model(
         stack.callback(log.close)
         listening: tuple[Observer, ...] = (log, *observers)
         try:
-            board = TensorBoard(out.with_name(out.name + ".tensorboard"))
+            board = TensorBoard(board_path(out))
             stack.callback(board.close)
             listening += (board,)
         except ImportError:

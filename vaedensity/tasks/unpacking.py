@@ -44,18 +44,20 @@ def decompress(
         limits.check(archive, folder)
         model = model_for(archive, model_name)
         lost: list[Lost] | None = [] if keep_going else None
-        left_out: list[str] = []
+        left_out, remarks = list[str](), list[str]()
         with staging(folder) as stage, DiskArrays(stage / token_hex(8)) as disk:
             arrays = read_arrays(
                 archive, model, allocate=disk, threads=threads, lockstep=lockstep, lost=lost, progress=progress
             )
             holes = _holes(lost or [])
             with naming(archive.path):
-                staged = [restore.write_collection(note, arrays, stage, holes, left_out, links=links) for note in notes]
+                how: dict[str, Any] = {"links": links, "remarks": remarks}
+                staged = [restore.write_collection(note, arrays, stage, holes, left_out, **how) for note in notes]
             restore.place(notes, staged, goals, overwrite)
         record = {
             **summary(archive),
             "restored": [str(goal) for goal in goals],
+            "remarks": remarks,
             "seconds": time.monotonic() - started,
         }
         if keep_going:
