@@ -91,9 +91,7 @@ def bench_command(
         expect_model(name)
     series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
     own = OwnFiles(plot)
-    collection, array = read_data(
-        data, LoadOptions(data_root, download, as_bytes=series, strict=strict, own_files=own)
-    )
+    collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=series, strict=strict, own_files=own))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
     if not models:
         chosen = choose_model({collection.source: array})

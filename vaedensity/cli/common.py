@@ -118,10 +118,21 @@ def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """The result: one JSON object, or lines for people, each an element of ``lines``. Its ``seconds`` are what the user waited."""
     if as_json:
         record = record | ({"seconds": elapsed()} if "seconds" in record else {})
-        click.echo(json_line({"schema_version": SCHEMA_VERSION, **record}))
+        click.echo(json_line(_in_characters({"schema_version": SCHEMA_VERSION, **record})))
     else:
         for line in lines:
             click.echo(printable(line))
+
+
+def _in_characters(value: Any) -> Any:
+    """``value`` of a record with its names in characters alone: no other JSON can be read everywhere."""
+    from vaedensity.data.tree_names import escaped
+
+    if isinstance(value, dict):
+        return {_in_characters(key): _in_characters(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_characters(one) for one in value]
+    return escaped(value) if isinstance(value, str) else value
 
 
 def data_options(command: Command) -> Command:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.disk_array import DiskArray
 from vaedensity.data.file_array import FileArray
+from vaedensity.data.tree_names import escaped
 from vaedensity.data.whole import require_arrays_alone, require_member_alone, require_npy_alone
 from vaedensity.errors import UsageError, changed
 
@@ -58,7 +59,9 @@ def load_npy(path: Path) -> Collection:
             f"{path}: cannot be taken as one array ({_reason(error)})",
             "expected one array of numbers, as numpy.save writes it",
         ) from error
-    return Collection(str(path), {path.stem: _unmapped(path, array, since)}, {"kind": "npy", "name": path.name})
+    return Collection(
+        str(path), {escaped(path.stem): _unmapped(path, array, since)}, {"kind": "npy", "name": path.name}
+    )
 
 
 def _unmapped(path: Path, array: Any, since: os.stat_result) -> Any:

@@ -1,6 +1,7 @@
 """Names and links of trees: sequences of bytes, as str with a lone surrogate for each byte that is not UTF-8."""
 
 import os
+import re
 
 ESCAPES = "surrogateescape"
 WINDOWS = os.name == "nt"
@@ -42,6 +43,24 @@ def is_text(name: str) -> bool:
         return "\0" not in name and name.encode("utf-8", ESCAPES).decode("utf-8", ESCAPES) == name
     except UnicodeEncodeError:
         return False
+
+
+ESCAPE = re.compile(r"\\\\|\\x[89a-f][0-9a-f]")
+
+
+def escaped(name: str) -> str:
+    """``name`` in characters alone: a byte that is not UTF-8 as ``\\xe9``, and then, or where it could be taken for that,
+    each backslash as two. Names of other kinds stay as they are."""
+    if not any("\udc80" <= c <= "\udcff" for c in name) and ESCAPE.search(name) is None:
+        return name
+    return "".join(
+        f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else "\\\\" if c == "\\" else c for c in name
+    )
+
+
+def unescaped(text: str) -> str:
+    """Undoes :func:`escaped`."""
+    return ESCAPE.sub(lambda found: "\\" if found[0] == "\\\\" else chr(0xDC00 + int(found[0][2:], 16)), text)
 
 
 def fits_system(name: str, windows: bool = WINDOWS) -> bool:

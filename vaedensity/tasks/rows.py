@@ -16,6 +16,7 @@ import numpy as np
 
 from vaedensity import units
 from vaedensity.atomic import atomic_file, refuse_existing
+from vaedensity.data.tree_names import escaped
 from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.errors import UsageError, VaedensityError
 from vaedensity.targets import keep_attributes, real_target
@@ -146,7 +147,7 @@ def table(
     bits = units.nats_to_bits(1.0) * -estimate.log_prob_nats
     columns: dict[str, list[Any]] = {"index": list(range(len(estimate)))}
     if names is not None:
-        columns["name"] = names
+        columns["name"] = [escaped(name) for name in names]
     if offsets is not None:
         columns["offset"] = offsets
     columns |= {
@@ -167,13 +168,12 @@ def table(
 
 
 def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -> None:
-    """One row per item. In .csv NaN is empty and infinities are inf and -inf; .jsonl knows neither and has
+    """One row per item, in UTF-8 whatever names are (:func:`escaped`). In .csv NaN is empty and infinities are inf and -inf; .jsonl knows neither and has
     null (``flag`` tells them apart); .parquet holds both."""
     suffix = path.suffix.lower()
     with atomic_file(path, overwrite) as f:
         if suffix == ".csv":
-            # A file name need not be UTF-8: its bytes are written as they are.
-            text = TextIOWrapper(f, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+            text = TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
             writer = csv.writer(text)
             writer.writerow(columns)
             for row in zip(*columns.values()):
@@ -186,9 +186,6 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
             import pyarrow as pa
             import pyarrow.parquet as pq
 
-            if "name" in columns:  # parquet holds UTF-8 only
-                plain = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in columns["name"]]
-                columns = columns | {"name": plain}
             pq.write_table(pa.table(columns), f)
 
 
