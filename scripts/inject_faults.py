@@ -60,7 +60,7 @@ class Row:
     injected: int = 0
     old: int = 0
     new: int = 0
-    some: int = 0  # of several results, some are old and some new
+    some: int = 0  # after a kill, until the next run: of several results, some are old and some new
     wrong: int = 0
     leftovers: int = 0
 
@@ -193,6 +193,8 @@ class Campaign:
                 bad.append("it claims to have succeeded")
             if run.said if run.status == 0 else not is_one_line(run.said):
                 bad.append("what it says is not one line")
+            if kinds == {"old", "new"}:
+                bad.append("some are old and some are new")
             if left := sorted(set(found) - {*case.before, *case.after}):
                 row.leftovers += 1
                 bad.append(f"it left {left}")
@@ -210,6 +212,8 @@ class Campaign:
         if run.status == 2 and any(was.get(name) == case.after[name] for name in case.after):
             if not is_one_line(run.said):
                 bad.append(f"the next run says {run.said!r}")
+            if any(seen(folder).get(name) != case.after[name] for name in case.after):
+                bad.append("the next run, refused, has not finished what the killed one began")
             if set(seen(folder)) - set(case.after):
                 row.leftovers += 1
                 bad.append(f"the next run, refused, leaves {sorted(seen(folder))}")

