@@ -42,7 +42,9 @@ def require_free(path: Path, overwrite: bool) -> None:
     """
     try:
         place = real_target(path)
-        found = os.stat(place) if os.path.lexists(place) else None
+        found = os.lstat(place)
+    except FileNotFoundError:
+        found = None
     except OSError as error:
         raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
     if found and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import COMMAND, NO_TRAINING, USAGE, Done, Refused, saved
+from refusals import COMMAND, FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
 from vaedensity.coding.reader import Archive
 
@@ -162,6 +162,29 @@ def test_an_archive_does_not_hold_itself(
     out = out.rename(tmp_path / "elsewhere.vdz")
     assert len(done("decompress", out, "-o", "restored")["restored"]) == 2
     assert sorted(p.name for p in Path("restored").rglob("*")) == ["data", "data", "f", "link", "sub", "sub"]
+
+
+def test_nor_where_a_shell_sends_it_there(tmp_path: Path, done: Done) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "data").write_bytes(b"x")
+    with open(tmp_path / "f" / "out.vdz", "ab") as f:
+        run = subprocess.run([*COMMAND, "compress", tmp_path / "f", "-c"], stdout=f, stderr=subprocess.PIPE)
+    assert run.returncode == 0 and b"out.vdz is written by this command" in run.stderr
+    done("decompress", tmp_path / "f" / "out.vdz", "-o", tmp_path / "restored")
+    assert os.listdir(tmp_path / "restored" / "f") == ["data"]
+
+
+@pytest.mark.parametrize("command", ["compress", "score", "fit", "sample"])
+def test_names_that_are_too_long_are_told_before_the_work(
+    command: str, lines: dict, few: Path, tmp_path: Path, refused: Refused
+) -> None:
+    suffix = {"compress": ".vdz", "score": ".csv", "fit": ".safetensors", "sample": ".npy"}[command]
+    line = refused(FAILURE, *lines[f"{command}{suffix}"](tmp_path / f"{'n' * 256}{suffix}"))
+    assert "File name too long" in line
+    if command == "fit":
+        assert "File name too long" in refused(
+            FAILURE, *lines["fit.safetensors"](tmp_path / f"{'n' * 240}.safetensors")
+        )
 
 
 def test_hard_links_of_an_archive_are_files_as_others(

@@ -1,7 +1,9 @@
 """data/: trees made again: links, permissions, what is lost, how arrays are read."""
 
 import os
+import stat
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from vaedensity.data.tree import scan
 from vaedensity.data.tree_note import check_tree_note
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.long_paths import LongPaths
+from vaedensity.long_paths import LongPaths, remove_tree
 from vaedensity.staging import Move, move_into_place
 
 IN = {
@@ -349,3 +351,61 @@ def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
                 break
     finally:
         pool.PIECE = old
+
+
+PARTS = st.binary(min_size=1, max_size=3).filter(lambda b: not set(b) & {0, 47} and b not in (b".", b"..")) | st.just(
+    b"n" * 255
+)
+SECONDS = st.integers(-(2**31), 2**33) | st.sampled_from([0, -1, 2**31, 15_000_000_000])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
+    """Deep and wide, with names of any bytes, links to anywhere, all permissions, times of any year."""
+    with tempfile.TemporaryDirectory() as home:
+        root = os.path.join(os.fsencode(home), b"in")
+        os.mkdir(root)
+        with LongPaths(root) as paths:
+            folders, made = [b""], []
+            for _ in range(data.draw(st.integers(0, 12))):
+                parent = data.draw(st.sampled_from(folders))
+                names = data.draw(st.lists(PARTS, min_size=1, max_size=20))
+                kind = data.draw(st.sampled_from("dfl"))
+                for depth, part in enumerate(names):
+                    name = os.path.join(parent, part)
+                    path, where = paths.at(name)
+                    if name in made:
+                        break
+                    if depth < len(names) - 1 or kind == "d":
+                        os.mkdir(path, **where)
+                        folders.append(name)
+                    elif kind == "f":
+                        with open(name, "wb", opener=paths.opener) as f:
+                            f.write(data.draw(st.binary(max_size=9)))
+                    else:
+                        os.symlink(data.draw(PARTS), path, **where)
+                    made.append(name)
+                    parent = name
+            for name in reversed(made):
+                path, where = paths.at(name)
+                time = data.draw(SECONDS) * 10**9 + data.draw(st.integers(0, 10**9 - 1))
+                if not stat.S_ISLNK(paths.state(name).st_mode):
+                    os.chmod(path, data.draw(st.sampled_from([0o700, 0o755, 0o500, 0o777, 0o711])), **where)
+                os.utime(path, ns=(0, time), follow_symlinks=False, **where)
+        note, arrays = noted(scan(Path(os.fsdecode(root))).collection(never))
+        remarks: list[str] = []
+        check_tree_note(note)
+        assert write_tree(note, arrays, Path(home, "out"), "any", remarks=remarks) == [] == remarks
+        out = os.path.join(os.fsencode(home), b"out")
+        with LongPaths(root) as old, LongPaths(out) as new:
+            found, expected = (
+                {
+                    name: (state.st_mode, state.st_mtime_ns, stat.S_ISDIR(state.st_mode) or state.st_size)
+                    for name, state in one.walk(lambda name, error: None)
+                }
+                for one in (new, old)
+            )
+        assert found == expected and len(found) == len(made)
+        for place in (root, out):
+            remove_tree(Path(os.fsdecode(place)))

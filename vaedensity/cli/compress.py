@@ -25,7 +25,15 @@ from vaedensity.cli.common import (
     threads_option,
 )
 from vaedensity.cli.progress import progress_bar
-from vaedensity.cli.streams import STREAM, refuse_open_file, refuse_terminal, stdin_as_file, temporary_folder, to_stdout
+from vaedensity.cli.streams import (
+    STREAM,
+    file_on_stdout,
+    refuse_open_file,
+    refuse_terminal,
+    stdin_as_file,
+    temporary_folder,
+    to_stdout,
+)
 from vaedensity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -167,7 +175,7 @@ def compress_command(
             series=series,
             links=links,
             times=not no_times,
-            out=None if to_pipe else out,
+            out=file_on_stdout() if to_pipe else out,
         )
         if coder is None:
             coder = choose_model(groups_of(sources))

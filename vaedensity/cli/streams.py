@@ -1,7 +1,9 @@
 """Standard input and output as files, and sizes as people write them."""
 
+import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -61,6 +63,15 @@ def refuse_terminal() -> None:
     """Raise UsageError where standard output is a terminal, which no binary data belong on."""
     if click.get_binary_stream("stdout").isatty():
         raise UsageError("standard output is a terminal; expected a pipe or file for binary data")
+
+
+def file_on_stdout() -> Path | None:
+    """The file that standard output goes to, where the system tells its name."""
+    try:
+        handle = click.get_binary_stream("stdout").fileno()
+        return Path(os.readlink(f"/proc/self/fd/{handle}")) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    except OSError:  # no such stream, or no such system
+        return None
 
 
 def to_stdout(path: Path) -> None:
