@@ -14,7 +14,7 @@ from vaedensity.atomic import OwnFiles
 from vaedensity.data.collection import Collection
 from vaedensity.data.tree_names import WINDOWS, from_system, link_from_system, shown, to_system
 from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, LONGEST_NAME, MOST_TIME, SUFFIXES, suffix_of
-from vaedensity.errors import UsageError
+from vaedensity.errors import UsageError, changed
 from vaedensity.long_paths import LongPaths
 
 Key = tuple[str, int, int]  # mode, height, width
@@ -241,20 +241,15 @@ def _find_images(tree: Tree, paths: LongPaths) -> None:
 
 
 def _read_into(source: str, paths: LongPaths, entry: Entry, room: NDArray[np.uint8]) -> None:
-    """The bytes of a file, exactly as many as there is room for."""
+    """The bytes of a file, exactly as many as there is room for, as they were when it was found."""
     try:
         with open(paths.open(to_system(entry.name), FLAGS), "rb", buffering=0) as f:
-            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
-                raise UsageError(
-                    f"{source}: {shown(entry.name)} changed while it was read; try again when it is at rest"
-                )
-            at = 0
-            while at < len(room) and (n := f.readinto(room[at:].data)):
+            at, known = 0, _entry(entry.name, os.fstat(f.fileno()))
+            while known.type == FILE and at < len(room) and (n := f.readinto(room[at:].data)):
                 at += n
-            if at < len(room) or f.read(1):
-                raise UsageError(
-                    f"{source}: {shown(entry.name)} changed while it was read; try again when it is at rest"
-                )
+            whole = at == len(room) and known.type == FILE and not f.read(1)
+            if not whole or {known.time, _entry(entry.name, os.fstat(f.fileno())).time} != {entry.time}:
+                raise changed(f"{source}: {shown(entry.name)}")
     except OSError as error:
         _refuse(source, entry.name, error)
 
