@@ -372,6 +372,13 @@ def test_links_are_written_through(way: str, old: bytes | None, tmp_path: Path) 
     assert names(tmp_path) == ["disk", "first", "links"] and names(tmp_path / "disk") == ["a"]
 
 
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UsageError, match="a is a folder; expected the name of a file to make"):
+        write(tmp_path / "a", b"new", overwrite=True)
+    assert names(tmp_path) == ["a"]
+
+
 def test_a_loop_of_links(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

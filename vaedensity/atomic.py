@@ -50,6 +50,8 @@ def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """
     refuse_existing(path, overwrite)
     place, claim = real_target(path), Claim()
+    if place.is_dir():
+        raise UsageError(f"{path} is a folder; expected the name of a file to make")
     try:
         remove_stale(place)
         mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
