@@ -13,7 +13,8 @@ from refusals import Done
 from test_atomic import die, killed
 
 from vaedensity import staging
-from vaedensity.data.byte_files import load_files
+from vaedensity.data.collection import LoadOptions
+from vaedensity.data.load import load
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_note import LONGEST_NAME
 from vaedensity.errors import UsageError
@@ -128,7 +129,7 @@ def test_read_for_models_of_series(home: Path) -> None:
     with LongPaths(os.fspath(tree)) as paths:
         link, where = paths.at("/".join([*names, "up"]))
         os.unlink(link, **where)
-    found = load_files(tree)
+    found = load(str(tree), LoadOptions(as_bytes=None))  # which looks for images first
     assert bytes(found.arrays["bytes"]) == b"x" and found.note["files"] == ["/".join([*names, "leaf"])]
 
 
