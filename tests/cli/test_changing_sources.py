@@ -1,5 +1,6 @@
 """Inputs that change while they are packed: refused by name, nothing written, and never an archive that cannot be read."""
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -203,3 +204,72 @@ def test_adding_where_no_digest_is_known_makes_none_up(two: Path, tmp_path: Path
 
     with Archive(repaired) as archive:
         assert archive.digests == [None, None]
+
+
+def kept(folder: Path) -> list[str]:
+    """Names of the files that the archive there restores."""
+    result = invoke("-q", "decompress", folder / "a.vdz", "-o", folder.parent / f"{folder.name}-out")
+    assert result.exit_code == 0, result.output
+    return [name for name, data in tree(folder.parent / f"{folder.name}-out").items() if data is not None]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("model_name", [None, "digits"])
+def test_with_keep_going_what_is_at_rest_is_packed(
+    tmp_path: Path, digits: np.ndarray, meanwhile: Any, change: Any, model_name: str | None
+) -> None:
+    if change is change_bytes:
+        pytest.skip("nothing tells which source it was")
+    live = tmp_path / "live.npy"
+    write_npy(live, digits)
+    (tmp_path / "still").write_bytes(b"at rest")
+    meanwhile(lambda: change(live))
+    options = ["-m", model_name] if model_name else []
+    np.save(tmp_path / "other.npy", digits[:20])
+    inputs = [live, tmp_path / "still", tmp_path / "other.npy", tmp_path / "nowhere"]
+    result = invoke("compress", *inputs, "-o", tmp_path / "a.vdz", "--keep-going", *options)
+    assert result.exit_code == 3, result.output
+    assert f"left out: {live} {CHANGED}" in result.stderr and "nowhere" in result.stderr
+    assert result.stderr.splitlines()[-1] == "vaedensity: a.vdz: 2 left out, all else is packed"
+    assert kept(tmp_path) == ["other.npy", "still"]
+
+
+def test_nothing_is_packed_where_nothing_is_left(tmp_path: Path, refused: Callable[..., str]) -> None:
+    line = refused(2, "compress", tmp_path / "nowhere", "-o", tmp_path / "a.vdz", "--keep-going")
+    assert "nothing is left to be packed" in line and "nowhere" in line
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_in_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_going: bool) -> None:
+    """One file changes after it was found, one cannot be read, one is no file."""
+    from vaedensity.data import tree as trees
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abcde":
+        (folder / name).write_bytes(name.encode() * 50)
+    os.mkfifo(folder / "pipe")
+    look, read = trees._look, trees._read_into
+
+    def changing(source: Any, paths: Any, entry: Any, room: Any) -> None:
+        if entry.name == "b":
+            touch_time(folder / "b")
+        if entry.name == "d":
+            raise trees.UsageError("d cannot be read")
+        read(source, paths, entry, room)
+
+    monkeypatch.setattr(trees, "_read_into", changing)
+    if not keep_going:
+        monkeypatch.setattr(
+            trees, "_look", lambda tree, paths, name, *rest: [] if name == "pipe" else look(tree, paths, name, *rest)
+        )
+    options = ["--keep-going"] if keep_going else []
+    result = invoke("-q", "compress", folder, "-o", tmp_path / "a.vdz", "--json", *options)
+    if not keep_going:
+        assert result.exit_code == 2 and f"b {CHANGED}" in result.stderr
+        assert not (tmp_path / "a.vdz").exists()
+        return
+    assert result.exit_code == 3, result.output
+    left_out = json.loads(result.stdout)["left_out"]
+    assert len(left_out) == 3 and "pipe is a pipe" in left_out[0] and f"b {CHANGED}" in left_out[1]
+    assert kept(tmp_path) == ["in/a", "in/c", "in/e"]

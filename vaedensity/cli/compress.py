@@ -2,17 +2,16 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
 from vaedensity.cli.common import (
-    Command,
     answer,
     data_options,
     elapsed,
+    fail,
     force_option,
     guarded,
     json_option,
@@ -20,84 +19,19 @@ from vaedensity.cli.common import (
     model_or_folder,
     models_option,
     say,
-    say_left_out,
     silence_libraries,
-    threads_option,
 )
+from vaedensity.cli.inputs import at_rest, input_options, read_inputs
 from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
     STREAM,
     file_on_stdout,
     refuse_open_file,
     refuse_terminal,
-    stdin_as_file,
     temporary_folder,
     to_stdout,
 )
-from vaedensity.errors import UsageError
-
-if TYPE_CHECKING:
-    from vaedensity.data.collection import Collection
-    from vaedensity.data.tree import Tree
-
-
-def input_options(command: Command) -> Command:
-    """How what is named on the command line is read."""
-    for option in (
-        click.option("--bytes", "as_bytes", is_flag=True, help="Keep every file byte for byte, images too."),
-        click.option(
-            "--links",
-            type=click.Choice(["store", "refuse"]),
-            default="store",
-            show_default=True,
-            help="Symbolic links in folders; they are never followed.",
-        ),
-        click.option("--no-times", is_flag=True, help="Do not keep when files of folders were modified."),
-        click.option("--no-verify", is_flag=True, help="Do not decode every block to compare it with the input."),
-        threads_option,
-    ):
-        command = option(command)
-    return command
-
-
-def read_inputs(
-    inputs: tuple[str, ...],
-    stack: ExitStack,
-    *,
-    data_root: str,
-    download: bool,
-    as_bytes: bool,
-    series: bool = False,
-    links: str,
-    times: bool,
-    out: Path | None,
-) -> "list[Collection | Tree]":
-    """What INPUT arguments name, without ``out``; ``-`` is standard input, once. ``series``: whether the images in folders are bytes to the model."""
-    from vaedensity.data.byte_files import load_file
-    from vaedensity.data.collection import LoadOptions
-    from vaedensity.data.load import load
-    from vaedensity.data.tree import scan
-
-    if inputs.count(STREAM) > 1:
-        raise UsageError("- is given twice; standard input is there once")
-    found: list[Collection | Tree] = []
-    own = OwnFiles(out)
-    for spec in inputs:
-        if spec not in ("", STREAM):
-            own.require_other(Path(spec))
-        if spec == STREAM:
-            found.append(load_file(stack.enter_context(stdin_as_file())))
-        elif spec and Path(spec).is_dir():
-            found.append(scan(Path(spec), all_bytes=as_bytes or series, keep_times=times, links=links, own_files=own))
-        elif spec and as_bytes and Path(spec).exists():
-            found.append(load_file(Path(spec)))
-        else:
-            collection = load(spec, LoadOptions(data_root, download))
-            if collection.remark:
-                say(collection.remark)
-            found.append(collection)
-    say_left_out(own)
-    return found
+from vaedensity.errors import DAMAGED, SourceChanged, UsageError
 
 
 @click.command("compress")
@@ -121,6 +55,11 @@ def read_inputs(
     metavar="K",
     help="Code each item with K coupled particles: smaller, and about K times slower, both ways.",
 )
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Leave out what cannot be read or changes while it is read, name it, exit with status 3.",
+)
 @input_options
 @data_options
 @force_option
@@ -133,6 +72,7 @@ def compress_command(
     model: str | None,
     embed_model: bool,
     particles: int,
+    keep_going: bool,
     as_bytes: bool,
     links: str,
     no_times: bool,
@@ -164,6 +104,7 @@ def compress_command(
         refuse_existing(out, force)
     expect_model(model)
     with ExitStack() as stack:
+        refused: list[str] | None = [] if keep_going else None
         coder = open_model(model) if model else None
         series = coder is not None and coder.integers.is_sequence
         sources = read_inputs(
@@ -176,38 +117,57 @@ def compress_command(
             links=links,
             times=not no_times,
             out=file_on_stdout() if to_pipe else out,
+            refused=refused,
         )
-        if coder is None:
-            coder = choose_model(groups_of(sources))
-        if coder is None:
-            say("no released model fits and helps: using the classical coder")
-        elif not model:
-            say(f"using the released model {coder.name}")
-        if embed_model and coder is None:
-            say("--embed-model: no model is used, none is stored")
-        collections = settle(sources, coder)
         target = stack.enter_context(temporary_folder()) / "archive.vdz" if to_pipe or not out else out
-        cut = [cut_bytes(collection, coder) for collection in collections]
-        total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
-        with progress_bar("compress", total) as advance:
-            record = compress(
-                collections,
-                target,
-                coder,
-                overwrite=force,
-                verify=not no_verify,
-                particles=particles,
-                embed=(model or coder.name) if embed_model and coder is not None else None,
-                threads=threads,
-                progress=advance,
-                say=say,
-            )
+
+        def pack() -> dict[str, Any]:
+            chosen = coder or choose_model(groups_of(sources))
+            if chosen is None:
+                say("no released model fits and helps: using the classical coder")
+            elif not model:
+                say(f"using the released model {chosen.name}")
+            if embed_model and chosen is None:
+                say("--embed-model: no model is used, none is stored")
+            collections = settle(sources, chosen)
+            cut = [cut_bytes(collection, chosen) for collection in collections]
+            total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
+            with progress_bar("compress", total) as advance:
+                return compress(
+                    collections,
+                    target,
+                    chosen,
+                    overwrite=force,
+                    verify=not no_verify,
+                    particles=particles,
+                    embed=(model or chosen.name) if embed_model and chosen is not None else None,
+                    threads=threads,
+                    progress=advance,
+                    say=say,
+                )
+
+        while True:
+            try:
+                record = pack()
+                break
+            except SourceChanged as error:
+                still = at_rest(sources)
+                if refused is None or not 0 < len(still) < len(sources):
+                    raise
+                refused.append(str(error))
+                sources = still
+        if refused is not None:
+            record["left_out"] = refused
         if to_pipe:
             to_stdout(target)
             for line in summary(record, Path("standard output")):
                 say(line)
-            return
-    answer(record, as_json, summary(record, target))
+        else:
+            answer(record, as_json, summary(record, target))
+    if refused:
+        for line in refused:
+            say(f"left out: {line}")
+        fail(f"{target.name}: {len(refused)} left out, all else is packed", DAMAGED)
 
 
 @click.command("add")

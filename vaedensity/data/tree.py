@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,6 +42,7 @@ class Tree:
 
     ``groups``: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8 of the image files that can come back with the same
     pixels and metadata, in the order of ``entries``. The bytes of other files are read when they are needed.
+    ``refused``: where it is a list, what cannot be kept stops nothing but is left out; why, a line each.
     """
 
     source: str
@@ -51,6 +52,14 @@ class Tree:
     entries: list[Entry] = field(repr=False)
     keep_times: bool = True
     files: dict[Key, list[Entry]] = field(default_factory=dict, repr=False)
+    refused: list[str] | None = field(default=None, repr=False)
+
+    def leave_out(self, entry: Entry, error: UsageError) -> None:
+        """Go on without ``entry``, noting why, or raise ``error`` where nothing may be ``refused``."""
+        if self.refused is None:
+            raise error
+        self.refused.append(str(error))
+        self.entries.remove(entry)
 
     def group_bytes(self, key: Key) -> int:
         """Bytes on disk of the image files of a group."""
@@ -66,7 +75,12 @@ class Tree:
         with _opened(self.source, self.folder) as paths:
             for entry in self.files[key][:: -(-self.group_bytes(key) // most)]:
                 parts.append(np.empty(entry.size, np.uint8))
-                _read_into(self.source, paths, entry, parts[-1])
+                try:
+                    _read_into(self.source, paths, entry, parts[-1])
+                except UsageError:
+                    if self.refused is None:
+                        raise
+                    parts.pop()  # it is left out when all are read
         return b"".join(part.tobytes() for part in parts)[:most]
 
     def array_name(self, key: Key) -> str:
@@ -83,9 +97,9 @@ class Tree:
         """
         images = {key: array for key, array in self.groups.items() if as_pixels(key, array)}
         numbers = {key: number for number, key in enumerate(images)}
+        pool = self._pool(images.keys())
         types = "".join(IMAGE if entry.image in images else entry.type for entry in self.entries)
         shown_as_pixels = [entry for entry, kind in zip(self.entries, types) if kind == IMAGE]
-        pool = self._pool(types)
         arrays: dict[str, NDArray[Any]] = {"bytes": pool} if pool.size else {}
         arrays |= {self.array_name(key): array for key, array in images.items()}
         note: dict[str, Any] = {
@@ -111,22 +125,25 @@ class Tree:
         names = [entry.name for entry in shown_as_pixels] if alone else None
         return Collection(self.source, arrays, note, names, sum(entry.size for entry in self.entries))
 
-    def _pool(self, types: str) -> NDArray[np.uint8]:
-        """Files and metadata, one after the other, in one array (n,)."""
+    def _pool(self, images: Set[Key]) -> NDArray[np.uint8]:
+        """Files, and metadata of ``images``, one after the other, in one array (n,)."""
         sizes = [
-            entry.size if kind == FILE else len(entry.extras) * (kind == IMAGE)
-            for entry, kind in zip(self.entries, types)
+            len(entry.extras) if entry.image in images else entry.size * (entry.type == FILE) for entry in self.entries
         ]
         pool, at = np.empty(sum(sizes), np.uint8), 0
         with _opened(self.source, self.folder) as paths:
-            for entry, kind, size in zip(self.entries, types, sizes):
+            for entry, size in zip(list(self.entries), sizes):
                 part = pool[at : at + size]
-                if kind == FILE:
-                    _read_into(self.source, paths, entry, part)
-                elif size:
+                if entry.image in images:
                     part[:] = np.frombuffer(entry.extras, np.uint8)
+                elif entry.type == FILE:
+                    try:
+                        _read_into(self.source, paths, entry, part)
+                    except UsageError as error:
+                        self.leave_out(entry, error)
+                        continue
                 at += size
-        return pool
+        return pool[:at]
 
 
 def scan(
@@ -136,9 +153,10 @@ def scan(
     keep_times: bool = True,
     links: str = "store",
     own_files: OwnFiles = OwnFiles(),
+    refused: list[str] | None = None,
 ) -> Tree:
     """Find out what a folder holds. Links are stored, never followed; ``path`` itself may be one. ``own_files`` are
-    left out.
+    left out. ``refused``: a list that takes a line for everything that cannot be kept, which then stops nothing.
 
     With ``all_bytes`` no file is taken for an image; without ``keep_times`` the times of change are left out; with
     ``links`` "refuse" a link is an error. Kept are names, links, permission bits and times of change; not owners,
@@ -154,7 +172,7 @@ def scan(
             raise UsageError(f"{source}: no folder; expected one to read all that is in it")
     except OSError as error:
         raise UsageError(f"{source}: cannot be read ({error.strerror or error})") from error
-    tree = Tree(source, {}, folder, own, [], keep_times)
+    tree = Tree(source, {}, folder, own, [], keep_times, refused=refused)
     with _opened(source, folder) as paths:
         _walk(tree, paths, links, own_files)
         if not all_bytes:
@@ -170,37 +188,49 @@ def _opened(source: str, folder: str | bytes) -> LongPaths:
 
 
 def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None:
-    """Fill in ``entries``, parents first, otherwise sorted by name in each folder."""
-    source, waiting = tree.source, [""]
+    """Fill in ``entries``, parents first, otherwise sorted by name in each folder, and ``left_out``."""
+    waiting = [""]
     while waiting:
         name = waiting.pop()
-        if len(name) > LONGEST_NAME:
-            raise UsageError(
-                f"{source}: {shown(name[:60])}... is a path of {len(name)} characters, archives hold {LONGEST_NAME} at "
-                "most; take what lies that deep out of the folder"
-            )
         try:
-            state = paths.state(to_system(name))
-            if name:
-                entry = _entry(name, state)
-                tree.entries.append(entry)
-                if entry.type == LINK:
-                    if links != "store":
-                        raise UsageError(f"{source}: {shown(name)} is a link; expected files and folders only")
-                    place, where = paths.at(to_system(name))
-                    entry.target = link_from_system(os.readlink(place, **where))
-                if entry.type not in (FOLDER, FILE, LINK):
-                    what = f"{shown(name)} is {entry.type}, which no archive can hold"
-                    raise UsageError(f"{source}: {what}; take it out of the folder")
-                if entry.type != FOLDER:
-                    continue
-            inside = [from_system(part) for part in paths.list(to_system(name)) if not own_files.has(state, part)]
-        except OSError as error:
-            _refuse(source, name, error)
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{source}: a name in {shown(name) or 'it'} is no Unicode; rename that") from error
+            inside = _look(tree, paths, name, links, own_files)
+        except UsageError as error:
+            if tree.refused is None or not name:
+                raise
+            tree.refused.append(str(error))
+            continue
         prefix = f"{name}/" if name else ""
         waiting += sorted((prefix + part for part in inside), reverse=True)
+
+
+def _look(tree: Tree, paths: LongPaths, name: str, links: str, own_files: OwnFiles) -> list[str]:
+    """Add an entry to ``tree``; returns the names in it, where it is a folder. Raises UsageError where it cannot be kept."""
+    source = tree.source
+    if len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"{source}: {shown(name[:60])}... is a path of {len(name)} characters, archives hold {LONGEST_NAME} at "
+            "most; take what lies that deep out of the folder"
+        )
+    try:
+        state = paths.state(to_system(name))
+        entry = _entry(name, state)
+        if entry.type == LINK:
+            if links != "store":
+                raise UsageError(f"{source}: {shown(name)} is a link; expected files and folders only")
+            place, where = paths.at(to_system(name))
+            entry.target = link_from_system(os.readlink(place, **where))
+        if entry.type not in (FOLDER, FILE, LINK):
+            what = f"{shown(name)} is {entry.type}, which no archive can hold"
+            raise UsageError(f"{source}: {what}; take it out of the folder")
+        parts = paths.list(to_system(name)) if entry.type == FOLDER else []
+        inside = [from_system(part) for part in parts if not own_files.has(state, part)]
+    except OSError as error:
+        _refuse(source, name, error)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{source}: a name in {shown(name) or 'it'} is no Unicode; rename that") from error
+    if name:
+        tree.entries.append(entry)
+    return inside
 
 
 SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -222,12 +252,16 @@ def _find_images(tree: Tree, paths: LongPaths) -> None:
     from vaedensity.data.image_files import LARGEST_FILE, read_image
 
     pixels: dict[Key, bytearray] = {}
-    for entry in tree.entries:
+    for entry in list(tree.entries):
         suffix = suffix_of(entry.name)
         if entry.type != FILE or suffix not in SUFFIXES or not 0 < entry.size <= LARGEST_FILE:
             continue
         data = np.empty(entry.size, np.uint8)
-        _read_into(tree.source, paths, entry, data)
+        try:
+            _read_into(tree.source, paths, entry, data)
+        except UsageError as error:
+            tree.leave_out(entry, error)
+            continue
         image = read_image(data.tobytes(), suffix)
         if image is None:
             continue
