@@ -22,9 +22,10 @@ def options(command: str) -> dict[str, Any]:
     """Defaults of a command's options by their names in the code; None where the code below decides."""
     found = main.get_command(click.Context(main), command)
     assert found is not None
-    info = found.to_info_dict(click.Context(found))
+    info = found.to_info_dict(click.Context(found, help_option_names=["-h", "--help"]))  # the command remembers them
     asked = (p for p in info["params"] if p["param_type_name"] == "option")
-    return {p["name"]: () if p["multiple"] else p["default"] for p in asked}
+    defaults = {p["name"]: () if p["multiple"] else p["default"] for p in asked}
+    return defaults | ({"threads": None} if defaults.get("threads") == "auto" else {})
 
 
 def signature(function: Callable[..., Any]) -> dict[str, Any]:
