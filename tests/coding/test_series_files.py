@@ -20,7 +20,7 @@ from vaedensity.coding.decoding import read_arrays
 from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import spans
 from vaedensity.coding.reader import Archive
-from vaedensity.errors import DamagedArchive, ModelError
+from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.sequence import SequenceVAE
 
