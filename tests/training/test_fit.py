@@ -54,6 +54,28 @@ def test_resume_continues_exactly(tmp_path: Path) -> None:
     assert resumed.valid_bits_per_dim == whole.valid_bits_per_dim
 
 
+def test_the_best_weights_are_kept_and_their_step_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that gets worse on validation items, also when it is interrupted in between."""
+    kept, rates = {}, {20: 3.0, 40: 2.0, 60: 2.5, 80: 2.6}
+
+    def rate(model: Any, average: Any, *rest: Any) -> float:
+        seen.append(20 * (1 + len(seen)))
+        kept[seen[-1]] = {name: p.clone() for name, p in average.average.items()}
+        return rates.get(seen[-1], 2.6)
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 50:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    monkeypatch.setattr(fit_module, "_valid_rate", rate)
+    with pytest.raises(Interrupted):
+        fit(TRAIN, VALID, CONFIG, settings(80), state_path=tmp_path / "state", observers=(stop,))
+    result = fit(TRAIN, VALID, CONFIG, settings(80), state_path=tmp_path / "state", resume=True)
+    assert result.best_step == 40 and result.decline == pytest.approx(1.3)
+    assert all(torch.equal(p, kept[40][name]) for name, p in result.model.named_parameters())
+
+
 def test_resume_refuses_other_runs(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with pytest.raises(UsageError, match="no training state"):

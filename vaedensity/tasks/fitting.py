@@ -29,6 +29,7 @@ from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 from vaedensity.training.terms import LossTerm
 
+WORTH_SAYING = 0.02  # growth of the rate on validation items since its best
 DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}
 CALIBRATION_ITEMS = 256
 RATE_ITEMS = 1024
@@ -218,10 +219,15 @@ def fit_model(
             resume=request.resume,
             observers=listening,
         )
+    if result.decline > 1 + WORTH_SAYING:
+        say(
+            f"validation was best at step {result.best_step} of {result.steps}, and {result.decline - 1:.0%} worse at the end: "
+            "those weights are kept; fewer steps or a smaller preset will do, more items would help"
+        )
     try:
         with torch_threads(request.threads):
             record = _finish(result, train, valid, values, source, out, device, request, say)
-        return record | {"read_as": read_as}
+        return record | {"read_as": read_as, "best_step": result.best_step}
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted after training; state saved to {state}, finish with resume=True") from None
 

@@ -69,7 +69,8 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The averaged weights that did best on validation items, and how they came about."""
+    """The averaged weights that did best on validation items, those of ``best_step``, and how they came about. ``decline``: by
+    what factor the rate on validation items had grown since when the run ended."""
 
     model: Network
     steps: int
@@ -77,6 +78,8 @@ class FitResult:
     seconds: float
     valid_bits_per_dim: float
     setbacks: int
+    best_step: int
+    decline: float
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def fit(
     gradient.check([name for name, _ in parameters])
     asked = asked_of(settings, config, train, gradient, initial)
     generator = torch.Generator(device).manual_seed(settings.seed)
-    steps, seconds, setbacks = 0, 0.0, 0
+    steps, seconds, setbacks, best_step = 0, 0.0, 0, 0
     best, best_rate = {name: p.to("cpu", copy=True) for name, p in average.average.items()}, math.inf
     if resume:
         if state_path is None:
@@ -136,6 +139,7 @@ def fit(
         except (KeyError, RuntimeError, IndexError) as error:
             raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without resume=True") from error
         steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
+        best_step = counters["best_step"]
         best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
 
@@ -149,16 +153,18 @@ def fit(
                 "seconds": seconds,
                 "setbacks": setbacks,
                 **asked,
+                "best_step": best_step,
                 "best_rate": best_rate if math.isfinite(best_rate) else None,
             }
             save_state(state_path, snapshot() | {f"best/{name}": t for name, t in best.items()}, counters)
 
     def judge() -> float:
         """The rate of the averaged weights on validation items; keeps them if they are the best."""
-        nonlocal best, best_rate
+        nonlocal best, best_rate, best_step
         rate = _valid_rate(model, average, valid[: settings.judged_items], settings)
         if rate < best_rate:
             best, best_rate = {name: p.detach().to("cpu", copy=True) for name, p in average.average.items()}, rate
+            best_step = steps
         return rate
 
     fast_bf16 = has_fast_bf16(device)
@@ -232,7 +238,7 @@ def fit(
                     last_save = time.monotonic()
             if stop.made:
                 raise KeyboardInterrupt
-        judge()
+        decline = judge() / best_rate
         save()
         model.rehearse(False)
         with torch.no_grad():
@@ -250,7 +256,7 @@ def fit(
         where = f"state saved to {state_path}, go on with resume=True" if state_path else "nothing saved"
         raise Interrupted(f"interrupted at step {steps}; {where}") from None
     epochs = steps * min(settings.batch_size, len(train)) / len(train)
-    return FitResult(model, steps, epochs, seconds, valid_rate, setbacks)
+    return FitResult(model, steps, epochs, seconds, valid_rate, setbacks, best_step, decline)
 
 
 def seed_draws(device: torch.device, seed: int) -> None:
