@@ -141,3 +141,14 @@ def test_load_counts_where_it_goes_on(
     )
     monkeypatch.setattr(machine, "PAUSE_SECONDS", 0)
     assert busy_cores() == busy
+
+
+def test_threads_of_this_process_are_not_the_work_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library's threads that wait for work in loops count as running."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 0.0, 0.0), raising=False)
+    stat = "1 (a (b) c) R 0 0"
+    words = {"/proc/loadavg": "x x x 4/99 1", "1": stat, "2": stat, "3": stat.replace("R", "S")}
+    monkeypatch.setattr(machine, "_words", lambda path: words[str(path)].split())
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: map(Path, "123"))
+    monkeypatch.setattr(machine, "PAUSE_SECONDS", 0)
+    assert busy_cores() == 2

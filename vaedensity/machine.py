@@ -51,18 +51,27 @@ def choose_threads(wish: int | None = None) -> int:
 
 def busy_cores() -> int:
     """Cores of the machine that others keep busy. Both the last minute's load and what runs now must say so: the one remembers work that is
-    done, the other sees what lasts a moment."""
+    done, the other sees what lasts a moment, so that the least of several looks counts."""
     try:
         load = os.getloadavg()[0]
         if load < 0.5:
             return 0
         running = []
         for _ in range(LOOKS):
-            running.append(int(_words(Path("/proc/loadavg"))[3].partition("/")[0]) - 1)  # one of them is this thread
+            running.append(int(_words(Path("/proc/loadavg"))[3].partition("/")[0]) - _own_running())
             time.sleep(PAUSE_SECONDS)
-        return round(min(load, sorted(running)[LOOKS // 2]))
+        return round(max(0, min(load, *running)))
     except (AttributeError, OSError, ValueError, IndexError):
         return 0  # a system that does not say
+
+
+def _own_running() -> int:
+    """Threads of this process that run now, at least this one: libraries' wait for work in loops."""
+    own = 0
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        words = _words(stat)  # a name may hold blanks: the state follows its last bracket
+        own += " ".join(words).rpartition(")")[2].split()[:1] == ["R"]
+    return max(1, own)
 
 
 def _numbers(root: Path, kind: str, *names: str) -> list[int]:
