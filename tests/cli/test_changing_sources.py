@@ -232,6 +232,16 @@ def test_with_keep_going_what_is_at_rest_is_packed(
     assert kept(tmp_path) == ["other.npy", "still"]
 
 
+def test_a_model_that_nothing_is_left_for_is_not_used(tmp_path: Path, digits: np.ndarray, meanwhile: Any) -> None:
+    live = tmp_path / "live.npy"
+    write_npy(live, digits)
+    (tmp_path / "still").write_bytes(b"at rest")
+    meanwhile(lambda: grow(live))
+    result = invoke("compress", live, tmp_path / "still", "-o", tmp_path / "a.vdz", "--keep-going", "-m", "digits")
+    assert result.exit_code == 3 and "nothing is left that the model digits codes" in result.stderr, result.output
+    assert kept(tmp_path) == ["still"]
+
+
 def test_nothing_is_packed_where_nothing_is_left(tmp_path: Path, refused: Callable[..., str]) -> None:
     line = refused(2, "compress", tmp_path / "nowhere", "-o", tmp_path / "a.vdz", "--keep-going")
     assert "nothing is left to be packed" in line and "nowhere" in line

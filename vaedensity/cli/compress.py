@@ -131,6 +131,10 @@ def compress_command(
                 say("--embed-model: no model is used, none is stored")
             collections = settle(sources, chosen)
             cut = [cut_bytes(collection, chosen) for collection in collections]
+            if refused and chosen and not any(chosen.fits(a) for c in cut for a in c.arrays.values()):
+                say(f"nothing is left that the model {chosen.name} codes: using the classical coder")
+                chosen, collections = None, settle(sources, None)
+                cut = collections
             total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
             with progress_bar("compress", total) as advance:
                 return compress(
