@@ -150,7 +150,7 @@ models_option = click.option(
 )
 
 
-class Threads(click.ParamType[int]):
+class Threads(click.ParamType):
     """A number of threads, or ``auto``, which is None to the rest of the package."""
 
     name = "threads"

@@ -82,7 +82,7 @@ def to_stdout(path: Path) -> None:
     out.flush()
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):
     """A number of bytes: 500, 20K, 3M, 8G, 2T, powers of 1024."""
 
     name = "size"
