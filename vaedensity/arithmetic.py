@@ -35,7 +35,9 @@ def fresh_thread() -> Iterator[None]:
         stack.enter_context(temporarily_clear_interpreter_stack())
         stack.enter_context(_disable_current_modes())
         for _ in range(torch._C._len_torch_function_stack()):
-            stack.enter_context(_pop_mode_temporarily())  # disabling them all instead breaks imports that torch does late
+            stack.enter_context(
+                _pop_mode_temporarily()
+            )  # disabling them all instead breaks imports that torch does late
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in AUTOCAST:
