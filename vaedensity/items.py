@@ -118,21 +118,26 @@ def advice(array: NDArray[Any]) -> str:
     if nan or infinite:
         return f"{nan} values are NaN and {infinite} infinite, which no pixel can be: decide what they shall be; {kept}"
     held = f"8 bits hold 256 values, found {low}..{high}"
-    most = 1 << (53 if array.dtype.kind == "f" else 63)  # beyond it int64 cannot hold what x does
-    if whole and -most <= low and high < most and high - low < most:
+    most = 1 << (53 if array.dtype.kind == "f" else 64)  # beyond it numbers are not told apart
+    if whole and -most <= low and high < most and high - low < (most if array.dtype.kind == "u" else most >> 1):
         low, high = int(low), int(high)
-        moved = f"(x.astype(np.int64) {'-' if low > 0 else '+'} {abs(low)})" if low else "x"
         if low >= 0 and high <= 255:
             return "x.astype(np.uint8) keeps every value"
+        if not low:
+            moved = "x"
+        elif array.dtype.itemsize == 8 and array.dtype.kind != "f":
+            moved = "(x - x.min())"  # which no wider type has to hold
+        else:
+            moved = f"(x.astype(np.int64) {'-' if low > 0 else '+'} {abs(low)})"
         if high - low <= 255:
             return f"{held}; {moved}.astype(np.uint8) keeps the differences"
         step = -(-(high - low + 1) // 256)
         return f"{held}; ({moved} // {step}).astype(np.uint8) makes {step} values one; {kept}"
     if high == low:
-        return f"all values are {low}"
-    if low >= 0 and high <= 1:
+        return f"all values are {low}; {kept}"
+    if low >= 0 and 0.5 < high <= 1:
         return f"np.rint(x * 255).astype(np.uint8) rounds values in 0..1 to 256 levels; {kept}"
-    scaled = f"np.rint((x.astype(np.float64) - {low!r}) * (255 / {high - low!r})).astype(np.uint8)"
+    scaled = f"np.rint((x.astype(np.float64) - {low!r}) / {high - low!r} * 255).astype(np.uint8)"
     return f"{held}; {scaled} rounds to 256 levels; {kept}"
 
 
@@ -173,7 +178,9 @@ def doubt(array: NDArray[np.generic]) -> str:
         return "; if this is one grey image, pass x[None]"
     if array.ndim == 3 and (array.shape[2] <= 4 or array.shape[0] == 3):
         channels = array.shape[2] if array.shape[2] <= 4 else 3
-        return f"; if this is one {'RGB image' if channels == 3 else f'image of {channels} channels'}, pass x[None]"
+        if channels not in (1, 3):
+            return f"; one image of {channels} channels cannot be read, 1 or 3 can"
+        return f"; if this is one {'RGB' if channels == 3 else 'grey'} image, pass x[None]"
     if array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] in (1, 3):
         return "; if channels come first, pass x.transpose(0, 2, 3, 1)"
     return ""

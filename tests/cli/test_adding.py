@@ -79,7 +79,7 @@ def test_what_is_refused(
     assert "expected uint8['N', 8, 8]" in refused(USAGE, "add", archive, floats, "--to", "digits", "-m", model)
     assert "no array 'x'" in refused(USAGE, "add", archive, more, "--to", "x", "-m", model)
     assert "one model" in refused(USAGE, "add", archive, floats, "-m", other_model)
-    assert "put it beside the archive or name it" in refused(MODEL, "add", archive, floats)
+    assert "put it beside the archive, or pass -m FILE" in refused(MODEL, "add", archive, floats)
     refused(USAGE, "add", tmp_path / "none.vdz", floats)
     (tmp_path / "text.txt").write_text("no array")
     assert ".npy or .npz" in refused(USAGE, "add", archive, tmp_path / "text.txt", "--to", "digits", "-m", model)

@@ -95,7 +95,7 @@ def test_an_archive_without_its_model_or_with_another(
 ) -> None:
     for command in (("decompress", model_archive, "-o", tmp_path / "out"), ("test", model_archive)):
         line = refused(MODEL, *command)
-        assert load_model(model).sha256[:16] in line and "put it beside the archive or name it" in line
+        assert load_model(model).sha256[:16] in line and "put it beside the archive, or pass -m FILE" in line
         line = refused(MODEL, *command, "-m", other_model)
         assert model.stem in line and other_model.stem in line and line.count("sha256") == 2
         assert "no such file" in refused(MODEL, *command, "-m", tmp_path / "gone.safetensors")

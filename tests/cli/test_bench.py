@@ -72,7 +72,7 @@ def test_table_and_plot(model: Path, tmp_path: Path, digits: np.ndarray) -> None
         "bench", tmp_path / "d.npy", "-m", tmp_path / "bits.safetensors", "--rivals", "zlib", "--plot", plot
     )
     assert result.exit_code == 0, result.output
-    assert "packed bits" in result.stdout and "overhead" in result.stdout and "60,000 items" in result.stdout
+    assert "packed bits" in result.stdout and "bits not used: it did not help" in " ".join(result.stdout.split())
     assert Image.open(plot).size[0] > 500
 
 

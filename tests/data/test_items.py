@@ -142,6 +142,12 @@ ADVISED = {
     "large floats": np.linspace(0, 1e30, 99),
     "large whole numbers": np.array([0, 2**64 - 1], np.uint64),
     "far from zero": np.array([2**62, 2**62 + 5], np.int64),
+    "beyond int64": np.uint64(2**63) + np.arange(256, dtype=np.uint64),
+    "beyond int64, far apart": np.uint64(2**63) + np.arange(0, 5000, 7, dtype=np.uint64),
+    "lowest of all": np.arange(256) + np.iinfo(np.int64).min,
+    "from end to end": np.array([-(2**63), 0, 2**63 - 1]),
+    "tiny floats": np.linspace(0, 1e-310, 99),
+    "small shares": np.linspace(0, 0.01, 99),
     "half precision": np.linspace(-60000, 60000, 99).astype(np.float16),
 }
 
@@ -173,7 +179,7 @@ def test_values_that_no_pixel_can_be_are_counted() -> None:
     [
         ((64, 64, 3), "64 grey images of 64x3; if this is one RGB image, pass x[None]"),
         ((3, 64, 32), "3 grey images of 64x32; if this is one RGB image, pass x[None]"),
-        ((64, 32, 4), "64 grey images of 32x4; if this is one image of 4 channels, pass x[None]"),
+        ((64, 32, 4), "64 grey images of 32x4; one image of 4 channels cannot be read, 1 or 3 can"),
         ((9, 3, 8, 3), "9 RGB images of 3x8; if channels come first, pass x.transpose(0, 2, 3, 1)"),
         ((9, 3, 8, 7), "9 RGB images of 8x7"),
         ((9, 8, 7), "9 grey images of 8x7"),

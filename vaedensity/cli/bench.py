@@ -137,6 +137,9 @@ def remarks(record: dict[str, Any]) -> list[str]:
     for row in record["codecs"]:
         if "model_bytes" not in row:
             continue
+        if not row["model_items"]:
+            lines.append(f"{row['codec']}: it did not help, all items were coded without it")
+            continue
         share = 100 * sum(row["overhead_bytes"].values()) / row["bytes"]
         with_model = ", ".join(f"{rate:.4f} for {int(n):,} items" for n, rate in row["bits_per_dim_with_model"].items())
         lines.append(

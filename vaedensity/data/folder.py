@@ -97,6 +97,8 @@ def _open(path: Path) -> tuple[NDArray[np.uint8], str]:
         raise UsageError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, UnidentifiedImageError):  # whose text is of an object in memory
+            reason = "its bytes are of no image format that is known"
         raise UsageError(f"{path}: no image that can be read: {reason}; replace it or take it out") from error
 
 

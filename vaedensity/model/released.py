@@ -60,7 +60,7 @@ def not_found(archive: Path, wanted: dict[str, str], folder: Path | None = None)
     places = [*([] if folder is None else [str(folder)]), f"the folders of {SEARCH_PATH}", "the archive's own folder"]
     return ModelError(
         f"{archive}: needs the model {said(wanted)}, which is neither in {', '.join(places)} nor a released one; "
-        "get its file from whoever wrote the archive, and put it beside the archive or name it"
+        "get its file from whoever wrote the archive, and put it beside the archive, or pass model=FILE"
     )
 
 

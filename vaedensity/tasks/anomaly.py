@@ -99,7 +99,9 @@ def _ratio(
 ) -> tuple[Anomaly, str]:
     data, model = levels_of(background, array, source), scoring_model(background, request.device)
     if data.unseen:
-        say(f"{source}: {data.unseen} items have values that the background model cannot make; their ratio is -inf")
+        say(
+            f"{source}: {data.unseen} items have values that the background model cannot make: their ratio is -inf, or inf where neither can"
+        )
 
     def ratio(part: slice, estimate: Estimate) -> Floats:
         own = ItemLevels(data.levels[part], data.known[part])

@@ -116,8 +116,9 @@ def measure_archive(
         found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
+    used = f"vaedensity, model {coder.name}" if record["model_items"] else f"vaedensity, model {coder.name} not used"
     return {
-        "codec": f"vaedensity, model {coder.name}" + (f", {particles} particles" if particles > 1 else ""),
+        "codec": used + (f", {particles} particles" if particles > 1 else ""),
         "layout": "archive",
         "bytes": record["bytes_out"],
         "compress_seconds": record["seconds"],

@@ -278,9 +278,10 @@ def require_reliable(estimate: Estimate) -> None:
     if bad.mean() > STRICT_SHARE:
         unseen = int(estimate.unseen.sum())
         values = f", {unseen} of them for values that the model cannot make" if unseen else ""
+        advice = "look at them" if unseen == bad.sum() else "take more samples, or the annealed estimator"
         raise UnreliableScores(
             f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no finite estimate{values}; the strict "
-            f"limit is {STRICT_SHARE:.0%}; take more samples, or the annealed estimator"
+            f"limit is {STRICT_SHARE:.0%}; {advice}"
         )
 
 
