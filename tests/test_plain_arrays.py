@@ -114,3 +114,25 @@ def test_maps_lists_and_tensors_of_plain_values_are_scored_as_arrays(model: Path
     vd.compress({"x": mapped, "number": np.float64(2.5)}, tmp_path / "a.vdz")
     back = vd.decompress(tmp_path / "a.vdz")
     assert np.array_equal(back["x"], X) and back["number"] == 2.5
+
+
+def test_masks_and_subclasses_are_found_however_deep_they_are() -> None:
+    from collections import deque
+
+    from vaedensity.items import plain_array
+
+    class Holder:
+        def __init__(self, array: np.ndarray):
+            self.array = array
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return self.array
+
+    masked = np.ma.masked_equal(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 16)
+    for x in ([[row for row in r] for r in masked], [[r] for r in masked], deque(masked), [Holder(r) for r in masked]):
+        with pytest.raises(UsageError, match="found a masked array"):
+            plain_array(x, "x")
+    with pytest.raises(UsageError, match="expected a plain numpy array"):
+        plain_array([np.asmatrix(r) for r in masked.data], "x")
+    for plain in ([[1, 2], [3, 4]], (np.arange(3), np.arange(3)), [Holder(np.arange(2))], [np.uint8(3)], []):
+        assert type(plain_array(plain, "x")) is np.ndarray

@@ -1,5 +1,6 @@
 """Arrays of images, however they are laid out, as items (N,C,H,W) and back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ def plain_array(x: Any, source: str, *, convert: bool = True) -> NDArray[Any]:
             f"{source}: found {_class(x)}, expected a numpy array; pass np.asarray(x) if that holds all of it"
         )
     try:
-        masked = isinstance(x, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in x)
-        array = np.ma.stack(x) if masked else np.asanyarray(x)
+        array = _special_inside(x)
+        array = np.asanyarray(x) if array is None else array
     except (ValueError, TypeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{source}: found {_class(x)}, which is no array ({reason}); pass a numpy array") from error
@@ -34,6 +35,20 @@ def plain_array(x: Any, source: str, *, convert: bool = True) -> NDArray[Any]:
             f"{source}: found {_class(array)}, expected a plain numpy array; pass np.asarray(x) if that holds all of it"
         )
     return np.asarray(array)
+
+
+def _special_inside(x: Any, depth: int = 0) -> Any:
+    """An array among nested parts of ``x`` that is masked or of another subclass, which numpy would strip; None where none is."""
+    if isinstance(x, (str, bytes, np.generic)) or depth > MOST_AXES:
+        return None
+    if depth and (isinstance(x, np.ndarray) or hasattr(x, "__array__")):
+        array = np.asanyarray(x)
+        return None if type(array) in (np.ndarray, np.memmap) else array
+    if not isinstance(x, Sequence):
+        return None
+    plain = {int, float, bool, complex, str, bytes}
+    parts = () if set(map(type, x)) <= plain else x
+    return next((found for part in parts if (found := _special_inside(part, depth + 1)) is not None), None)
 
 
 def _class(x: object) -> str:

@@ -276,3 +276,11 @@ def test_what_a_file_system_cannot_hold_is_said(engine: str, tmp_path: Path, mon
     assert "t: times of change of 3 entries are others than in the archive" in result.stderr
     assert "the first is f" in result.stderr
     assert (tmp_path / "out" / "t" / "f").exists()
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
+def test_no_file_replaces_a_folder(engine: str, few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
+    done("compress", few, "-o", tmp_path / "a.vdz")
+    (tmp_path / "out" / "few.npy" / "precious").mkdir(parents=True)
+    line = refused(USAGE, "decompress", tmp_path / "a.vdz", "-o", tmp_path / "out", "-f", "--engine", engine)
+    assert "few.npy is a folder, which no file replaces" in line

@@ -112,3 +112,41 @@ def test_a_jpeg_file_of_inks_or_an_image_of_another_kind_is_refused_by_name(tmp_
     for name, data in {"inks.jpg": encoded(COLOUR, "JPEG", "CMYK"), "x.png": encoded(GREY, "GIF")}.items():
         with pytest.raises(UsageError, match=name):
             load_folder(grow(tmp_path / name, {name: data}))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data", "words"),
+    [
+        (".bmp", encoded(np.dstack([COLOUR, COLOUR[..., :1]]), "BMP"), "32 bits a pixel|mode RGBA"),
+        (
+            ".png",
+            metadata.PNG_HEAD
+            + struct.pack(">I", 4)
+            + b"teSt"
+            + b"\x08" * 4
+            + struct.pack(">I", zlib.crc32(b"teSt" + b"\x08" * 4))
+            + png(16, 2)[8:],
+            "header is not where|no image that can be read",
+        ),
+        (".png", png(8, 2)[:33] + png(16, 2)[8:33] + png(8, 2)[33:], "there twice|no image that can be read"),
+    ],
+    ids=["a fourth byte", "a chunk before the header", "two headers"],
+)
+def test_values_that_would_be_left_over_or_misread_are_refused(
+    tmp_path: Path, suffix: str, data: bytes, words: str
+) -> None:
+    grow(tmp_path, {f"a{suffix}": data, f"b{suffix}": data})
+    with pytest.raises(UsageError, match=words):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("tags", "words"), [({258: 8, 339: 2}, "values with a sign"), ({258: 8, 339: 1}, None)])
+def test_tiff_values_with_a_sign_are_refused(tmp_path: Path, tags: dict[int, int], words: str | None) -> None:
+    f = io.BytesIO()
+    Image.fromarray(GREY).save(f, "TIFF", tiffinfo=tags)
+    grow(tmp_path, {"a.tif": f.getvalue(), "b.tif": f.getvalue()})
+    if words is None:
+        assert len(load_folder(tmp_path).arrays["images"]) == 2
+        return
+    with pytest.raises(UsageError, match=words):
+        load_folder(tmp_path)

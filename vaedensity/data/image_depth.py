@@ -7,7 +7,7 @@ from PIL import Image
 
 from vaedensity.data import metadata, tiff
 
-BITS_PER_SAMPLE = 258
+BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 258, 277, 339
 REMEDY = "convert it, or pack it with compress, which keeps files as they are"
 RASTER = {b"P4": lambda w, h: -(-w // 8) * h, b"P5": lambda w, h: w * h, b"P6": lambda w, h: 3 * w * h}
 SAMPLES = {b"P1": 1, b"P2": 1, b"P3": 3}  # written as text
@@ -21,12 +21,21 @@ def require_eight_bits(data: bytes, image: Image.Image) -> None:
     """Raise Unfit unless the values of an opened image file ``data`` are of 8 bits, or two, as they are in the file."""
     match image.format:
         case "PNG":
+            if data[12:16] != b"IHDR" or data.count(b"\0\0\0\x0dIHDR") != 1:
+                raise Unfit(f"its header is not where it should be, or there twice; {REMEDY}")
             depths = {data[24]}
         case "BMP":
             at = 28 if int.from_bytes(data[14:18], "little") >= 40 else 24
-            depths = {5} if int.from_bytes(data[at : at + 2], "little") == 16 else {8}
+            bits = int.from_bytes(data[at : at + 2], "little")
+            if bits == 32:
+                raise Unfit(f"32 bits a pixel, of which 8 are left over, expected grey or RGB; {REMEDY}")
+            depths = {5} if bits == 16 else {8}
         case "TIFF":
-            depths = set(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+            depths, bands = set(image.tag_v2.get(BITS_PER_SAMPLE, (1,))), len(image.getbands())
+            if (samples := int(image.tag_v2.get(SAMPLES_PER_PIXEL, 1))) != bands:
+                raise Unfit(f"{samples} values a pixel, expected {bands}: grey or RGB; {REMEDY}")
+            if set(image.tag_v2.get(SAMPLE_FORMAT, (1,))) != {1}:
+                raise Unfit(f"values with a sign or fractions, expected 0 to 255; {REMEDY}")
         case "PPM":
             highest = _pnm(data)[3]
             if highest != 255 and image.mode != "1":

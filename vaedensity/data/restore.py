@@ -19,7 +19,7 @@ from vaedensity.data.note import is_safe as is_safe
 from vaedensity.data.tree_contents import check_metadata
 from vaedensity.data.tree_note import check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
-from vaedensity.errors import DamagedArchive, VaedensityError
+from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
 from vaedensity.long_paths import make_folders
 from vaedensity.staging import Move, heal, move_into_place
 from vaedensity.staging import staging as staging
@@ -37,8 +37,10 @@ def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any")
         else:
             require_names((note["name"], *note.get("files", ())))
     heal(folder)
-    for path in paths:
+    for note, path in zip(notes, paths):
         refuse_existing(path, overwrite)
+        if note["kind"] not in ("tree", "folder", "files") and path.is_dir():
+            raise UsageError(f"{path} is a folder, which no file replaces; remove it or choose another place")
     return paths
 
 
