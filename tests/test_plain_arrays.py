@@ -136,3 +136,14 @@ def test_masks_and_subclasses_are_found_however_deep_they_are() -> None:
         plain_array([np.asmatrix(r) for r in masked.data], "x")
     for plain in ([[1, 2], [3, 4]], (np.arange(3), np.arange(3)), [Holder(np.arange(2))], [np.uint8(3)], []):
         assert type(plain_array(plain, "x")) is np.ndarray
+
+
+def test_images_of_pillow_are_refused_for_their_mode() -> None:
+    """numpy takes palette indices for grey, and HSV for RGB."""
+    from PIL import Image
+
+    for mode in ("L", "P", "HSV"):
+        image = Image.new(mode, (8, 8))
+        for x in (image, [image, image]):
+            with pytest.raises(UsageError, match="images of Pillow"):
+                vd.score("digits", x, samples=2)

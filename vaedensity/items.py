@@ -19,6 +19,11 @@ def plain_array(x: Any, source: str, *, convert: bool = True) -> NDArray[Any]:
         raise UsageError(
             f"{source}: found {_class(x)}, expected a numpy array; pass np.asarray(x) if that holds all of it"
         )
+    if any(hasattr(part, "getbands") for part in (x, *(x if isinstance(x, (list, tuple)) else ()))):
+        raise UsageError(
+            f"{source}: found images of Pillow, whose mode would be lost; pass np.stack([np.asarray(i.convert('L')) for i in x]), "
+            "or with 'RGB'"
+        )
     try:
         array = _special_inside(x)
         array = np.asanyarray(x) if array is None else array
