@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaedensity.api.score import scoring_model
 from vaedensity.data.load import load_array
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
@@ -29,7 +30,6 @@ from vaedensity.model.checkpoint import load_model
 from vaedensity.model.gaussian import Gaussian
 from vaedensity.model.latent_model import LatentModel, LogWeight
 from vaedensity.model.released import resolve
-from vaedensity.tasks.scoring import scoring_model
 from vaedensity.units import LN2
 
 RIVAL_BATCH = 100  # get_nll's default

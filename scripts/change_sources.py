@@ -120,7 +120,7 @@ def judge(folder: Path, run: Run, keep_going: bool) -> tuple[str, str]:
         return ("packed" if run.status == 0 else "the rest packed"), ""
     if run.status == 2 and not made:
         told = any(words in run.said for words in ("changed while it was read", "cannot be read", "no such file"))
-        return ("refused", "") if told else ("refused for another reason", run.said)
+        return ("rejected", "") if told else ("refused for another reason", run.said)
     return f"status {run.status}", run.said
 
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaedensity import atomic, staging
 from vaedensity.cli.main import main
+from vaedensity.data import atomic, staging
 
 TIMEOUT = 120.0
 

@@ -33,21 +33,21 @@ def changes(data: bytes, every: int = 1) -> Iterator[tuple[str, bytes]]:
 
 
 def torch_reader() -> Reader:
-    """Open, notes, decode, check against the notes. Models are loaded once."""
-    from vaedensity.coding.decoding import read_arrays
-    from vaedensity.coding.lowering import CodingModel
-    from vaedensity.coding.reader import Archive
+    """Open, metas, decode, check against the metas. Models are loaded once."""
+    from vaedensity.api.decompress import checked_metadata
+    from vaedensity.api.models import model_inside, open_model
+    from vaedensity.archive.decoding import read_arrays
+    from vaedensity.archive.limits import Limits
+    from vaedensity.archive.reader import Archive
+    from vaedensity.coding.quantise import CodingModel
     from vaedensity.data.restore import check_collection
-    from vaedensity.tasks.limits import Limits
-    from vaedensity.tasks.models import model_inside, open_model
-    from vaedensity.tasks.unpacking import checked_notes
 
     known: dict[Path, CodingModel] = {}
 
     def read(path: Path, model: Path) -> dict[str, Any]:
         with Archive(path) as archive:
-            if archive.note.get("collections"):  # goldens of early versions restore nothing
-                checked_notes(archive)
+            if archive.meta.get("collections"):  # goldens of early versions restore nothing
+                checked_metadata(archive)
             Limits().check(archive)
             for index in range(len(archive.blocks)):  # what decoding would come to, before the model takes its time
                 archive.payload(index)
@@ -57,23 +57,23 @@ def torch_reader() -> Reader:
                     known[model] = open_model(str(model))
                 network = known[model] if archive.model_array is None else model_inside(archive)
             arrays = read_arrays(archive, network)
-            for note in archive.note.get("collections") or []:
-                check_collection(note, arrays)
+            for meta in archive.meta.get("collections") or []:
+                check_collection(meta, arrays)
             return arrays
 
     return read
 
 
 def numpy_reader() -> Reader:
-    from vaedensity.data.restore import check_note
-    from vaedensity.plain.archive import find_model, read
-    from vaedensity.plain.container import Directory
+    from vaedensity.data.restore import check_restore_metadata
+    from vaedensity.numpy_decoder.archive import find_model, read
+    from vaedensity.numpy_decoder.container import Directory
 
     def read_all(path: Path, model: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             directory = Directory(file, path)
-            if notes := directory.note.get("collections"):
-                check_note(notes, [array.name for array in directory.restored])
+            if metas := directory.meta.get("collections"):
+                check_restore_metadata(metas, [array.name for array in directory.restored])
             for block in directory.blocks:
                 directory.payload(block)
             return read(directory, find_model(directory, None if directory.inside else str(model)))
@@ -103,7 +103,7 @@ def flip(name: str, read: Reader, every: int = 1) -> tuple[Counter[str], list[st
             try:
                 found = read(path, model)
             except DamagedArchive as error:
-                counts["refused"] += 1
+                counts["rejected"] += 1
                 if "\n" in str(error):
                     wrong.append(f"{what}: {error}")
             except (Exception, ModelError) as error:
@@ -128,7 +128,7 @@ def main() -> int:
     results, status = {}, 0
     for name in options.names:
         counts, wrong = flip(name, read, options.every)
-        results[name] = {key: counts[key] for key in ("tried", "refused", "harmless", "wrong")}
+        results[name] = {key: counts[key] for key in ("tried", "rejected", "harmless", "wrong")}
         if not options.json:
             print(f"{name}: " + ", ".join(f"{n} {key}" for key, n in results[name].items()), flush=True)
         for line in wrong[:20]:

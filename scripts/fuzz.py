@@ -84,7 +84,7 @@ class Campaign:
         )
 
     def finished(self, process: Process) -> None:
-        """Take in the report of a worker that ended, or note that it crashed."""
+        """Take in the report of a worker that ended, or meta that it crashed."""
         report = self.work / f"report-{process.number}.json"
         if process.process.returncode != 0 or not report.exists():
             if not process.heard:

@@ -336,7 +336,7 @@ class Campaign:
                 bad += [f"{n} is neither's" for n in case.after if found.get(n) not in (case.after[n], made[n])]
             else:
                 if statuses != [0, 2]:
-                    bad.append("not one won and one was refused")
+                    bad.append("not one won and one was rejected")
                 elif found != (case.after if runs[0].status == 0 else made):
                     bad.append("what is there is not the winner's")
                 if any(not is_one_line(run.said) or " exists; " not in run.said for run in runs if run.status):

@@ -17,8 +17,10 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vaedensity.coding.archive import write_archive
-from vaedensity.coding.lowering import coded_bits, coding_model, lower
+from vaedensity.api.compress import gather
+from vaedensity.api.settle import settle
+from vaedensity.archive.writer import write_archive
+from vaedensity.coding.quantise import coded_bits, coding_model, quantise
 from vaedensity.data.files import save_npz
 from vaedensity.data.named import load_digits
 from vaedensity.data.tree import scan
@@ -27,8 +29,6 @@ from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.tasks.packing import gather
-from vaedensity.tasks.settling import settle
 from vaedensity.training.fit import FitSettings, fit
 from vaedensity.training.schedule import Length, WarmupCosine
 
@@ -71,7 +71,7 @@ def variations() -> dict[str, Golden]:
         "grey-v1": Golden(DIGITS[:1500], DIGITS[1500:1560], mixed),
         "colour-odd-v1": Golden(colour[:500], colour[500:525]),
         "two-valued-v1": Golden((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255)),
-        "seven-phases-v1": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "phases": 7}),
+        "seven-sub_images-v1": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "sub_images": 7}),
         "coupled-v2": Golden(
             (DIGITS[:1500] > 7) * np.uint8(255),
             (DIGITS[1500:1700] > 7) * np.uint8(255),
@@ -79,7 +79,7 @@ def variations() -> dict[str, Golden]:
             particles=6,
         ),
         "coupled-seven-v2": Golden(
-            DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "phases": 7}, particles=3
+            DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "sub_images": 7}, particles=3
         ),
         "centre-first-v3": Golden(colour[:500], colour[500:540], coder=18),
         "ends-first-v3": Golden(stretched[:1500], stretched[1500:1560], {"n": np.arange(5)}, coder=20),
@@ -95,7 +95,7 @@ def variations() -> dict[str, Golden]:
             DIGITS[:1500],
             DIGITS[1500:1560],
             mixed | {"planes": np.arange(3000, dtype="<i4") * 70000, "halves": np.linspace(0, 1, 900, dtype="<f2")},
-            network={"neighbours": 4, "phases": 7},
+            network={"neighbours": 4, "sub_images": 7},
             particles=3,
             coder=18,
             inside=True,
@@ -113,11 +113,11 @@ def make_folder(path: Path, images: np.ndarray) -> None:
         info = PngInfo()
         info.add_text("Title", f"digit {i}")
         Image.fromarray(pixels).save(path / ("sub" if i % 3 else ".") / f"{i}.png", pnginfo=info if i % 2 else None)
-    (path / "notes.txt").write_text("What these are: digits.\n" * 9)
+    (path / "metas.txt").write_text("What these are: digits.\n" * 9)
     (path / "nothing").touch()
     (path / os.fsdecode(b"caf\xe9")).write_bytes(bytes(range(256)))
     (path / "link").symlink_to("sub/1.png")
-    (path / "notes.txt").chmod(0o640)
+    (path / "metas.txt").chmod(0o640)
     for number, (parent, folders, files) in enumerate(os.walk(path, topdown=False)):
         for name in (*files, *folders, "."):
             os.utime(os.path.join(parent, name), ns=(0, 1_600_000_000_123_456_789 + number), follow_symlinks=False)
@@ -130,7 +130,7 @@ def config_of(item_shape: tuple[int, ...], levels: int, golden: Golden, series: 
         sizes = {"variables": 4, "categories": 5, "width": 16, "encoder_width": 12, "context_bits": 8}
         shape = {"dilations": (1, 2, 5, 1), "contexts": (2, 3), "context_width": 8}
         return SequenceConfig(length=width, levels=levels, **sizes, **shape, **golden.network)  # type: ignore[arg-type]
-    sizes = {"blocks": 1, "phase_blocks": 1, "components": 3}
+    sizes = {"blocks": 1, "sub_image_blocks": 1, "components": 3}
     return VAEConfig(height, width, channels, levels, ((4, 3), (2, 2)), (16, 12), **sizes, **golden.network)  # type: ignore[arg-type]
 
 
@@ -144,7 +144,7 @@ def make(name: str, golden: Golden) -> None:
     config = config_of(items.shape[1:], levels, golden, layout == "NT")
     settings = FitSettings(Length(steps=400), batch_size=64, schedule=WarmupCosine(peak=5e-3, warmup_steps=20))
     fitted = fit(items[50:], items[:50], config, settings).model
-    integers = lower(fitted, torch.from_numpy(items[:128]))
+    integers = quantise(fitted, torch.from_numpy(items[:128]))
     rate = coded_bits(integers, torch.from_numpy(items[:50])) / config.dims
     path = FOLDER / f"{name}.safetensors"
     card = {"name": name, "data": "variations of the embedded digits", "integer_bits_per_dim": rate}
@@ -152,21 +152,21 @@ def make(name: str, golden: Golden) -> None:
     save_model(
         path, fitted, values, card, integers.kernels, integers.start, unit, integers.direct_steps, overwrite=False
     )
-    model, notes = coding_model(load_model(path), name), []
+    model, metas = coding_model(load_model(path), name), []
     arrays: dict[str, np.ndarray] = {"series" if layout == "NT" else "images": golden.stored, **golden.others}
     if golden.folder:
         with tempfile.TemporaryDirectory() as folder:
             make_folder(Path(folder, "digits"), golden.stored)
-            arrays, notes = gather(settle([scan(Path(folder, "digits"))], model))
+            arrays, metas = gather(settle([scan(Path(folder, "digits"))], model))
     with open(FOLDER / f"{name}.vdz", "xb") as f:
         inside = slim_model(load_model(path)) if golden.inside else None
         tally = write_archive(
-            f, arrays, {"collections": notes}, model, particles=golden.particles, coder=golden.coder, inside=inside
+            f, arrays, {"collections": metas}, model, particles=golden.particles, coder=golden.coder, inside=inside
         )
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
     print(
-        f"{name}: {rate:.3f} bits/dim, {tally.model_items} items by the model, {tally.fallback_blocks} classical blocks"
+        f"{name}: {rate:.3f} bits/dim, {tally.model_items} items by the model, {tally.fallback_blocks} fallback blocks"
     )
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.api.fit import pick_device
+from vaedensity.api.score import model_levels, scoring_model
 from vaedensity.data.load import load_array
 from vaedensity.density.anomaly import Likelihood, LikelihoodRatio, Typicality
 from vaedensity.density.complexity import CODECS, Complexity
@@ -35,8 +37,6 @@ from vaedensity.model.checkpoint import ModelFile, load_model
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.released import resolve
 from vaedensity.report.auroc import auroc
-from vaedensity.tasks.fitting import pick_device
-from vaedensity.tasks.scoring import model_levels, scoring_model
 
 Images = NDArray[np.uint8]  # (N,28,28)
 Scores = dict[str, Floats]

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from vaedensity import units
+from vaedensity.api.score import ScoreRequest, score_array
+from vaedensity.api.self_test import self_test
 from vaedensity.data.load import load_array
 from vaedensity.density.annealed import Annealed
 from vaedensity.density.estimate import K_HAT_LIMIT, Estimate
@@ -24,8 +26,6 @@ from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.jackknife import Jackknife
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import resolve
-from vaedensity.tasks.scoring import ScoreRequest, score_array
-from vaedensity.tasks.self_test import self_test
 
 COLUMNS = "| estimator | kind | items | nats | bits/dim | Monte-Carlo s.e. | gain on the ELBO, nats | mean ESS | k-hat > 0.7 | seconds |"
 

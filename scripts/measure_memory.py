@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaedensity.coding.container import Writer
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.container import Writer
+from vaedensity.archive.reader import Archive
 from vaedensity.data.load import load_array
 
 COMMAND = [sys.executable, "-c", "from vaedensity.cli.main import main; main()"]

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from vaedensity import items
+from vaedensity.api.compress import compress
+from vaedensity.api.models import open_model
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.lowering import CodingModel, words_enough
-from vaedensity.coding.workers import Ticker, side_by_side
+from vaedensity.coding.quantise import CodingModel, words_enough
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.load import load_array
-from vaedensity.tasks.models import open_model
-from vaedensity.tasks.packing import compress
+from vaedensity.workers import Ticker, side_by_side
 
 BATCH = 64
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaedensity.coding.lowering import coded_bits
+from vaedensity.api.models import open_model
+from vaedensity.api.score import ScoreRequest, score_array
+from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.load import load_array
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.items import apply_map, require_items
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import resolve
-from vaedensity.tasks.models import open_model
-from vaedensity.tasks.scoring import ScoreRequest, score_array
 
 
 def main() -> None:

@@ -32,12 +32,12 @@ WORKER = """
 import hashlib, json, resource, sys
 from pathlib import Path
 import torch
-from vaedensity.coding.decoding import read_arrays
+from vaedensity.archive.decoding import read_arrays
 from vaedensity.coding.engine import fastest_stacks
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.reader import Archive
 from vaedensity.data.load import load
-from vaedensity.tasks.models import open_model
-from vaedensity.tasks.packing import compress
+from vaedensity.api.models import open_model
+from vaedensity.api.compress import compress
 
 archive, data, model, out, room = sys.argv[1:6]
 coder = open_model(model)
@@ -58,7 +58,7 @@ NUMPY_WORKER = """
 import hashlib, json, sys
 from pathlib import Path
 import numpy
-from vaedensity.plain.archive import read_arrays
+from vaedensity.numpy_decoder.archive import read_arrays
 
 arrays = read_arrays(Path(sys.argv[1]), sys.argv[3])
 assert "torch" not in sys.modules
@@ -126,10 +126,10 @@ def main() -> None:
 
     import numpy as np
 
+    from vaedensity.api.compress import compress
+    from vaedensity.api.models import open_model
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load, load_array
-    from vaedensity.tasks.models import open_model
-    from vaedensity.tasks.packing import compress
 
     with tempfile.TemporaryDirectory() as folder:
         _, array = load_array(options.data, LoadOptions())

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from early import EarlyWriter
 
+from vaedensity.archive import fallback
 from vaedensity.cli.main import main
-from vaedensity.coding import classical
 from vaedensity.data.named import load_digits
 
-# Enough for the model to beat the classical coders on digits, which commands must tell apart.
+# Enough for the model to beat the fallback codecs on digits, which commands must tell apart.
 FIT_OPTIONS = ("--preset", "tiny", "--steps", "120", "--rate", "0.02", "--batch-size", "32", "--device", "cpu")
 
 
@@ -144,22 +144,22 @@ def refused(tmp_path: Path, unchanged: Callable[..., AbstractContextManager[None
 def hostile(tmp_path: Path) -> Callable[..., Path]:
     """Write an archive by hand: a good one of array "x" (4 items of 3 bytes) with parts replaced."""
 
-    def write(*, note: Any = None, blocks: list[tuple[int, int, bytes]] | None = None, **changes: Any) -> Path:
+    def write(*, meta: Any = None, blocks: list[tuple[int, int, bytes]] | None = None, **changes: Any) -> Path:
         import hashlib
 
         data = bytes(range(12))
         entry = {"name": "x", "dtype": "|u1", "shape": [4, 3], "blocks": 1} | changes.pop("entry", {})
-        collections = [{"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | (note or {})]
+        collections = [{"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | (meta or {})]
         record = {
             "arrays": [entry],
-            "note": {"collections": collections},
+            "meta": {"collections": collections},
             "sha256": hashlib.sha256(data).hexdigest(),
             "by": "test",
         } | changes
         path = tmp_path / "hostile.vdz"
         with open(path, "wb") as f:
             writer = EarlyWriter(f, 1)
-            for coder, items, payload in [(classical.RAW, 4, data)] if blocks is None else blocks:
+            for coder, items, payload in [(fallback.RAW, 4, data)] if blocks is None else blocks:
                 writer.add(coder, items, payload)
             writer.finish(record)
         return path

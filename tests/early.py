@@ -5,9 +5,9 @@ import struct
 import zlib
 from typing import Any, BinaryIO, NamedTuple
 
-from vaedensity.coding import varint
-from vaedensity.coding.container import END_MAGIC, HEAD, MAGIC, TAIL
-from vaedensity.coding.reader import Archive
+from vaedensity.archive import varint
+from vaedensity.archive.container import END_MAGIC, HEAD, MAGIC, TAIL
+from vaedensity.archive.reader import Archive
 
 
 def early_record(archive: Archive) -> dict[str, Any]:

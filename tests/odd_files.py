@@ -246,16 +246,16 @@ def same_arrays(before: bytes, after: bytes) -> bool:
 
 
 def same_image(suffix: str, before: bytes, after: bytes) -> bool:
-    """Whether both show one image of the same numbers of the same depth, with the same notes."""
+    """Whether both show one image of the same numbers of the same depth, with the same metas."""
     found = []
     for data in (before, after):
         try:
             with Image.open(io.BytesIO(data)) as image:
-                notes = {k: v for k, v in image.info.items() if k not in ("compression", "interlace")}
+                metas = {k: v for k, v in image.info.items() if k not in ("compression", "interlace")}
                 pixels = image.mode, image.size, image.tobytes(), getattr(image, "n_frames", 1)
         except Exception:  # whatever Pillow says of what is no image
             return False
-        found.append((pixels, notes, depth(suffix, data)))
+        found.append((pixels, metas, depth(suffix, data)))
     if found[0] != found[1] or found[0][0][3] != 1:
         return False
     return suffix != ".png" or before.endswith(chunk(b"IEND", b""))  # what is behind the end would be lost

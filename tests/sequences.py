@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.coding.lowering import IntegerNetwork, build
+from vaedensity.coding.quantise import IntegerNetwork, build
 from vaedensity.model.checkpoint import save_model
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import untrained
@@ -40,7 +40,7 @@ def random_model(seed: int = 0, spread: float = 1.0, **changes: object) -> Seque
     model = SequenceVAE(config(**changes))
     with torch.no_grad():
         model.start.copy_(torch.randn_like(model.start) * spread)
-        for layer in model.lattice_convs().values():
+        for layer in model.integer_convs().values():
             layer.bias.add_(torch.randn_like(layer.bias) * 0.1 * spread)
         for layer in (model.posterior_head, model.head):
             layer.weight.add_(torch.randn_like(layer.weight) * 0.5 * spread)
@@ -55,21 +55,21 @@ def random_series(c: SequenceConfig, count: int, seed: int = 0) -> Tensor:
     return torch.where(again, x.roll(2, 3), x).to(torch.uint8)
 
 
-def lowered(model: SequenceVAE, unit: int = 128) -> IntegerNetwork:
+def quantised(model: SequenceVAE, unit: int = 128) -> IntegerNetwork:
     c = with_unit(model.config, unit)
     shell = untrained(c)
     shell.load_state_dict(model.state_dict())
-    kernels = {name: layer.lower() for name, layer in shell.lattice_convs().items()}
+    kernels = {name: layer.quantise() for name, layer in shell.integer_convs().items()}
     return build(c, kernels, torch.round(shell.start.detach() * 16).to(torch.int32), [])
 
 
 def random_network(seed: int = 0, unit: int = 128, **changes: object) -> IntegerNetwork:
-    return lowered(random_model(seed, **changes), unit)
+    return quantised(random_model(seed, **changes), unit)
 
 
 def save(path: Path, model: SequenceVAE, unit: int = 128, values: list[int] | None = None) -> Path:
-    """A model file of ``model``, lowered."""
-    integers, card = lowered(model, unit), {"name": path.stem, "integer_bits_per_dim": 4.0}
+    """A model file of ``model``, quantised."""
+    integers, card = quantised(model, unit), {"name": path.stem, "integer_bits_per_dim": 4.0}
     save_model(path, model, values, card, integers.kernels, integers.start, unit, [], overwrite=True)
     return path
 

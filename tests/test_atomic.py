@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from vaedensity import atomic
-from vaedensity.atomic import atomic_file, exchange, remove_stale, rename_new
+from vaedensity.data import atomic
+from vaedensity.data.atomic import atomic_file, exchange, remove_stale, rename_new
+from vaedensity.data.targets import keep_attributes
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.targets import keep_attributes
 
 fcntl = pytest.importorskip("fcntl")
 WAYS = ["as it is", "without renameat2", "without hard links"]
@@ -214,7 +214,7 @@ def test_workers_that_outlive_a_killed_run_keep_nothing_in_use(tmp_path: Path) -
 OTHERS = [
     ".a.partial",
     ".a.12.partial",
-    ".a.notes.partial",
+    ".a.metas.partial",
     ".b.12.0123456789abcdef.partial",
     ".a.b.12.0123456789abcdef.partial",
     "a.12.0123456789abcdef.partial",
@@ -462,11 +462,11 @@ def test_where_the_group_cannot_stay_its_members_get_no_more_than_all(
 def test_attributes_stay(tmp_path: Path) -> None:
     write(tmp_path / "a", b"old")
     try:
-        os.setxattr(tmp_path / "a", "user.note", b"mine")
+        os.setxattr(tmp_path / "a", "user.meta", b"mine")
     except OSError:
         pytest.skip("a file system without attributes")
     write(tmp_path / "a", b"new", overwrite=True)
-    assert os.getxattr(tmp_path / "a", "user.note") == b"mine"
+    assert os.getxattr(tmp_path / "a", "user.meta") == b"mine"
 
 
 def test_hard_links_keep_what_they_had(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from conftest import invoke
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from fuzzing.bad_layouts import base
-from fuzzing.bad_notes import BYTES, note, noted
+from fuzzing.bad_notes import BYTES, meta, noted
 from fuzzing.parts import Parts, put_varint
 
-from vaedensity.coding.block import LOST
-from vaedensity.coding.frames import MARKER, scan
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.block import LOST
+from vaedensity.archive.block_header import MARKER, scan
+from vaedensity.archive.reader import Archive
 from vaedensity.errors import DamagedArchive
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import outline
@@ -76,7 +76,7 @@ def test_blocks_are_found_wherever_windows_end(tmp_path: Path, monkeypatch: pyte
         data += block
     path.write_bytes(data)
     for window in (64, 65, 100, 127, 1 << 20):
-        monkeypatch.setattr("vaedensity.coding.frames.WINDOW", window)
+        monkeypatch.setattr("vaedensity.archive.block_header.WINDOW", window)
         with open(path, "rb") as f:
             assert [at for at, _, _ in scan(f, 0, len(data), whole[16:20])] == expected
 
@@ -85,7 +85,7 @@ def test_names_of_many_parts(tmp_path: Path) -> None:
     names = [f"{'a/' * 16_000}{k}" for k in range(40)] + ["b", "b/c"]
     sizes = [12] + [0] * (len(names) - 1)
     path = tmp_path / "x.vdz"
-    path.write_bytes(noted(BYTES, note(kind="files", name="d", files=names, sizes=sizes)))
+    path.write_bytes(noted(BYTES, meta(kind="files", name="d", files=names, sizes=sizes)))
     result = invoke("-q", "test", path)
     assert result.exit_code == DAMAGED and "in each other's way" in result.stderr
 
@@ -110,7 +110,7 @@ def test_the_outline_of_the_largest_network_takes_no_memory() -> None:
 
 def test_messages_are_lines_that_a_terminal_shows_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "x.vdz"
-    path.write_bytes(noted(BYTES, note(kind="a\nb\x1b[2J\u202e")))
+    path.write_bytes(noted(BYTES, meta(kind="a\nb\x1b[2J\u202e")))
     for command in ("test", "decompress"):
         result = invoke("-q", command, path)
         assert result.exit_code == DAMAGED and result.stderr.count("\n") == 1

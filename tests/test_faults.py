@@ -54,7 +54,7 @@ def test_kills(campaign: Any, in_place: None) -> None:
     assert {row.operation for row in campaign.rows} == {"compress -f", "decompress -f", "add"}
 
 
-def test_refused_writes(campaign: Any, in_place: None) -> None:
+def test_rejected_writes(campaign: Any, in_place: None) -> None:
     campaign.refuse_writes(2 * len(campaign.cases))
     assert sum(row.old for row in campaign.rows) > 0
 
@@ -89,7 +89,7 @@ def test_the_campaign_notices_what_is_lost(campaign: Any) -> None:
     case = campaign.cases[1]
 
     def damage() -> None:
-        from vaedensity import atomic
+        from vaedensity.data import atomic
 
         Path("a.vdz").write_bytes(b"half")
         Path(".a.vdz.partial").write_bytes(b"")

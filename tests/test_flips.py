@@ -15,4 +15,4 @@ from flip_bits import flip, numpy_reader, torch_reader
 def test_flips(name: str, reader: object) -> None:
     counts, wrong = flip(name, reader(), every=7)
     assert wrong == []
-    assert counts["tried"] == counts["refused"] + counts["harmless"] > 500 and counts["harmless"] == 0
+    assert counts["tried"] == counts["rejected"] + counts["harmless"] > 500 and counts["harmless"] == 0

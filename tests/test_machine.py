@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from vaedensity import machine
+from vaedensity.archive.limits import Limits
 from vaedensity.errors import UsageError
 from vaedensity.machine import MEMORY_SHARE, busy_cores, choose_threads, usable_cores, usable_memory
-from vaedensity.tasks.limits import Limits
 
 MIB = 1 << 20
 PLENTY = str(1 << 62)
@@ -63,7 +63,7 @@ def test_memory_without_a_limit(case: str, tmp_path: Path) -> None:
 
 
 def test_archives_too_large_for_the_container_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaedensity.tasks.limits.usable_memory", lambda: 64 * MIB)
+    monkeypatch.setattr("vaedensity.archive.limits.usable_memory", lambda: 64 * MIB)
     with pytest.raises(UsageError, match=f"the limit is {64 * MIB}"):
         Limits().check_block(Path("a.vdz"), 30 * MIB)
 

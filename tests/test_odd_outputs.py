@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import PATIENT, cases
 
-from vaedensity.atomic import atomic_file
+from vaedensity.data.atomic import atomic_file
+from vaedensity.data.staging import Move, move_into_place, staging
 from vaedensity.errors import VaedensityError
-from vaedensity.staging import Move, move_into_place, staging
 
 pytestmark = [PATIENT, pytest.mark.skipif(os.name == "nt", reason="permissions and links as of POSIX")]
 OLD, NEW = b"what was there", b"what is new"

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from test_atomic import killed, names, no_sync
 
-from vaedensity import atomic
-from vaedensity import staging as module
-from vaedensity.atomic import rename_new
+from vaedensity.data import atomic
+from vaedensity.data import staging as module
+from vaedensity.data.atomic import rename_new
+from vaedensity.data.long_paths import sync_tree
+from vaedensity.data.staging import Move, heal, move_into_place, staging
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.long_paths import sync_tree
-from vaedensity.staging import Move, heal, move_into_place, staging
 
 pytest.importorskip("fcntl")
 __all__ = ["no_sync"]  # a fixture
@@ -439,7 +439,7 @@ def test_killed_while_it_is_undone(way: str, tmp_path: Path, no_sync: None) -> N
 
     def refused(self: Any, stage: Path, overwrite: bool) -> None:
         if self.number == 3:
-            raise VaedensityError("refused")
+            raise VaedensityError("rejected")
         do(self, stage, overwrite)
 
     def work() -> None:

@@ -10,6 +10,13 @@ from vaedensity.lazy import on_first_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vaedensity.api.archive import Archive as Archive
+    from vaedensity.api.python import compress as compress
+    from vaedensity.api.python import decompress as decompress
+    from vaedensity.api.python import fit as fit
+    from vaedensity.api.python import load_model as load_model
+    from vaedensity.api.python import score as score
+    from vaedensity.api.python import self_test as self_test
     from vaedensity.data.named import load_digits as load_digits
     from vaedensity.density.annealed import Annealed as Annealed
     from vaedensity.density.estimate import Estimate as Estimate
@@ -17,30 +24,23 @@ if TYPE_CHECKING:
     from vaedensity.density.jackknife import Jackknife as Jackknife
     from vaedensity.density.until import UntilStandardError as UntilStandardError
     from vaedensity.errors import VaedensityError as VaedensityError
-    from vaedensity.tasks.python import compress as compress
-    from vaedensity.tasks.python import decompress as decompress
-    from vaedensity.tasks.python import fit as fit
-    from vaedensity.tasks.python import load_model as load_model
-    from vaedensity.tasks.python import score as score
-    from vaedensity.tasks.python import self_test as self_test
-    from vaedensity.tasks.random_access import Archive as Archive
-    from vaedensity.tasks.vae_density import VAEDensity as VAEDensity
+    from vaedensity.sklearn import VAEDensity as VAEDensity
 
 _HOMES = {
     "Annealed": "density.annealed",
-    "Archive": "tasks.random_access",
-    "compress": "tasks.python",
-    "decompress": "tasks.python",
+    "Archive": "api.archive",
+    "compress": "api.python",
+    "decompress": "api.python",
     "Estimate": "density.estimate",
-    "fit": "tasks.python",
+    "fit": "api.python",
     "ImportanceSampling": "density.importance",
     "Jackknife": "density.jackknife",
     "load_digits": "data.named",
-    "load_model": "tasks.python",
-    "score": "tasks.python",
-    "self_test": "tasks.python",
+    "load_model": "api.python",
+    "score": "api.python",
+    "self_test": "api.python",
     "UntilStandardError": "density.until",
-    "VAEDensity": "tasks.vae_density",
+    "VAEDensity": "sklearn",
     "VaedensityError": "errors",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -1,1 +1,1 @@
-"""What `scripts/fuzz.py` and `scripts/make_refused.py` share: small archives and models, taken apart and altered."""
+"""What `scripts/fuzz.py` and `scripts/make_rejected.py` share: small archives and models, taken apart and altered."""

@@ -153,7 +153,7 @@ def renamed(model: ModelParts) -> None:
     model.tensors["pickle/stem/weight"] = model.tensors.pop(WEIGHT)
 
 
-LARGEST = {"latents": [[2 ** (6 - i), 64] for i in range(6)], "widths": [512] * 6, "blocks": 16, "phase_blocks": 16}
+LARGEST = {"latents": [[2 ** (6 - i), 64] for i in range(6)], "widths": [512] * 6, "blocks": 16, "sub_image_blocks": 16}
 MODELS: dict[str, Callable[[ModelParts], Any]] = {
     "format-99": said(format=99),
     "no-config": said(config=None),

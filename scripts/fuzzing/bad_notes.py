@@ -7,7 +7,7 @@ import numpy as np
 
 from fuzzing.cases import DAMAGED, USAGE, Case
 from fuzzing.parts import Parts, take_apart
-from fuzzing.tiny import packed, png_comment, tree_arrays, tree_note
+from fuzzing.tiny import packed, png_comment, tree_arrays, tree_meta
 
 BYTES = {"x": np.arange(12, dtype=np.uint8)}
 IMAGES = {"x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}
@@ -26,12 +26,12 @@ ESCAPES = {
 
 
 def noted(arrays: dict[str, np.ndarray], *collections: Any) -> bytes:
-    """An archive of ``arrays`` with this note, whatever it is."""
+    """An archive of ``arrays`` with this meta, whatever it is."""
     parts: Parts = take_apart(packed(arrays))
-    return parts.with_record(parts.record | {"note": {"collections": list(collections)}}).together()
+    return parts.with_record(parts.record | {"meta": {"collections": list(collections)}}).together()
 
 
-def note(**changes: Any) -> dict[str, Any]:
+def meta(**changes: Any) -> dict[str, Any]:
     return {"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | changes
 
 
@@ -57,27 +57,27 @@ NOTES: dict[str, dict[str, Any]] = {
 }
 
 
-def notes() -> Iterator[Case]:
+def metas() -> Iterator[Case]:
     for name, change in NOTES.items():
-        yield Case(f"note-{name}", DAMAGED, noted(BYTES, note(**change)))
+        yield Case(f"meta-{name}", DAMAGED, noted(BYTES, meta(**change)))
     yield Case(
-        "note-original-names-twice",
+        "meta-original-names-twice",
         DAMAGED,
-        noted(BYTES | {"y": np.ones(2)}, note(kind="npz", arrays={"x": "a", "y": "a"})),
+        noted(BYTES | {"y": np.ones(2)}, meta(kind="npz", arrays={"x": "a", "y": "a"})),
     )
-    yield Case("note-names-twice", DAMAGED, noted(BYTES | {"y": np.ones(2)}, note(), note(arrays={"y": "y"})))
+    yield Case("meta-names-twice", DAMAGED, noted(BYTES | {"y": np.ones(2)}, meta(), meta(arrays={"y": "y"})))
     yield Case(
-        "note-names-inside",
+        "meta-names-inside",
         DAMAGED,
-        noted(BYTES | {"y": np.ones(2)}, note(name="a"), note(name="a/b", arrays={"y": "y"})),
+        noted(BYTES | {"y": np.ones(2)}, meta(name="a"), meta(name="a/b", arrays={"y": "y"})),
     )
-    yield Case("note-of-nothing", DAMAGED, noted(BYTES))
+    yield Case("meta-of-nothing", DAMAGED, noted(BYTES))
     for name, value in ESCAPES.items():
-        yield Case(f"name-{name}", DAMAGED, noted(BYTES, note(name=value)))
+        yield Case(f"name-{name}", DAMAGED, noted(BYTES, meta(name=value)))
     for name, value in ESCAPES.items():
-        yield Case(f"file-{name}", DAMAGED, noted(BYTES, note(kind="files", name="d", files=[value], sizes=[12])))
-    yield Case("file-of-numbers", DAMAGED, noted({"x": np.ones(2)}, note(kind="file", name="f")))
-    folder = note(kind="folder", name="p", mode="L", files=["a.png", "b.png"])
+        yield Case(f"file-{name}", DAMAGED, noted(BYTES, meta(kind="files", name="d", files=[value], sizes=[12])))
+    yield Case("file-of-numbers", DAMAGED, noted({"x": np.ones(2)}, meta(kind="file", name="f")))
+    folder = meta(kind="folder", name="p", mode="L", files=["a.png", "b.png"])
     for name, change in {
         "too-few-files": {"files": ["a.png"]},
         "of-programs": {"files": ["a.exe", "b.exe"]},
@@ -133,11 +133,11 @@ TREES: dict[str, dict[str, Any]] = {
 def trees() -> Iterator[Case]:
     own = {name: name for name in tree_arrays()}
     for name, change in TREES.items():
-        yield Case(f"tree-{name}", DAMAGED, noted(tree_arrays(), tree_note(**change) | {"arrays": own}))
-    damaged = tree_note(sizes=[4], extras=[len(png_comment()) + 1, 0]) | {"arrays": own}
+        yield Case(f"tree-{name}", DAMAGED, noted(tree_arrays(), tree_meta(**change) | {"arrays": own}))
+    damaged = tree_meta(sizes=[4], extras=[len(png_comment()) + 1, 0]) | {"arrays": own}
     yield Case("tree-extras-damaged", DAMAGED, noted(tree_arrays(), damaged), commands="test")
     for name in ("up", "root", "dots", "empty", "nul", "surrogate", "long"):
-        yield Case(f"tree-name-{name}", DAMAGED, noted(tree_arrays(), tree_note(name=ESCAPES[name]) | {"arrays": own}))
+        yield Case(f"tree-name-{name}", DAMAGED, noted(tree_arrays(), tree_meta(name=ESCAPES[name]) | {"arrays": own}))
     leading = {
         "root": "/etc/passwd",
         "up": "../../x",
@@ -145,5 +145,5 @@ def trees() -> Iterator[Case]:
         "many": "../../../../../../x",
     }
     for name, target in leading.items():
-        note = tree_note(links=[target]) | {"arrays": own}
-        yield Case(f"tree-link-{name}", USAGE, noted(tree_arrays(), note), commands="decompress")
+        meta = tree_meta(links=[target]) | {"arrays": own}
+        yield Case(f"tree-link-{name}", USAGE, noted(tree_arrays(), meta), commands="decompress")

@@ -26,9 +26,9 @@ WORDS += ["0" * 64, "f" * 64]
 FLOATS = [0.5, -1.0, 1e300, float("inf"), float("-inf"), float("nan")]
 KEYS = words(
     """
-    arrays name dtype shape layout blocks note collections kind files sizes mode entries types links
+    arrays name dtype shape layout blocks meta collections kind files sizes mode entries types links
     images groups extras rights times bytes requires model particles array sha256 config values card
-    unit direct_steps format neighbours phases likelihood
+    unit direct_steps format neighbours sub_images likelihood
     """
 )
 

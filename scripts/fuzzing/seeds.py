@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fuzzing.parts import Part, Parts, take_apart, to_early
-from fuzzing.tiny import COLOURS, IMAGES, SERIES, TWO, model_bytes, packed, pictures, series, tree_arrays, tree_note
-from vaedensity.coding import classical
-from vaedensity.tasks.repairing import repair
+from fuzzing.tiny import COLOURS, IMAGES, SERIES, TWO, model_bytes, packed, pictures, series, tree_arrays, tree_meta
+from vaedensity.archive import fallback
+from vaedensity.archive.repair import repair
 
 GOLDEN = Path(__file__).parent.parent.parent / "tests" / "golden"
 LARGEST = 6000  # bytes of a seed: larger ones are slow
@@ -35,7 +35,7 @@ def mixed() -> dict[str, np.ndarray]:
 
 
 def with_coders() -> bytes:
-    """An array in four blocks of the four classical coders."""
+    """An array in four blocks of the four fallback codecs."""
     whole = np.arange(40, dtype="<u4")
     parts = take_apart(packed({"x": whole}))
     parts.parts = []
@@ -43,9 +43,9 @@ def with_coders() -> bytes:
         raw = whole[10 * coder : 10 * coder + 10].tobytes()
         payload = {
             0: lambda raw: raw,
-            1: classical.deflate,
-            2: classical._lzma,
-            3: lambda raw: classical._lzma(classical.to_planes(raw, 4)),
+            1: fallback.deflate,
+            2: fallback._lzma,
+            3: lambda raw: fallback._lzma(fallback.to_planes(raw, 4)),
         }[coder](raw)
         parts.parts.append(Part(0, 10 * coder, 10, coder, payload, zlib.crc32(raw)))
     return parts.together()
@@ -62,10 +62,10 @@ def archives() -> Iterator[tuple[str, bytes]]:
         "folder": (images, [files]),
         "file": (bytes_, [{"kind": "file", "name": "f"}]),
         "files": (bytes_, [{"kind": "files", "name": "d", "files": ["a", "b/c", "e"], "sizes": [4, 15, 0]}]),
-        "tree": (tree_arrays(), [tree_note()]),
+        "tree": (tree_arrays(), [tree_meta()]),
         "tree-bytes": (
             {"pool": tree_arrays()["pool"][:5]},
-            [tree_note(entries=["a"], types="f", images=[], extras=[], links=[], rights=[448, 511], times=[0, 0])],
+            [tree_meta(entries=["a"], types="f", images=[], extras=[], links=[], rights=[448, 511], times=[0, 0])],
         ),
         "tree-none": (
             {},
@@ -89,7 +89,7 @@ def archives() -> Iterator[tuple[str, bytes]]:
             [{"arrays": {"images": "images"}, **files}, {"kind": "file", "name": "f", "arrays": {"bytes": "bytes"}}],
         ),
     }
-    made = {name: packed(arrays, *notes) for name, (arrays, notes) in plain.items()}
+    made = {name: packed(arrays, *metas) for name, (arrays, metas) in plain.items()}
     made["coders"] = with_coders()
     yield from made.items()
     for name, version in (("npz", 1), ("folder", 2), ("two", 3), ("file", 4)):
@@ -114,14 +114,14 @@ def with_models() -> Iterator[tuple[str, bytes]]:
 
 
 def early(data: bytes, version: int) -> Parts:
-    """``data``, whose blocks are classical, as an archive of that version."""
+    """``data``, whose blocks are fallback, as an archive of that version."""
     parts = take_apart(data)
     digest, entries = hashlib.sha256(), parts.record["arrays"]
     for part in sorted(parts.parts, key=lambda p: p.array):
         entry = entries[part.array]
         width = np.dtype(entry["dtype"]).itemsize
         size = part.items * width * math.prod(entry["shape"][1:])
-        digest.update(classical.decode(part.coder, part.payload, size, width))
+        digest.update(fallback.decode(part.coder, part.payload, size, width))
     return to_early(parts, version, digest.hexdigest())
 
 
@@ -146,15 +146,15 @@ def models() -> Iterator[tuple[str, bytes]]:
 
 
 def restorable(data: bytes) -> bytes:
-    """An archive that restores nothing, as goldens are, with a note that restores all its arrays; others as they are."""
+    """An archive that restores nothing, as goldens are, with restore metadata that restores all its arrays; others as they are."""
     try:
         parts = take_apart(data)
         record = parts.record
-        if record["note"]["collections"] != []:
+        if record["meta"]["collections"] != []:
             return data
         own = {entry["name"]: entry["name"] for entry in record["arrays"] if entry["name"] != inside(record)}
-        note = {"collections": [{"kind": "npz", "name": "all.npz", "arrays": own}]}
-        return parts.with_record(record | {"note": note}).together()
+        meta = {"collections": [{"kind": "npz", "name": "all.npz", "arrays": own}]}
+        return parts.with_record(record | {"meta": meta}).together()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, zlib.error):
         return data
 

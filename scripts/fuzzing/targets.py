@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from vaedensity.api.decompress import checked_metadata, decompress
+from vaedensity.api.models import model_inside
+from vaedensity.archive.block import MODEL_CODERS
+from vaedensity.archive.decoding import read_arrays, read_rows
+from vaedensity.archive.limits import Limits
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.repair import repair
 from vaedensity.cli.inspect import archive_lines, describe_archive
-from vaedensity.coding.block import MODEL_CODERS
-from vaedensity.coding.decoding import read_arrays, read_rows
-from vaedensity.coding.lowering import CodingModel, coding_model
-from vaedensity.coding.reader import Archive
+from vaedensity.coding.quantise import CodingModel, coding_model
 from vaedensity.data import restore
 from vaedensity.errors import CONTROL, LONGEST, ModelError, VaedensityError
 from vaedensity.model.checkpoint import parse_model
-from vaedensity.plain.archive import read as plain_read
-from vaedensity.plain.archive import read_arrays as plain_read_arrays
-from vaedensity.plain.container import Directory
-from vaedensity.tasks.limits import Limits
-from vaedensity.tasks.models import model_inside
-from vaedensity.tasks.repairing import repair
-from vaedensity.tasks.unpacking import checked_notes, decompress
+from vaedensity.numpy_decoder.archive import read as plain_read
+from vaedensity.numpy_decoder.archive import read_arrays as plain_read_arrays
+from vaedensity.numpy_decoder.container import Directory
 
 STATUSES = {1: "failed", 2: "usage", 3: "damaged", 4: "model"}
 LIMITS = Limits(max_output=1 << 22, memory=1 << 24)
@@ -79,13 +79,13 @@ def _site(error: BaseException) -> str:
 def run_archive(path: Path, chances: Chances, models: Models) -> str:
     """Everything that reads an archive."""
     with Archive(path) as archive:
-        notes = checked_notes(archive)
+        metas = checked_metadata(archive)
         LIMITS.check(archive)
         if archive.model is not None and not chances.of(SHARE if _is_small(archive) else SHARE_OF_LARGE):
             return _payloads(archive)
         arrays = read_arrays(archive, _model_of(archive, models), threads=1)
-        for note in notes:
-            restore.check_collection(note, arrays)
+        for meta in metas:
+            restore.check_collection(meta, arrays)
         if chances.of(0.02):
             for array in archive.contents:
                 if array.shape and array.rows:
@@ -182,7 +182,7 @@ def _plain_arrays(path: Path, chances: Chances) -> dict[str, Any] | None:
     """What the numpy reader decodes; None where that would take too long."""
     with open(path, "rb") as file:
         directory = Directory(file, path)
-        restore.check_note(_collections(directory.note), [array.name for array in directory.restored])
+        restore.check_restore_metadata(_collections(directory.meta), [array.name for array in directory.restored])
         if sum(array.nbytes for array in directory.arrays) > 1 << 22:
             return None
         if directory.model is None or all(block.coder < 16 for block in directory.blocks):
@@ -194,15 +194,15 @@ def _others(path: Path, models: Models) -> tuple[dict[str, Any] | None, str]:
     """(what the other reader decodes, None where it refuses; where)."""
     try:
         with Archive(path) as archive:
-            checked_notes(archive)
+            checked_metadata(archive)
             return read_arrays(archive, _model_of(archive, models), threads=1), ""
     except VaedensityError as error:
         return None, _sites(error)
 
 
-def _collections(note: dict[str, Any]) -> list[Any]:
-    notes = note.get("collections")
-    return notes if isinstance(notes, list) else []
+def _collections(meta: dict[str, Any]) -> list[Any]:
+    metas = meta.get("collections")
+    return metas if isinstance(metas, list) else []
 
 
 def run_model(path: Path, chances: Chances, models: Models) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaedensity.coding.archive import write_archive
-from vaedensity.coding.lowering import CodingModel, coding_model
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.model_blocks import BlockCoder
+from vaedensity.coding.quantise import CodingModel, coding_model
 from vaedensity.model.checkpoint import parse_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config, untrained
@@ -22,7 +22,7 @@ from vaedensity.model.sequence_config import SequenceConfig
 
 RNG_SEED = 7
 IMAGES = VAEConfig(4, 4, 1, 256, ((2, 1),), (2,), 0, 0, 1)
-COLOURS = VAEConfig(4, 3, 3, 17, ((4, 1), (2, 1)), (2, 2), 1, 0, 2, neighbours=2, phases=7)
+COLOURS = VAEConfig(4, 3, 3, 17, ((4, 1), (2, 1)), (2, 2), 1, 0, 2, neighbours=2, sub_images=7)
 TWO = VAEConfig(4, 4, 1, 2, ((2, 1),), (2,), 0, 0, 1)
 SERIES = SequenceConfig(6, 256, 2, 2, 4, 4, (1, 2), contexts=(2,), context_bits=2, context_width=2)
 
@@ -34,7 +34,7 @@ def model_bytes(config: Config, values: list[int] | None = None, *, slim: bool =
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.from_numpy(rng.normal(0, 0.3, tuple(parameter.shape)).astype(np.float32)))
-    kernels = {name: layer.lower() for name, layer in network.lattice_convs().items()}
+    kernels = {name: layer.quantise() for name, layer in network.integer_convs().items()}
     start = torch.round(network.start.detach() * network.start_unit).to(torch.int32)
     steps = [[1] * c for c, _, _ in network.latent_shapes]
     card = {"name": "tiny", "integer_bits_per_dim": 4.0}
@@ -60,15 +60,15 @@ def packed(
     """An archive. Without ``collections`` the arrays are restored as all.npz; each of them that does not say otherwise has all
     arrays under their own names."""
     own = {name: name for name in arrays}
-    notes = [{"arrays": own} | note for note in collections or ({"kind": "npz", "name": "all.npz"},)]
+    metas = [{"arrays": own} | meta for meta in collections or ({"kind": "npz", "name": "all.npz"},)]
     f = io.BytesIO()
     network = None if model is None else coding(model)
     # However bad the tiny model is, its blocks are taken.
-    with mock.patch.object(BlockCoder, "_classical", lambda self, raw: (0, bytes(1 << 16))):
+    with mock.patch.object(BlockCoder, "_fallback", lambda self, raw: (0, bytes(1 << 16))):
         write_archive(
             f,
             arrays,
-            {"collections": notes},
+            {"collections": metas},
             network,
             particles=particles,
             coder=coder,
@@ -79,7 +79,7 @@ def packed(
 
 
 def pictures(config: VAEConfig, count: int, coloured_last: bool = True) -> NDArray[np.uint8]:
-    """Items of a network's shape, nearly flat, so that it codes them smaller than a classical coder."""
+    """Items of a network's shape, nearly flat, so that it codes them smaller than a fallback codec."""
     rng = np.random.default_rng(RNG_SEED)
     items = rng.integers(0, min(config.levels, 4), (count, config.height, config.width, config.channels), np.uint8)
     return items if config.channels > 1 else items[..., 0]
@@ -95,9 +95,9 @@ def png_comment() -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def tree_note(**changes: Any) -> dict[str, Any]:
+def tree_meta(**changes: Any) -> dict[str, Any]:
     """A folder with a file, two images, a folder and a link, of the arrays of :func:`tree_arrays`."""
-    note = {
+    meta = {
         "kind": "tree",
         "name": "t",
         "entries": ["a.txt", "b", "b/c.png", "b/d.bmp", "b/l"],
@@ -110,7 +110,7 @@ def tree_note(**changes: Any) -> dict[str, Any]:
         "rights": [493, 420, 493, 420, 420, 0],
         "times": [10**18, 5, -7, 0, 0, 1],
     }
-    return note | changes
+    return meta | changes
 
 
 def tree_arrays() -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ from early import EarlyWriter, early_record
 from refusals import COMMAND, MODEL, USAGE, Done, Refused, saved
 
 import vaedensity as vd
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.reader import Archive
 
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -128,7 +128,7 @@ def test_nothing_changes_where_it_fails(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vaedensity.coding.container.Writer.finish", fail)
+    monkeypatch.setattr("vaedensity.archive.container.Writer.finish", fail)
     result = invoke("add", archive, saved(tmp_path / "more.npy", np.arange(4)), "-m", model)
     assert result.exit_code == 1 and "No space left" in result.stderr
     assert archive.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["a.vdz", "more.npy"]

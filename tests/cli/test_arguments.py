@@ -17,11 +17,11 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def place(tmp_path: Path, model: Path, model_archive: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one of each: d.npy, folder/, m.safetensors, a.vdz, notes.txt."""
+    """A folder with one of each: d.npy, folder/, m.safetensors, a.vdz, metas.txt."""
     np.save(tmp_path / "d.npy", np.zeros((3, 8, 8), np.uint8))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "x.txt").write_text("x")
-    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "metas.txt").write_text("metas")
     (tmp_path / "m.safetensors").write_bytes(model.read_bytes())
     (tmp_path / "a.vdz").write_bytes(model_archive.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_bash_gets_names_and_files(place: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("_VAEDENSITY_COMPLETE", "bash_complete")
     (place / "has a blank").touch()
     words = completions(BashComplete, "score", "")[0]
-    assert words == ["digits-test-model", "a.vdz", "d.npy", "folder/", "m.safetensors", "notes.txt"]
+    assert words == ["digits-test-model", "a.vdz", "d.npy", "folder/", "m.safetensors", "metas.txt"]
     assert completions(BashComplete, "fit", "d")[0] == ["digits", "d.npy"]
     assert completions(BashComplete, "fit", "folder/x") == ([], ["file"])
 
@@ -95,12 +95,12 @@ def test_bash_gets_names_and_files(place: Path, monkeypatch: pytest.MonkeyPatch)
 SWAPPED = [
     ("score", "d.npy", "m.safetensors"),
     ("score", "folder", "digits-test-model"),
-    ("score", "notes.txt", "m.safetensors"),
+    ("score", "metas.txt", "m.safetensors"),
     ("score", "digits:test", "m.safetensors"),
     ("score", "a.vdz", "m.safetensors"),
     ("reconstruct", "d.npy", "m.safetensors", "-o", "x.png"),
     ("add", "d.npy", "a.vdz"),
-    ("add", "folder", "notes.txt", "a.vdz"),
+    ("add", "folder", "metas.txt", "a.vdz"),
     ("add", "gone", "a.vdz"),
 ]
 
@@ -185,7 +185,7 @@ def test_a_pipe_is_not_opened_to_see_what_it_is(place: Path) -> None:
     os.mkfifo(place / "pipe")
     assert what_is("pipe") == "a file"
     found = [
-        what_is(name) for name in ("folder", "m.safetensors", "a.vdz", "d.npy", "notes.txt", "digits", "no", "a\0")
+        what_is(name) for name in ("folder", "m.safetensors", "a.vdz", "d.npy", "metas.txt", "digits", "no", "a\0")
     ]
     assert found == ["a folder", "a model", "an archive", "an array", "a file", "a data set", "nothing", "nothing"]
 
@@ -210,7 +210,7 @@ def test_every_command_takes_the_flags_of_the_whole(command: str) -> None:
     ],
 )
 def test_flags_before_and_after_the_command(line: tuple[str, ...], quiet: bool, place: Path) -> None:
-    result = invoke(*line, "notes.txt", "-o", "x.vdz")
+    result = invoke(*line, "metas.txt", "-o", "x.vdz")
     assert result.exit_code == 0 and (result.stderr == "") == quiet
 
 

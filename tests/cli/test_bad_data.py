@@ -106,10 +106,10 @@ def test_an_npz_damaged_inside(refused: Refused, model: Path, tmp_path: Path, di
 
 
 def test_other_files_hold_no_images(refused: Refused, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-    fit, score, compress = refuse_data(refused, model, tmp_path, tmp_path / "notes.txt")
-    assert "notes.txt" in score and "(5,)" in score and "(N,H,W)" in score
-    assert "notes.txt" in fit and "5 bytes, expected at least 64" in fit  # of a file, series are meant
+    (tmp_path / "metas.txt").write_text("hello")
+    fit, score, compress = refuse_data(refused, model, tmp_path, tmp_path / "metas.txt")
+    assert "metas.txt" in score and "(5,)" in score and "(N,H,W)" in score
+    assert "metas.txt" in fit and "5 bytes, expected at least 64" in fit  # of a file, series are meant
     assert "uint8[5]" in compress
 
 

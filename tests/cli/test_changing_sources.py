@@ -12,7 +12,8 @@ import pytest
 from conftest import invoke, tree
 
 import vaedensity as vd
-from vaedensity.coding import classical, model_blocks
+from vaedensity.archive import fallback
+from vaedensity.coding import model_blocks
 from vaedensity.errors import SourceChanged
 
 CHANGED = "changed while it was read"
@@ -61,7 +62,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]],
 
             return instead
 
-        monkeypatch.setattr(classical, "encode_verified", first(classical.encode_verified))
+        monkeypatch.setattr(fallback, "encode_verified", first(fallback.encode_verified))
         monkeypatch.setattr(model_blocks.BlockCoder, "code", first(model_blocks.BlockCoder.code))
 
     return plan
@@ -144,7 +145,7 @@ def altered_digest(archive: Path, number: int) -> Any:
     """The archive with the SHA-256 of one array made wrong, and its index's checksum right."""
     import zlib
 
-    from vaedensity.coding.container import DIGEST, OPENING, TAIL
+    from vaedensity.archive.container import DIGEST, OPENING, TAIL
 
     whole = archive.read_bytes()
     length, closing_length, _, end = TAIL.unpack(whole[-TAIL.size :])
@@ -200,7 +201,7 @@ def test_adding_where_no_digest_is_known_makes_none_up(two: Path, tmp_path: Path
     repaired = tmp_path / "r.vdz"
     assert invoke("-q", "repair", two, "-o", repaired).exit_code == 0
     assert invoke("-q", "add", repaired, tmp_path / "good.npy", "--to", "bad").exit_code == 0
-    from vaedensity.coding.reader import Archive
+    from vaedensity.archive.reader import Archive
 
     with Archive(repaired) as archive:
         assert archive.digests == [None, None]

@@ -164,7 +164,7 @@ def test_compress_record_with_a_model(model: Path, tmp_path: Path, digits: np.nd
     record = done("compress", tmp_path / "d.npy", "-o", tmp_path / "d.vdz", "-m", model)
     check_compress_record(record, tmp_path / "d.vdz", 80, 64, 80 * 64)
     assert record["model"] == model.stem and record["model_bytes"] == model.stat().st_size
-    assert (record["model_items"], record["classical_blocks"]) == (80, 0)
+    assert (record["model_items"], record["fallback_blocks"]) == (80, 0)
     assert 0 < record["expected_bits_per_dim"] < record["bits_per_dim"] < 8
     overhead = record["overhead_bytes"]
     parts = sum(overhead.values()) + record["expected_bits_per_dim"] * 80 * 64 / 8
@@ -177,7 +177,7 @@ def test_compress_record_without_a_model(tmp_path: Path, done: Done) -> None:
     record = done("compress", tmp_path / "a.npy", "-o", tmp_path / "a.vdz")
     check_compress_record(record, tmp_path / "a.vdz", 30, 7, array.nbytes)
     assert record["model"] is None and record["model_bytes"] == 0 and record["expected_bits_per_dim"] is None
-    assert record["classical_blocks"] == 1
+    assert record["fallback_blocks"] == 1
 
 
 def test_the_same_input_gives_the_same_archive_for_any_number_of_threads(
@@ -409,9 +409,9 @@ def test_a_named_data_set(tmp_path: Path, digits: np.ndarray, done: Done) -> Non
 
 @pytest.mark.parametrize("data", [b"", b"x", b"plain text, or not\n" * 99 + bytes(range(256))])
 def test_a_file_of_any_kind(tmp_path: Path, data: bytes, done: Done) -> None:
-    (tmp_path / "notes.txt").write_bytes(data)
-    restored = round_trip(done, tmp_path, tmp_path / "notes.txt")
-    assert (restored / "notes.txt").read_bytes() == data
+    (tmp_path / "metas.txt").write_bytes(data)
+    restored = round_trip(done, tmp_path, tmp_path / "metas.txt")
+    assert (restored / "metas.txt").read_bytes() == data
 
 
 # list, info, test of an archive

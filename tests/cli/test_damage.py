@@ -15,8 +15,8 @@ from early import EarlyWriter, early_record
 from PIL import Image
 from refusals import DAMAGED, USAGE, Done, Refused
 
-from vaedensity.coding.container import read_directory
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.container import read_directory
+from vaedensity.archive.reader import Archive
 
 ROWS = 1600
 
@@ -32,7 +32,7 @@ def small_blocks() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def packed(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """Digits in several blocks by the model, an array of halves in one classical block, and a folder."""
+    """Digits in several blocks by the model, an array of halves in one fallback block, and a folder."""
     folder = tmp_path_factory.mktemp("packed")
     np.savez(folder / "both.npz", digits=digits[:ROWS], halves=np.arange(500, dtype="<f2"))
     (folder / "f").mkdir()

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from early import EarlyWriter
 from refusals import DAMAGED, USAGE, Done, Refused
 
+from vaedensity.archive import fallback
+from vaedensity.archive.container import read_directory
 from vaedensity.cli.main import main
-from vaedensity.coding import classical
-from vaedensity.coding.container import read_directory
 
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -100,19 +100,19 @@ UNSAFE = [
 
 @pytest.mark.parametrize("name", UNSAFE)
 def test_names_that_would_leave_the_folder(name: Any, refused: Refused, hostile: Callable[..., Path]) -> None:
-    refuse_archive(refused, hostile(note={"name": name}))
+    refuse_archive(refused, hostile(meta={"name": name}))
 
 
 @pytest.mark.parametrize("name", ["../0.png", "/tmp/0.png", "a/../../0.png", "", 5])
 def test_file_names_that_would_leave_the_folder(name: Any, refused: Refused, hostile: Callable[..., Path]) -> None:
-    note = {"kind": "folder", "name": "p", "mode": "L", "files": [name]}
+    meta = {"kind": "folder", "name": "p", "mode": "L", "files": [name]}
     refuse_archive(
-        refused, hostile(note=note, entry={"shape": [1, 4, 3]}, blocks=[(classical.RAW, 1, bytes(range(12)))])
+        refused, hostile(meta=meta, entry={"shape": [1, 4, 3]}, blocks=[(fallback.RAW, 1, bytes(range(12)))])
     )
 
 
 @pytest.mark.parametrize(
-    "note",
+    "meta",
     [
         {"kind": "tar"},
         {"kind": None},
@@ -139,14 +139,14 @@ def test_file_names_that_would_leave_the_folder(name: Any, refused: Refused, hos
         {"kind": "files", "files": ["a", "a/b"], "sizes": [6, 6]},
     ],
 )
-def test_notes_that_are_wrong(note: dict[str, Any], refused: Refused, hostile: Callable[..., Path]) -> None:
-    refuse_archive(refused, hostile(note=note))
+def test_notes_that_are_wrong(meta: dict[str, Any], refused: Refused, hostile: Callable[..., Path]) -> None:
+    refuse_archive(refused, hostile(meta=meta))
 
 
 @pytest.mark.parametrize(
-    "note", [{}, {"collections": 5}, {"collections": [5]}, {"collections": {"a": 1}}, [], "x", None]
+    "meta", [{}, {"collections": 5}, {"collections": [5]}, {"collections": {"a": 1}}, [], "x", None]
 )
-def test_notes_of_the_wrong_kind(note: Any, refused: Refused, hostile: Callable[..., Path]) -> None:
+def test_notes_of_the_wrong_kind(meta: Any, refused: Refused, hostile: Callable[..., Path]) -> None:
     path = hostile()
     assert path.exists()
 
@@ -154,25 +154,25 @@ def test_notes_of_the_wrong_kind(note: Any, refused: Refused, hostile: Callable[
         return hostile(**changes)
 
     for command in ("decompress", "test"):
-        refused(DAMAGED, command, rewrite_note(rewrite, note))
+        refused(DAMAGED, command, rewrite_note(rewrite, meta))
 
 
-def rewrite_note(hostile: Callable[..., Path], note: Any) -> Path:
-    """The hostile archive with its whole note replaced."""
+def rewrite_note(hostile: Callable[..., Path], meta: Any) -> Path:
+    """The hostile archive with its whole meta replaced."""
     path = hostile()
     with open(path, "rb") as f:
         record = read_directory(f, "x").record
     with open(path, "wb") as f:
         writer = EarlyWriter(f, 1)
         writer.add(0, 4, bytes(range(12)))
-        writer.finish(record | {"note": note})
+        writer.finish(record | {"meta": meta})
     return path
 
 
 @pytest.mark.parametrize("files", [["0.png"], ["0.png"] * 4, ["a.png", "a.png/b.png", "c.png", "d.png"], ["0.exe"] * 4])
 def test_folders_whose_files_do_not_fit(files: list[str], refused: Refused, hostile: Callable[..., Path]) -> None:
-    note = {"kind": "folder", "name": "p", "mode": "L", "files": files}
-    path = hostile(note=note, entry={"shape": [4, 1, 3]})
+    meta = {"kind": "folder", "name": "p", "mode": "L", "files": files}
+    path = hostile(meta=meta, entry={"shape": [4, 1, 3]})
     refused(DAMAGED, "decompress", path, "-o", path.parent / "out")
 
 
@@ -190,13 +190,13 @@ def test_folders_whose_files_do_not_fit(files: list[str], refused: Refused, host
 def test_folders_whose_arrays_are_no_images(
     entry: dict[str, Any], mode: Any, refused: Refused, hostile: Callable[..., Path]
 ) -> None:
-    note = {"kind": "folder", "name": "p", "mode": mode, "files": [f"{i}.png" for i in range(4)]}
-    path = hostile(note=note, entry=entry)
+    meta = {"kind": "folder", "name": "p", "mode": mode, "files": [f"{i}.png" for i in range(4)]}
+    path = hostile(meta=meta, entry=entry)
     refused(DAMAGED, "decompress", path, "-o", path.parent / "out")
 
 
 @pytest.mark.parametrize(
-    ("note", "entry"),
+    ("meta", "entry"),
     [
         ({"kind": "file"}, {"dtype": "|i1"}),
         ({"kind": "files", "files": ["a"], "sizes": [12]}, {"dtype": "|b1"}),
@@ -205,9 +205,9 @@ def test_folders_whose_arrays_are_no_images(
     ],
 )
 def test_files_that_their_arrays_do_not_make(
-    note: dict[str, Any], entry: dict[str, Any], refused: Refused, hostile: Callable[..., Path]
+    meta: dict[str, Any], entry: dict[str, Any], refused: Refused, hostile: Callable[..., Path]
 ) -> None:
-    path = hostile(note=note, entry=entry)
+    path = hostile(meta=meta, entry=entry)
     assert "do not fit its bytes" in refused(DAMAGED, "decompress", path, "-o", path.parent / "out")
 
 
@@ -257,7 +257,7 @@ def test_dtype_texts_that_numpy_cannot_parse(dtype: str, refused: Refused, hosti
 def test_arrays_larger_than_memory_are_refused_before_anything_is_written(
     shape: list[int], hostile: Callable[..., Path], tmp_path: Path, unchanged: Callable[..., Any]
 ) -> None:
-    path = hostile(entry={"shape": shape}, blocks=[(classical.RAW, shape[0], bytes(12))])
+    path = hostile(entry={"shape": shape}, blocks=[(fallback.RAW, shape[0], bytes(12))])
     with unchanged(tmp_path):
         result = CliRunner().invoke(main, ["decompress", str(path), "-o", str(tmp_path / "out")])
     assert result.exit_code == USAGE and "--max-output" in result.stderr
@@ -266,23 +266,23 @@ def test_arrays_larger_than_memory_are_refused_before_anything_is_written(
 
 def bomb() -> bytes:
     """A megabyte of zeros in few bytes."""
-    coder, payload = classical.encode(bytes(1 << 20))
-    assert coder != classical.RAW and len(payload) < 2000
+    coder, payload = fallback.encode(bytes(1 << 20))
+    assert coder != fallback.RAW and len(payload) < 2000
     return payload
 
 
 DATA = bytes(range(12))
 BLOCKS: dict[str, list[tuple[int, int, bytes]]] = {
     "none": [],
-    "too-few-items": [(classical.RAW, 3, DATA[:9])],
-    "too-many-items": [(classical.RAW, 5, DATA + bytes(3))],
-    "two-for-one": [(classical.RAW, 2, DATA[:6]), (classical.RAW, 2, DATA[6:])],
-    "short": [(classical.RAW, 4, DATA[:-1])],
-    "long": [(classical.RAW, 4, DATA + b"\0")],
-    "other-data": [(classical.RAW, 4, DATA[::-1])],
-    "no-deflate": [(classical.DEFLATE, 4, DATA)],
-    "no-lzma": [(classical.LZMA2, 4, DATA)],
-    "bomb": [(classical.encode(bytes(1 << 20))[0], 4, bomb())],
+    "too-few-items": [(fallback.RAW, 3, DATA[:9])],
+    "too-many-items": [(fallback.RAW, 5, DATA + bytes(3))],
+    "two-for-one": [(fallback.RAW, 2, DATA[:6]), (fallback.RAW, 2, DATA[6:])],
+    "short": [(fallback.RAW, 4, DATA[:-1])],
+    "long": [(fallback.RAW, 4, DATA + b"\0")],
+    "other-data": [(fallback.RAW, 4, DATA[::-1])],
+    "no-deflate": [(fallback.DEFLATE, 4, DATA)],
+    "no-lzma": [(fallback.LZMA2, 4, DATA)],
+    "bomb": [(fallback.encode(bytes(1 << 20))[0], 4, bomb())],
     "unknown-coder": [(200, 4, DATA)],
     "model-coder-without-model": [(16, 4, DATA)],
 }
@@ -345,13 +345,13 @@ def test_model_blocks_of_nonsense(payload: bytes, refused: Refused, model: Path,
         {"entry": {"shape": 5}},
         {"entry": {"shape": ["x"]}},
         {"entry": {"shape": None}},
-        {"note": {"files": 5}},
+        {"meta": {"files": 5}},
         {"model": "x"},
         {"model": {"name": "x"}},
         {"model": []},
         {"arrays": 5},
         {"arrays": ["x"]},
-        {"note": {"name": "../x"}, "arrays": None},
+        {"meta": {"name": "../x"}, "arrays": None},
     ],
 )
 @pytest.mark.parametrize("command", ["list", "info"])

@@ -12,13 +12,13 @@ from conftest import invoke
 from refusals import Done
 from test_atomic import die, killed
 
-from vaedensity import staging
+from vaedensity.data import staging
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.load import load
+from vaedensity.data.long_paths import LongPaths, make_folders, remove_tree, sync_tree
 from vaedensity.data.tree import scan
-from vaedensity.data.tree_note import LONGEST_NAME
+from vaedensity.data.tree_meta import LONGEST_NAME
 from vaedensity.errors import UsageError
-from vaedensity.long_paths import LongPaths, make_folders, remove_tree, sync_tree
 
 pytestmark = [
     pytest.mark.usefixtures("no_released"),
@@ -130,7 +130,7 @@ def test_read_for_models_of_series(home: Path) -> None:
         link, where = paths.at("/".join([*names, "up"]))
         os.unlink(link, **where)
     found = load(str(tree), LoadOptions(as_bytes=None))  # which looks for images first
-    assert bytes(found.arrays["bytes"]) == b"x" and found.note["files"] == ["/".join([*names, "leaf"])]
+    assert bytes(found.arrays["bytes"]) == b"x" and found.meta["files"] == ["/".join([*names, "leaf"])]
 
 
 def test_paths_beyond_what_archives_hold_are_refused(home: Path) -> None:

@@ -102,7 +102,7 @@ def test_grad_replaces_the_default_which_can_be_asked_for(few: Path, tmp_path: P
         (("--grad", ""), "expected [PATTERN=]NAME(NUMBERS)"),
     ],
 )
-def test_refused_options(options: tuple[str, ...], says: str, few: Path, tmp_path: Path, refused: Refused) -> None:
+def test_rejected_options(options: tuple[str, ...], says: str, few: Path, tmp_path: Path, refused: Refused) -> None:
     assert says in refused(2, "fit", few, "-o", tmp_path / "m.safetensors", *OPTIONS, *options)
 
 

@@ -125,7 +125,7 @@ def test_memory_that_runs_out(refused: Refused, few: Path, tmp_path: Path, monke
     def greedy(*arguments: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("vaedensity.tasks.packing.write_archive", greedy)
+    monkeypatch.setattr("vaedensity.api.compress.write_archive", greedy)
     assert "9 TiB" in refused(FAILURE, "compress", few, "-o", tmp_path / "a.vdz")
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import invoke
 from refusals import COMMAND, FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.reader import Archive
 
 pytestmark = [
     pytest.mark.usefixtures("no_released"),

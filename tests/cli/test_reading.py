@@ -85,7 +85,7 @@ def test_a_folder_without_images_and_one_image_alone(refused: Refused, model: Pa
 @pytest.mark.parametrize(
     ("data", "words", "kind"),
     [
-        ("notes.txt", "read as 3 pieces of 64 bytes; the last 8 bytes are left out", "sequence"),
+        ("metas.txt", "read as 3 pieces of 64 bytes; the last 8 bytes are left out", "sequence"),
         ("logs", "read as 6 pieces of 64 bytes", "sequence"),
         ("series.npy", "read as 9 series of 8 values; if this is one grey image, pass x[None]", "sequence"),
         ("images.npy", "read as 9 grey images of 8x8", "image"),
@@ -96,7 +96,7 @@ def test_a_folder_without_images_and_one_image_alone(refused: Refused, model: Pa
 def test_fit_finds_the_kind_of_its_data_and_says_so(
     data: str, words: str, kind: str, digits: np.ndarray, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes.txt").write_bytes(bytes(range(200)))
+    (tmp_path / "metas.txt").write_bytes(bytes(range(200)))
     (tmp_path / "logs" / "deep").mkdir(parents=True)
     for name in ("a.log", "deep/b.log"):
         (tmp_path / "logs" / name).write_bytes(bytes(range(192)))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_released")
 Done = Callable[..., dict[str, Any]]
 Refused = Callable[..., str]
 USAGE, MODEL, INTERRUPTED = 2, 4, 130
-LEAST = {"latents": ((2, 1),), "widths": (4,), "blocks": 0, "phase_blocks": 0, "components": 1}
+LEAST = {"latents": ((2, 1),), "widths": (4,), "blocks": 0, "sub_image_blocks": 0, "components": 1}
 RNG = np.random.default_rng(3)
 OTHER_DATA = {
     "two-valued": (RNG.random((40, 6, 5)) < 0.3) * np.uint8(200) + np.uint8(7),
@@ -223,7 +223,6 @@ def test_missing_data(refused: Refused, model: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     name: str, force: bool, refused: Refused, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaedensity.tasks import sampling
 
     passes = []
 
@@ -233,8 +232,8 @@ def test_an_interrupted_run_leaves_nothing(
             raise KeyboardInterrupt
         return simulate(*arguments, **options)
 
-    simulate = sampling.simulate
-    monkeypatch.setattr(sampling, "simulate", stop)
+    simulate = sample.simulate
+    monkeypatch.setattr(sample, "simulate", stop)
     if force:
         (tmp_path / name).write_text("mine")
     options = ["-f"] if force else []

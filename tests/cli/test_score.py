@@ -140,7 +140,7 @@ def test_until_the_error_bar_is_met(model: Path, data: Path, tmp_path: Path) -> 
 def test_strict_writes_its_rows_and_fails(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, status: int
 ) -> None:
-    monkeypatch.setattr("vaedensity.tasks.scoring.K_HAT_LIMIT", limit)
+    monkeypatch.setattr("vaedensity.api.score.K_HAT_LIMIT", limit)
     result = invoke("-q", "score", model, data, "-k", 30, "--strict", "-o", tmp_path / "rows.jsonl")
     assert result.exit_code == status and len(read_rows(tmp_path / "rows.jsonl")) == 15
     assert ("15 of 15 items have k-hat" in result.stderr) == bool(status)
@@ -167,7 +167,7 @@ def test_self_test(model: Path, done: Done) -> None:
 def test_an_interrupted_run_leaves_what_is_done_and_goes_on(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Done, refused: Refused
 ) -> None:
-    import vaedensity.tasks.scoring as scoring
+    import vaedensity.api.score as scoring
 
     line = ("score", model, data, "-k", 8, "--batch-size", 3)  # three items at a time
     done(*line, "-o", tmp_path / "whole.csv")
@@ -303,7 +303,7 @@ def test_parquet_without_pyarrow(
 def test_rows_that_find_no_room_at_the_end(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Done
 ) -> None:
-    import vaedensity.tasks.scoring as scoring
+    import vaedensity.api.score as scoring
     from vaedensity.errors import VaedensityError
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -355,7 +355,7 @@ def test_noise_is_more_anomalous_than_digits(
 def test_anomaly_scores_resume_with_the_same_rule(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    import vaedensity.tasks.scoring as scoring
+    import vaedensity.api.score as scoring
 
     monkeypatch.setattr(scoring, "write_table", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     out = tmp_path / "rows.csv"

@@ -58,45 +58,45 @@ def series_model(digits: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def note(tmp_path: Path) -> Path:
+def meta(tmp_path: Path) -> Path:
     """Four pieces of 128 bytes and 33 bytes that are left over."""
-    (tmp_path / "note.md").write_bytes((ROOT / "docs" / "coding.md").read_bytes()[: 4 * 128 + 33])
-    return tmp_path / "note.md"
+    (tmp_path / "meta.md").write_bytes((ROOT / "docs" / "coding.md").read_bytes()[: 4 * 128 + 33])
+    return tmp_path / "meta.md"
 
 
 @pytest.fixture
 def by_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classical coders are never tried, which are better than so little training."""
+    """Fallback coders are never tried, which are better than so little training."""
     monkeypatch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)
-    monkeypatch.setattr("vaedensity.tasks.packing.SMALL_BYTES", 0)
+    monkeypatch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
 
 
-def test_a_file_of_text(text_model: Path, note: Path, tmp_path: Path, done: Done, by_model: None) -> None:
+def test_a_file_of_text(text_model: Path, meta: Path, tmp_path: Path, done: Done, by_model: None) -> None:
     archive, back = tmp_path / "a.vdz", tmp_path / "back"
-    record = done("compress", note, "-o", archive, "-m", text_model)
+    record = done("compress", meta, "-o", archive, "-m", text_model)
     assert (record["model"], record["model_items"], record["bytes_in"]) == ("text", 4, 4 * 128 + 33)
     assert 3 < record["expected_bits_per_dim"] < 7 and record["overhead_bytes"]["initial_bits"] < 20
     assert [r["ok"] for r in done("test", archive, "-m", text_model)["archives"]] == [True]
     restored = done("decompress", archive, "-o", back, "-m", text_model)
-    assert restored["restored"] == [str(back / "note.md")] and (back / "note.md").read_bytes() == note.read_bytes()
+    assert restored["restored"] == [str(back / "meta.md")] and (back / "meta.md").read_bytes() == meta.read_bytes()
     listed = done("list", archive)
     assert {a["name"]: a["shape"] for a in listed["arrays"]} == {"pieces": [4, 128], "rest": [33]}
-    assert (listed["model_blocks"], listed["restores"]) == (1, [{"kind": "file", "name": "note.md", "files": None}])
+    assert (listed["model_blocks"], listed["restores"]) == (1, [{"kind": "file", "name": "meta.md", "files": None}])
 
 
-def test_a_folder_of_files(text_model: Path, note: Path, tmp_path: Path, done: Done, by_model: None) -> None:
+def test_a_folder_of_files(text_model: Path, meta: Path, tmp_path: Path, done: Done, by_model: None) -> None:
     folder, archive, back = tmp_path / "folder", tmp_path / "a.vdz", tmp_path / "back"
     (folder / "deep").mkdir(parents=True)
-    files = {"a.txt": b"", "deep/b": note.read_bytes()[:300], "c.bin": bytes(range(256)), "d": b"x"}
+    files = {"a.txt": b"", "deep/b": meta.read_bytes()[:300], "c.bin": bytes(range(256)), "d": b"x"}
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    record = done("compress", folder, note, "-o", archive, "-m", text_model)
+    record = done("compress", folder, meta, "-o", archive, "-m", text_model)
     assert record["model_items"] == 557 // 128 + 4
     assert sorted(done("list", archive)["restores"][0]["files"]) == sorted([*files, "deep/"])
     done("decompress", archive, "-o", back, "-m", text_model)
     assert {str(p.relative_to(back)): p.read_bytes() for p in back.rglob("*") if p.is_file()} == {
         **{f"folder/{name}": data for name, data in files.items()},
-        "note.md": note.read_bytes(),
+        "meta.md": meta.read_bytes(),
     }
     scored = done("score", text_model, folder, "-k", 2, "-o", tmp_path / "rows.csv")
     assert (scored["n"], scored["dims"]) == (4, 128)
@@ -105,20 +105,20 @@ def test_a_folder_of_files(text_model: Path, note: Path, tmp_path: Path, done: D
     assert found == [("c.bin", 0), ("c.bin", 128), ("d", 0), ("deep/b", 127)]  # empty a.txt begins none
 
 
-def test_scores_of_text(text_model: Path, note: Path, tmp_path: Path, done: Done) -> None:
-    importance = done("score", text_model, note, "-k", 8, "-o", tmp_path / "rows.csv")
+def test_scores_of_text(text_model: Path, meta: Path, tmp_path: Path, done: Done) -> None:
+    importance = done("score", text_model, meta, "-k", 8, "-o", tmp_path / "rows.csv")
     assert (importance["n"], importance["dims"], importance["kind"]) == (4, 128, "lower bound")
     rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
-    assert [(row["name"], row["offset"]) for row in rows] == [("note.md", str(128 * i)) for i in range(4)]
+    assert [(row["name"], row["offset"]) for row in rows] == [("meta.md", str(128 * i)) for i in range(4)]
     rates = [float(row["bits_per_dim"]) for row in rows]
     assert len(rows) == 4 and np.mean(rates) == pytest.approx(importance["bits_per_dim"])
     assert 3 < importance["bits_per_dim"] <= importance["elbo_bits_per_dim"] < 7
-    jackknife = done("score", text_model, note, "--estimator", "jackknife", "-k", 8)
+    jackknife = done("score", text_model, meta, "--estimator", "jackknife", "-k", 8)
     assert jackknife["bits_per_dim"] == pytest.approx(importance["bits_per_dim"], abs=0.02)
-    assert done("score", text_model, note, "-k", 8, "--batch-size", 3)["bits_per_dim"] == pytest.approx(
+    assert done("score", text_model, meta, "-k", 8, "--batch-size", 3)["bits_per_dim"] == pytest.approx(
         importance["bits_per_dim"], abs=1e-4
     )
-    archive = done("compress", note, "-o", tmp_path / "a.vdz", "-m", text_model)
+    archive = done("compress", meta, "-o", tmp_path / "a.vdz", "-m", text_model)
     assert archive["expected_bits_per_dim"] is None or archive["expected_bits_per_dim"] == pytest.approx(
         importance["elbo_bits_per_dim"], rel=0.05
     )
@@ -127,8 +127,8 @@ def test_scores_of_text(text_model: Path, note: Path, tmp_path: Path, done: Done
     assert done("score", text_model, noise, "-k", 2)["bits_per_dim"] > importance["bits_per_dim"] + 1
 
 
-def test_what_is_left_over_is_said(text_model: Path, note: Path) -> None:
-    result = invoke("score", text_model, note, "-k", 1)
+def test_what_is_left_over_is_said(text_model: Path, meta: Path) -> None:
+    result = invoke("score", text_model, meta, "-k", 1)
     assert result.exit_code == 0 and "in pieces of 128 bytes; the last 33 bytes are not" in result.stderr
 
 
@@ -177,15 +177,15 @@ def test_two_valued_series(digits: np.ndarray, tmp_path: Path, done: Done, monke
     assert set(np.unique(np.load(tmp_path / "s.npy"))) == {3, 253}
 
 
-def test_info_and_bench(text_model: Path, series_model: Path, note: Path, tmp_path: Path, done: Done) -> None:
+def test_info_and_bench(text_model: Path, series_model: Path, meta: Path, tmp_path: Path, done: Done) -> None:
     record = done("info", text_model, "--cost")
     assert record["config"]["kind"] == "sequence" and record["config"]["length"] == 128
     least = 128 * 48 * (256 + 12 * 3 * 2 * 48)  # head and blocks at every position
     assert least < record["multiplications"] < 1.6 * least
-    benched = done("bench", note, "-m", text_model, "--rivals", "xz")
-    assert (benched["items"], benched["dims"], len(benched["codecs"])) == (1, note.stat().st_size, 2)
+    benched = done("bench", meta, "-m", text_model, "--rivals", "xz")
+    assert (benched["items"], benched["dims"], len(benched["codecs"])) == (1, meta.stat().st_size, 2)
     for row in benched["codecs"]:
-        assert row["bits_per_dim"] == pytest.approx(8 * row["bytes"] / note.stat().st_size)
+        assert row["bits_per_dim"] == pytest.approx(8 * row["bytes"] / meta.stat().st_size)
     data = saved(tmp_path / "d.npy", np.zeros((8, 64), np.uint8))
     assert len(done("bench", data, "-m", series_model, "--rivals", "xz")["codecs"]) == 2
 
@@ -207,8 +207,8 @@ def test_a_released_model_of_series(
         assert np.array_equal(np.load(tmp_path / "back" / name), x)
 
 
-def test_particles_are_not_for_categories(text_model: Path, note: Path, tmp_path: Path) -> None:
-    result = invoke("compress", note, "-o", tmp_path / "a.vdz", "-m", text_model, "--particles", 4, "--json")
+def test_particles_are_not_for_categories(text_model: Path, meta: Path, tmp_path: Path) -> None:
+    result = invoke("compress", meta, "-o", tmp_path / "a.vdz", "-m", text_model, "--particles", 4, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["particles"] == 1
     assert "categories: one is used" in result.stderr
 
@@ -306,7 +306,7 @@ def test_images_are_scored_by_a_model_of_images_alone(model: Path, shelf: dict[s
 
 def test_the_estimator_is_for_images(series_model: Path, tmp_path: Path) -> None:
     from vaedensity.errors import ModelError
-    from vaedensity.tasks.vae_density import VAEDensity
+    from vaedensity.sklearn import VAEDensity
 
     shutil.copy(series_model, tmp_path / "m.safetensors")
     with pytest.raises(ModelError, match="is for images"):

@@ -87,9 +87,9 @@ def test_what_expands_beyond_all_use_is_refused(
 ) -> None:
     archive = tmp_path / "a.vdz"
     done("compress", saved(tmp_path / "n.npy", np.zeros(1 << 18)), "-o", archive)
-    monkeypatch.setattr("vaedensity.tasks.limits.FREE_OUTPUT", 1 << 20)
-    monkeypatch.setattr("vaedensity.tasks.limits.USUAL_RATIO", 100)
+    monkeypatch.setattr("vaedensity.archive.limits.FREE_OUTPUT", 1 << 20)
+    monkeypatch.setattr("vaedensity.archive.limits.USUAL_RATIO", 100)
     assert f"pass --max-output {1 << 21}" in refused(USAGE, "decompress", archive, "-o", tmp_path / "out")
-    monkeypatch.setattr("vaedensity.tasks.limits.FREE_OUTPUT", 1 << 30)
+    monkeypatch.setattr("vaedensity.archive.limits.FREE_OUTPUT", 1 << 30)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     assert "1000 bytes are free" in refused(1, "decompress", archive, "-o", tmp_path / "out")

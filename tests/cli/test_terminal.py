@@ -104,10 +104,10 @@ def test_no_terminal_no_limit(name: str, commands: dict[str, list[str]], monkeyp
 
 @pytest.mark.parametrize("columns", [60, 120])
 def test_the_demo(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vaedensity.tasks.demo import run_demo
+    from vaedensity.api.demo import run_demo
 
     monkeypatch.setattr("vaedensity.data.named.DIGITS", {"train": slice(0, 200), "test": slice(200, 240)})
-    monkeypatch.setattr("vaedensity.tasks.demo.run_demo", lambda seconds, **how: run_demo(0.1, **how))
+    monkeypatch.setattr("vaedensity.api.demo.run_demo", lambda seconds, **how: run_demo(0.1, **how))
     monkeypatch.setenv("COLUMNS", str(columns))
     result = invoke("-q", "demo")
     assert result.exit_code == 0, result.output

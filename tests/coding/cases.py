@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from vaedensity.coding.archive import Tally, write_archive
-from vaedensity.coding.block import Block
-from vaedensity.coding.decoding import Lost, read_arrays
-from vaedensity.coding.lowering import CodingModel
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.block import Block
+from vaedensity.archive.decoding import Lost, read_arrays
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.writer import Tally, write_archive
+from vaedensity.coding.quantise import CodingModel
 from vaedensity.data.disk_array import DiskArrays
 
 DTYPES = (
@@ -137,7 +137,7 @@ def several(draw: st.DrawFn, most: int = 4) -> dict[str, Spec]:
 
 
 BLOCK_BYTES = st.sampled_from([4 << 20, 4096, 600, 100, 7])
-"""Of classical blocks: all of an array in one, or as many as there are in large ones."""
+"""Of fallback blocks: all of an array in one, or as many as there are in large ones."""
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def pack(
     block_bytes: int = 4 << 20,
     **options: Any,
 ) -> Tally:
-    """Write an archive; many classical blocks where ``block_bytes`` are few, but no more than some hundreds."""
+    """Write an archive; many fallback blocks where ``block_bytes`` are few, but no more than some hundreds."""
     least = max((array.nbytes for array in arrays.values()), default=0) // 100
     with patched(coding__archive__CLASSICAL_BLOCK_BYTES=max(block_bytes, least)), open(path, "wb") as f:
         return write_archive(f, arrays, {"collections": []}, model, threads=1, **options)

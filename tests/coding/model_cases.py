@@ -13,7 +13,7 @@ from cases import CONTENTS, filled
 from hypothesis import strategies as st
 from networks import random_items, random_model
 
-from vaedensity.coding.lowering import CodingModel, build, coding_model
+from vaedensity.coding.quantise import CodingModel, build, coding_model
 from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import untrained
@@ -25,11 +25,11 @@ IMAGES = {
     "two by three": dict(height=2, width=3, channels=1, levels=256) | ONE_LEVEL,
     "grey": dict(height=8, width=8, channels=1, levels=256, neighbours=3) | TWO_LEVELS,
     "colour": dict(height=8, width=8, channels=3, levels=256) | ONE_LEVEL,
-    "column": dict(height=9, width=1, channels=1, levels=2, neighbours=8, phases=7) | TWO_LEVELS,
+    "column": dict(height=9, width=1, channels=1, levels=2, neighbours=8, sub_images=7) | TWO_LEVELS,
     "two-valued": dict(height=6, width=5, channels=1, levels=2) | ONE_LEVEL,
     "two colours": dict(height=3, width=4, channels=3, levels=2) | ONE_LEVEL,
     "tall": dict(height=17, width=5, channels=1, levels=200) | TWO_LEVELS,
-    "tall colour": dict(height=17, width=5, channels=3, levels=33, neighbours=2, phases=7) | TWO_LEVELS,
+    "tall colour": dict(height=17, width=5, channels=3, levels=33, neighbours=2, sub_images=7) | TWO_LEVELS,
     "categories": dict(height=5, width=4, channels=1, levels=17, likelihood="categorical") | ONE_LEVEL,
     "colour categories": dict(height=4, width=6, channels=3, levels=40, likelihood="categorical") | ONE_LEVEL,
 }
@@ -60,7 +60,7 @@ def network(name: str) -> tuple[CodingModel, bytes]:
         model, unit = random_model("grey", seed, **(IMAGES | LARGE)[name]), (64, 128, 256)[seed % 3]
         shell = untrained(with_unit(model.config, unit))
         shell.load_state_dict(model.state_dict())
-        kernels = {key: layer.lower() for key, layer in shell.lattice_convs().items()}
+        kernels = {key: layer.quantise() for key, layer in shell.integer_convs().items()}
         start = torch.round(shell.start.detach() * shell.start_unit).to(torch.int32)
         steps = [[2 ** ((seed + k) % 9) for k in range(c)] for c, _, _ in shell.latent_shapes]
         build(shell.config, kernels, start, steps)

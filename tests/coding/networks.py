@@ -1,9 +1,9 @@
-"""Small networks with random weights, lowered, for tests of the coder."""
+"""Small networks with random weights, quantised, for tests of the coder."""
 
 import torch
 
 from vaedensity.coding.chains import ChainCodecs
-from vaedensity.coding.lowering import IntegerNetwork, lower
+from vaedensity.coding.quantise import IntegerNetwork, quantise
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
 
@@ -15,16 +15,16 @@ SHAPES = {
     "binary": dict(height=6, width=6, channels=1, levels=2),
     "hundred": dict(height=5, width=6, channels=3, levels=100),
     "copying": dict(height=8, width=8, channels=1, levels=256, neighbours=8),
-    "seven": dict(height=8, width=12, channels=3, levels=256, neighbours=8, phases=7),
-    "seven odd": dict(height=7, width=5, channels=1, levels=17, neighbours=3, phases=7),
+    "seven": dict(height=8, width=12, channels=3, levels=256, neighbours=8, sub_images=7),
+    "seven odd": dict(height=7, width=5, channels=1, levels=17, neighbours=3, sub_images=7),
     "categories": dict(height=7, width=8, channels=1, levels=17, likelihood="categorical"),
-    "many categories": dict(height=4, width=6, channels=3, levels=40, phases=7, likelihood="categorical"),
-    "seven two-valued": dict(height=9, width=1, channels=1, levels=2, neighbours=8, phases=7),
+    "many categories": dict(height=4, width=6, channels=3, levels=40, sub_images=7, likelihood="categorical"),
+    "seven two-valued": dict(height=9, width=1, channels=1, levels=2, neighbours=8, sub_images=7),
 }
 
 
 def config(kind: str, **changes: object) -> VAEConfig:
-    sizes = dict(latents=((4, 3), (2, 2)), widths=(12, 8), blocks=1, phase_blocks=1, components=3)
+    sizes = dict(latents=((4, 3), (2, 2)), widths=(12, 8), blocks=1, sub_image_blocks=1, components=3)
     return VAEConfig(**(SHAPES[kind] | sizes | changes))  # type: ignore[arg-type]
 
 
@@ -50,7 +50,7 @@ def random_model(kind: str, seed: int = 0, spread: float = 1.0, **changes: objec
 
 def random_network(kind: str, seed: int = 0) -> IntegerNetwork:
     model = random_model(kind, seed)
-    return lower(model, random_items(model.config, 16, seed))
+    return quantise(model, random_items(model.config, 16, seed))
 
 
 def codecs(integers: IntegerNetwork, particles: int = 1) -> ChainCodecs:

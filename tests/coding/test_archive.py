@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from early import EarlyWriter, early_record
 
+from vaedensity.api.models import open_model
+from vaedensity.archive.decoding import read_arrays
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.archive import write_archive
 from vaedensity.coding.chains import LONGEST_CHAIN
-from vaedensity.coding.decoding import read_arrays
-from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import CHAIN_BYTES, OVERHEAD_SHARE, BlockCoder, evenly, spans
-from vaedensity.coding.reader import Archive
+from vaedensity.coding.quantise import CodingModel, coding_model
 from vaedensity.data import disk_array
 from vaedensity.data.disk_array import DiskArray, DiskArrays
 from vaedensity.data.named import load_digits
 from vaedensity.errors import DamagedArchive, ModelError, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model
-from vaedensity.tasks.models import open_model
 
 DIGITS = load_digits()[1500:]
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -5,10 +5,10 @@ import pytest
 import torch
 from networks import codecs, random_items, random_network
 
+from vaedensity.api.models import open_model
 from vaedensity.coding import chains
-from vaedensity.coding.lowering import coded_bits
+from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.named import load_digits
-from vaedensity.tasks.models import open_model
 
 
 @pytest.mark.parametrize("kind", ["grey", "rgb", "odd", "binary"])
@@ -36,11 +36,11 @@ def test_blocks_take_the_bits_of_the_model() -> None:
     model = open_model("digits")
     items = load_digits()[1500:, None]
     coded = chains.encode_chains(model.codecs(), [items[:150], items[150:]])
-    bits = coded.best_bits.sum() + coded.lesser_bits.sum()
+    bits = coded.best_bits.sum() + coded.fallback_bits.sum()
     size = sum(len(b) for b in coded.blocks)
     assert 0 <= size - bits / 8 < 2 * 24
-    assert coded.lesser_items == list(range(len(coded.lesser_items)))
-    rest = np.concatenate([part[len(coded.lesser_items) :] for part in (items[:150], items[150:])])
+    assert coded.fallback_items == list(range(len(coded.fallback_items)))
+    rest = np.concatenate([part[len(coded.fallback_items) :] for part in (items[:150], items[150:])])
     expected = coded_bits(model.integers, torch.from_numpy(rest)) * len(rest)
     assert abs(coded.best_bits.sum() / expected - 1) < 0.02
 
@@ -80,7 +80,7 @@ def test_particles_begin_once_a_stack_is_deep() -> None:
     one = chains.encode_chains(model.codecs(), [items])
     many = chains.encode_chains(model.codecs(8), [items])
     direct, single = chains.parse_plan(many.blocks[0], len(items), 2)[0]
-    assert len(direct) == len(one.lesser_items) and 0 < len(single) < 60
+    assert len(direct) == len(one.fallback_items) and 0 < len(single) < 60
     assert len(many.blocks[0]) < len(one.blocks[0])
 
 

@@ -1,11 +1,11 @@
-"""Classical coders: what a block may not hold is refused, whatever the library that decodes it says."""
+"""Fallback coders: what a block may not hold is refused, whatever the library that decodes it says."""
 
 import lzma
 
 import numpy as np
 import pytest
 
-from vaedensity.coding.classical import DEFLATE, LZMA2, PLANES, RAW, _lzma, decode, deflate, encode, to_planes
+from vaedensity.archive.fallback import DEFLATE, LZMA2, PLANES, RAW, _lzma, decode, deflate, encode, to_planes
 
 DATA = bytes(range(100)) * 3
 

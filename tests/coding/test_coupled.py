@@ -21,8 +21,8 @@ from vaedensity.coding.coupled import (
     rotations,
 )
 from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
-from vaedensity.coding.lowering import IntegerNetwork
 from vaedensity.coding.order import order_of
+from vaedensity.coding.quantise import IntegerNetwork
 
 
 def same(a: object, b: object) -> bool:
@@ -194,12 +194,12 @@ def test_a_code_that_is_no_particles_makes_the_item_wait(monkeypatch: pytest.Mon
 def test_how_many_particles_go_through_at_once_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network(kind)
     items, coded, passes = random_items(network.config, BATCH, seed=4), [], []
-    encode = type(network.network).begin_phases
+    encode = type(network.network).begin_sub_images
     monkeypatch.setattr(
-        type(network.network), "begin_phases", lambda self, h: (passes.append(len(h)), encode(self, h))[1]
+        type(network.network), "begin_sub_images", lambda self, h: (passes.append(len(h)), encode(self, h))[1]
     )
     for values in (1, 4 * BATCH * network.config.dims, 1 << 30):
-        monkeypatch.setattr("vaedensity.coding.hierarchy.PASS_VALUES", values)
+        monkeypatch.setattr("vaedensity.coding.top_down.PASS_VALUES", values)
         stacks = Stacks.random(BATCH, 4000, 5)
         network.bits_back(10).push(stacks, items)
         coded.append(stacks.to_bytes())

@@ -13,23 +13,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import PATIENT, cases
 
-from vaedensity.coding import classical
-from vaedensity.coding.container import Writer
-from vaedensity.coding.decoding import read_rows
-from vaedensity.coding.digest import feed
-from vaedensity.coding.reader import Archive
+from vaedensity.archive import fallback
+from vaedensity.archive.container import Writer
+from vaedensity.archive.decoding import read_rows
+from vaedensity.archive.digest import feed
+from vaedensity.archive.reader import Archive
 from vaedensity.errors import DamagedArchive, UsageError
-from vaedensity.plain.archive import read_arrays as read_plainly
+from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 pytestmark = PATIENT
 SELDOM = st.sampled_from([False, False, False, True])
 WITH_ROWS = ("line", "grey", "last", "first", "any")
 UNKEPT = ("|S0", "<U0", ">m8")  # by numpy.empty, which the second reader uses
 ENCODERS = {
-    classical.RAW: lambda data, width: data,
-    classical.DEFLATE: lambda data, width: classical.deflate(data),
-    classical.LZMA2: lambda data, width: classical._lzma(data),
-    classical.PLANES: lambda data, width: classical._lzma(classical.to_planes(data, width)),
+    fallback.RAW: lambda data, width: data,
+    fallback.DEFLATE: lambda data, width: fallback.deflate(data),
+    fallback.LZMA2: lambda data, width: fallback._lzma(data),
+    fallback.PLANES: lambda data, width: fallback._lzma(fallback.to_planes(data, width)),
 }
 
 
@@ -86,13 +86,13 @@ def small_blocks(array: np.ndarray, rows: int) -> list[tuple[int, np.ndarray]]:
 @given(
     specs(forms=WITH_ROWS), st.integers(1, 9), st.lists(st.sampled_from([*ENCODERS]), min_size=1, max_size=9), SELDOM
 )
-def test_every_classical_coder(folder: Path, spec: Spec, rows: int, coders: list[int], plain: bool) -> None:
+def test_every_fallback_coder(folder: Path, spec: Spec, rows: int, coders: list[int], plain: bool) -> None:
     """Whichever the writer takes: a reader reads any, in any order."""
     array, path = spec.make(), folder / "a.vdz"
     width = array.dtype.itemsize
     if width < 2:
-        coders = [coder for coder in coders if coder != classical.PLANES] or [classical.RAW]
-    record = {"arrays": [{"name": "x", "dtype": array.dtype.str, "shape": array.shape}], "note": {"collections": []}}
+        coders = [coder for coder in coders if coder != fallback.PLANES] or [fallback.RAW]
+    record = {"arrays": [{"name": "x", "dtype": array.dtype.str, "shape": array.shape}], "meta": {"collections": []}}
     with open(path, "wb") as f:
         writer = Writer(f, record)
         for number, (first, part) in enumerate(small_blocks(array, max(rows, len(array) // 50))):
@@ -118,7 +118,7 @@ def test_early_versions(folder: Path, drawn: dict[str, Spec], version: int, rows
             for _, part in parts:
                 writer.add(coder, len(part), ENCODERS[coder](part.tobytes(), 1))
             entries.append({"name": name, "dtype": array.dtype.str, "shape": array.shape, "blocks": len(parts)})
-        writer.finish({"arrays": entries, "note": {"collections": []}, "sha256": digest.hexdigest()})
+        writer.finish({"arrays": entries, "meta": {"collections": []}, "sha256": digest.hexdigest()})
     back = unpack(path)
     assert list(back) == list(arrays) and all(same(back[name], array) for name, array in arrays.items())
     whole = path.read_bytes()
@@ -134,8 +134,8 @@ def test_early_versions(folder: Path, drawn: dict[str, Spec], version: int, rows
 def test_a_small_dictionary_is_wide_enough(contents: str, seed: int, count: int, width: int) -> None:
     """Preparing one of 16 MiB takes longer than coding a small block, and gains nothing."""
     data = filled(contents, seed, count // width * width).tobytes()
-    coder, payload = classical.encode(data, width)
+    coder, payload = fallback.encode(data, width)
     assert len(payload) <= len(data)
-    assert classical.decode(coder, payload, len(data), width) == data
+    assert fallback.decode(coder, payload, len(data), width) == data
     if len(data) < 100 or len(data) == 65_536:
-        assert classical._lzma(data) == lzma.compress(data, lzma.FORMAT_RAW, filters=classical._FILTERS)
+        assert fallback._lzma(data) == lzma.compress(data, lzma.FORMAT_RAW, filters=fallback._FILTERS)

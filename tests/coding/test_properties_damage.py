@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import PATIENT, cases
 
-from vaedensity.coding.block import Block
-from vaedensity.coding.decoding import Lost
+from vaedensity.api.add import add
+from vaedensity.api.compress import compress
+from vaedensity.archive.block import Block
+from vaedensity.archive.decoding import Lost
+from vaedensity.archive.repair import repair
 from vaedensity.data.collection import Collection
 from vaedensity.errors import DamagedArchive, UsageError
-from vaedensity.tasks.adding import add
-from vaedensity.tasks.packing import compress
-from vaedensity.tasks.repairing import repair
 
 pytestmark = [PATIENT, pytest.mark.usefixtures("no_released_here")]
 SMALL_BLOCKS = st.sampled_from([100, 600, 7, 4096])

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from model_cases import IMAGES, LARGE, SERIES, Items, items, network
 from profiles import PATIENT, cases
 
-from vaedensity.coding.block import MODEL_CODERS
-from vaedensity.coding.container import Writer
-from vaedensity.coding.decoding import Lost, read_arrays, read_rows
+from vaedensity.api.models import model_for
+from vaedensity.archive.block import MODEL_CODERS
+from vaedensity.archive.container import Writer
+from vaedensity.archive.decoding import Lost, read_arrays, read_rows
+from vaedensity.archive.reader import Archive
 from vaedensity.coding.model_blocks import BlockCoder
-from vaedensity.coding.reader import Archive
 from vaedensity.errors import DamagedArchive, ModelError
-from vaedensity.plain.archive import read_arrays as read_plainly
-from vaedensity.tasks.models import model_for
+from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 pytestmark = PATIENT
 SELDOM = st.sampled_from([False, False, False, False, False, True])
@@ -123,7 +123,7 @@ def test_series_come_back(
 @cases(30)
 @given(items((*IMAGES, *SERIES), 20))
 def test_what_the_writer_chooses_comes_back(folder: Path, drawn: Items) -> None:
-    """Its own chains and coders, classical ones where these are shorter."""
+    """Its own chains and coders, fallback ones where these are shorter."""
     path, array, (model, _) = folder / "a.vdz", drawn.make(), network(drawn.model)
     tally = pack(path, {"x": array}, model)
     assert same(unpack(path, model)["x"], array)

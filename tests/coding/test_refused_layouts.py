@@ -12,12 +12,12 @@ from cases import blocks_of, pack, patched, same, unpack
 from early import EarlyWriter
 from model_cases import Items, network
 
-from vaedensity.coding.block import Block
-from vaedensity.coding.container import MAX_STREAM, TAIL, Writer
-from vaedensity.coding.frames import Frame, scan
-from vaedensity.coding.reader import Archive
+from vaedensity.api.models import model_for
+from vaedensity.archive.block import Block
+from vaedensity.archive.block_header import Frame, scan
+from vaedensity.archive.container import MAX_STREAM, TAIL, Writer
+from vaedensity.archive.reader import Archive
 from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
-from vaedensity.tasks.models import model_for
 
 NOISE = np.frombuffer(np.random.default_rng(0).bytes(600), np.uint8)
 NOTE: dict[str, Any] = {"collections": []}
@@ -52,7 +52,7 @@ def early(path: Path) -> Path:
         writer = EarlyWriter(f, 1)
         writer.add(0, 600, NOISE.tobytes())
         entry = {"name": "x", "dtype": "|u1", "shape": [600], "blocks": 1}
-        writer.finish({"arrays": [entry], "note": NOTE, "sha256": "0" * 64})
+        writer.finish({"arrays": [entry], "meta": NOTE, "sha256": "0" * 64})
     return path
 
 
@@ -98,7 +98,7 @@ def no_memory(*arguments: object) -> None:
 def test_arrays_for_which_there_is_no_memory(allocate: Callable[..., Any] | None, tmp_path: Path) -> None:
     path, count = tmp_path / "a.vdz", 1 << 48
     with open(path, "wb") as f:
-        writer = Writer(f, {"arrays": [{"name": "x", "dtype": "|u1", "shape": [count]}], "note": NOTE})
+        writer = Writer(f, {"arrays": [{"name": "x", "dtype": "|u1", "shape": [count]}], "meta": NOTE})
         writer.add(0, 0, count, 1, b"\x03\0", 0)
         writer.finish([bytes(32)])
     with pytest.raises(VaedensityError, match=f"array x needs {count} bytes, more than there is"):

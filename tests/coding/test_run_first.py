@@ -8,17 +8,17 @@ import torch
 from networks import SHAPES, random_items, random_network
 from test_laws import BATCH, COUNT, ENGINES, arrays_equal, check_laws, gaussian, integers, mixture
 
+from vaedensity.api.models import open_model
+from vaedensity.archive.block import COUPLED_CODERS, MODEL_CODERS
+from vaedensity.archive.decoding import read_arrays
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Ints, Stacks
-from vaedensity.coding.archive import write_archive
-from vaedensity.coding.block import COUPLED_CODERS, MODEL_CODERS
 from vaedensity.coding.codec import Codec, TableCodec
-from vaedensity.coding.decoding import read_arrays
+from vaedensity.coding.escape import CentreFirst, EndsFirst
 from vaedensity.coding.latent_table import LatticeGaussian
 from vaedensity.coding.order import DIGITS, ORDERS, SEQUENCE_CODER, order_of
-from vaedensity.coding.reader import Archive
-from vaedensity.coding.run_first import CentreFirst, EndsFirst
 from vaedensity.data.named import load_digits
-from vaedensity.tasks.models import open_model
 
 SIZES = (33, 34, 64, 100, 128, 255, 256)
 CODECS: dict[str, Codec] = {
@@ -115,7 +115,7 @@ def test_ends_are_coded_first_where_they_are_many(tmp_path: Path, share: float, 
     x[rng.random(x.shape) < share] = 255
     with open(tmp_path / "a.vdz", "wb") as f:
         write_archive(f, {"x": x}, {"collections": []}, model)
-    # Such noise may end in a classical block; what was asked for shows in the version and the coder chosen.
+    # Such noise may end in a fallback block; what was asked for shows in the version and the coder chosen.
     from vaedensity.coding.model_blocks import BlockCoder
 
     assert BlockCoder(model, "NHW", x, verify=False).coder == coder

@@ -10,16 +10,16 @@ from test_laws import BATCH, ENGINES, check_laws
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.coding import chains, lowering
+from vaedensity.coding import chains
 from vaedensity.coding import sequence as sequence_coding
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.engine import fastest_stacks
-from vaedensity.coding.lowering import IntegerNetwork, build, coded_bits, lower
+from vaedensity.coding.quantise import IntegerNetwork, build, coded_bits, quantise
 from vaedensity.coding.sequence import SequenceCodec, ValuesCodec
-from vaedensity.model import lattice_conv, lattice_sequence
+from vaedensity.model import integer_conv, integer_sequence
 from vaedensity.model import sequence as sequence_model
-from vaedensity.model.lattice_conv import IntegerKernel
+from vaedensity.model.integer_conv import IntegerKernel
 from vaedensity.model.sequence import SequenceVAE
 
 LEVELS = (2, 20, 33, 256)
@@ -102,12 +102,12 @@ def test_bits_are_minus_the_elbo_of_the_integers(noise: str) -> None:
 
 
 def test_lowering_chooses_the_smaller_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sequences import lowered, random_model
+    from sequences import quantised, random_model
 
     model = random_model(noise="normal")
     items = random_series(model.config, 24)
-    integers = lower(model, items)
-    rates = {unit: coded_bits(lowered(model, unit), items) for unit in (128, 256)}
+    integers = quantise(model, items)
+    rates = {unit: coded_bits(quantised(model, unit), items) for unit in (128, 256)}
     assert integers.is_sequence and integers.direct_steps == []
     assert coded_bits(integers, items) == min(rates.values())
     with torch.no_grad():
@@ -147,9 +147,9 @@ def test_without_exact_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
             return [network.logits(values, chosen), first, steps.next(values[:, 0]), *network.encode(items)]
 
     usual, seen = results(), []
-    assert all(lattice_conv._trusted.values())
+    assert all(integer_conv._trusted.values())
     linear = F.linear
-    monkeypatch.setattr(lattice_sequence, "trusted", lambda kind, test: False)
+    monkeypatch.setattr(integer_sequence, "trusted", lambda kind, test: False)
     monkeypatch.setattr(F, "linear", lambda x, w, b=None: seen.append(x.dtype) or linear(x, w, b))
     assert all(torch.equal(a, b) for a, b in zip(usual, results(), strict=True))
     assert set(seen) == {torch.float64}
@@ -162,11 +162,11 @@ def test_inexact_matrix_products_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
         return linear(x.bfloat16(), w.bfloat16()).float() if x.dtype == torch.float32 else linear(x, w, b)
 
     x, matrix, bias = (torch.randint(-999, 999, shape).float() for shape in ((3, 7), (5, 7), (5,)))
-    usual = lattice_sequence.product(x, matrix, bias, True)
+    usual = integer_sequence.product(x, matrix, bias, True)
     monkeypatch.setattr(F, "linear", coarse)
-    monkeypatch.setattr(lattice_conv, "_trusted", {})
-    assert torch.equal(lattice_sequence.product(x, matrix, bias, True), usual)
-    assert list(lattice_conv._trusted.values()) == [False]
+    monkeypatch.setattr(integer_conv, "_trusted", {})
+    assert torch.equal(integer_sequence.product(x, matrix, bias, True), usual)
+    assert list(integer_conv._trusted.values()) == [False]
 
 
 # The proof that guards the integers
@@ -206,7 +206,7 @@ def test_integers_beyond_the_bound_are_refused() -> None:
 def test_sums_over_latents_are_bounded_together() -> None:
     """Each alone would be below 2^24."""
     c = config(variables=256, categories=2)
-    kernels = {name: layer.lower() for name, layer in SequenceVAE(c).lattice_convs().items()}
+    kernels = {name: layer.quantise() for name, layer in SequenceVAE(c).integer_convs().items()}
     start = torch.zeros(1, 512, 1, 1, dtype=torch.int32)
     latent = kernels["latent_in"]
     extreme = IntegerKernel(torch.full_like(latent.weight, 32767), latent.bias.fill_(2**23 - 1), latent.shift.fill_(20))
@@ -221,4 +221,4 @@ def test_tables_are_bytes() -> None:
     tables = {name for name, k in integers.kernels.items() if k.weight.dtype == torch.int8}
     assert tables == {"patch_table", "value_table", "context_tables.0", "context_tables.1"}
     assert all(int(integers.kernels[name].weight.abs().max()) > 63 for name in tables)  # else a finer shift would fit
-    assert lowering.words_enough(integers.bits_back()) == 64 + 3 // 2
+    assert quantise.words_enough(integers.bits_back()) == 64 + 3 // 2

@@ -14,12 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sequences import config, random_model, random_network, random_series, save
 
+from vaedensity.archive.decoding import read_arrays
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.archive import write_archive
-from vaedensity.coding.decoding import read_arrays
-from vaedensity.coding.lowering import CodingModel, coding_model
 from vaedensity.coding.model_blocks import spans
-from vaedensity.coding.reader import Archive
+from vaedensity.coding.quantise import CodingModel, coding_model
 from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.sequence import SequenceVAE
@@ -34,7 +34,7 @@ def coder(levels: int = 20, values: list[int] | None = None, **changes: object) 
 
 
 def series(count: int, levels: int = 20, length: int = LENGTH) -> np.ndarray:
-    """Whose classical coding is no better."""
+    """Whose fallback coding is no better."""
     return random_series(config(levels=levels, length=length), count, seed=7)[:, 0, 0].numpy().copy()
 
 
@@ -236,7 +236,7 @@ def test_a_file_holds_integers_alone_and_scores_with_them(tmp_path: Path, unit: 
     assert file.kernels["head"].weight.dtype == torch.int16 and file.start.dtype == torch.int32
     scoring, integers = file.float_model(), coding_model(file, "m").integers.network
     assert isinstance(scoring, SequenceVAE) and isinstance(integers, SequenceVAE) and not scoring.training
-    for name, layer in scoring.lattice_convs().items():
+    for name, layer in scoring.integer_convs().items():
         kernel, ratio = file.kernels[name], layer.out_unit / layer.grid.unit
         step = torch.exp2(-kernel.shift.double())
         expected = kernel.weight.double() * step[:, None, None, None] / ratio

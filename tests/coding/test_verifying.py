@@ -9,18 +9,19 @@ import pytest
 from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
-from vaedensity.coding import chains, classical
+from vaedensity.archive import fallback
+from vaedensity.coding import chains
 from vaedensity.errors import VaedensityError
 
 ZEROS = np.zeros(500, np.uint8)
 
 
-def test_raw_bytes_where_a_classical_coder_goes_wrong(tmp_path: Path) -> None:
+def test_raw_bytes_where_a_fallback_coder_goes_wrong(tmp_path: Path) -> None:
     def wrong(data: bytes) -> bytes:
-        return lzma.compress(b"x" + data[1:], lzma.FORMAT_RAW, filters=classical._FILTERS)
+        return lzma.compress(b"x" + data[1:], lzma.FORMAT_RAW, filters=fallback._FILTERS)
 
     for broken in (wrong, lambda data: b""):
-        with patched(coding__classical___lzma=broken, coding__classical__deflate=lambda data: b"\0" * 600):
+        with patched(coding__fallback___lzma=broken, coding__fallback__deflate=lambda data: b"\0" * 600):
             assert pack(tmp_path / "a.vdz", {"x": ZEROS}).payload_bytes == 500
         assert same(unpack(tmp_path / "a.vdz")["x"], ZEROS)
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from vaedensity.coding import workers
-from vaedensity.coding.workers import Cancelled, Ticker, can_fork, in_processes, in_threads, side_by_side
+from vaedensity import workers
 from vaedensity.errors import DamagedArchive, VaedensityError
+from vaedensity.workers import Cancelled, Ticker, can_fork, in_processes, in_threads, side_by_side
 
 Ways = Callable[..., Iterator[Any]]
 needs_fork = pytest.mark.skipif(not can_fork(), reason="this system does not fork")

@@ -33,23 +33,23 @@ def harvest(folder: Path) -> dict[str, bytes]:
 
 def restored(collection: Collection, stage: Path) -> Path:
     """What is made of a collection that came back from an archive as it went in."""
-    note = collection.note | {"arrays": {f"0/{name}": name for name in collection.arrays}}
+    meta = collection.meta | {"arrays": {f"0/{name}": name for name in collection.arrays}}
     arrays = {f"0/{name}": np.array(a) for name, a in collection.arrays.items()}
-    restore.check_note([note], list(arrays))
-    restore.check_files(note, arrays)
-    return restore.write_collection(note, arrays, stage)
+    restore.check_restore_metadata([meta], list(arrays))
+    restore.check_files(meta, arrays)
+    return restore.write_collection(meta, arrays, stage)
 
 
 # Loading
 
 
 def test_load_file_reads_its_bytes_when_they_are_needed(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_bytes(TEXT)
-    found = load_file(tmp_path / "notes.txt")
+    (tmp_path / "metas.txt").write_bytes(TEXT)
+    found = load_file(tmp_path / "metas.txt")
     assert list(found.arrays) == ["bytes"] and isinstance(found.arrays["bytes"], FileArray)
     assert found.arrays["bytes"].dtype == np.uint8 and found.arrays["bytes"].shape == (len(TEXT),)
     assert np.asarray(found.arrays["bytes"]).tobytes() == TEXT
-    assert found.note == {"kind": "file", "name": "notes.txt"} and found.source == str(tmp_path / "notes.txt")
+    assert found.meta == {"kind": "file", "name": "metas.txt"} and found.source == str(tmp_path / "metas.txt")
     assert found.item_names is None
 
 
@@ -67,7 +67,7 @@ def test_load_file_without_a_size() -> None:
 def test_load_files_in_the_order_of_their_names(tmp_path: Path) -> None:
     found = load_files(grow(tmp_path / "tree", TREE))
     names = ["a/deep/x", "a/deep.txt", "b.tar.gz", "no suffix", "\u00fc.npy"]
-    assert found.note == {"kind": "files", "name": "tree", "files": names, "sizes": [len(TREE[n]) for n in names]}
+    assert found.meta == {"kind": "files", "name": "tree", "files": names, "sizes": [len(TREE[n]) for n in names]}
     assert found.arrays["bytes"].dtype == np.uint8 and found.arrays["bytes"].ndim == 1
     assert found.arrays["bytes"].tobytes() == b"".join(TREE[n] for n in names)
 
@@ -75,11 +75,11 @@ def test_load_files_in_the_order_of_their_names(tmp_path: Path) -> None:
 def test_load_reads_other_files_as_bytes_and_folders_so_only_when_told(tmp_path: Path) -> None:
     grow(tmp_path / "tree", TREE)
     for options in (LoadOptions(), AS_BYTES):
-        assert load(str(tmp_path / "tree" / "b.tar.gz"), options).note == {"kind": "file", "name": "b.tar.gz"}
+        assert load(str(tmp_path / "tree" / "b.tar.gz"), options).meta == {"kind": "file", "name": "b.tar.gz"}
     with pytest.raises(UsageError, match=r"5 files are no images \(a/deep/x, a/deep.txt, b.tar.gz, \.\.\.\)"):
         load(str(tmp_path / "tree"))
     for told in (AS_BYTES, LoadOptions(as_bytes=None)):
-        assert load(str(tmp_path / "tree"), told).note["kind"] == "files"
+        assert load(str(tmp_path / "tree"), told).meta["kind"] == "files"
 
 
 def test_load_keeps_array_files_and_names_as_arrays(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_load_keeps_array_files_and_names_as_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "z.npz", x=np.arange(5))
     for spec, kind in (("x.npy", "npy"), ("z.npz", "npz"), ("z.npz:x", "npy")):
         found = load(str(tmp_path / spec), AS_BYTES)
-        assert found.note["kind"] == kind and np.array_equal(next(iter(found.arrays.values())), np.arange(5))
-    assert load("digits", AS_BYTES).note["name"] == "digits.npy"
+        assert found.meta["kind"] == kind and np.array_equal(next(iter(found.arrays.values())), np.arange(5))
+    assert load("digits", AS_BYTES).meta["name"] == "digits.npy"
 
 
 def said(read: Callable[[], Any]) -> str:
@@ -203,7 +203,7 @@ def test_bytes_in_several_arrays_of_any_shape_are_joined_in_order(tmp_path: Path
     data = b"".join(TREE[name] for name in names)
     parts = [p.reshape(-1, 2) if p.size and p.size % 2 == 0 else p for p in in_parts(data, cuts)]
     parts = [np.asfortranarray(p) for p in parts] + [np.array(33, np.uint8)]
-    arrays = {f"{len(parts) - i}": p for i, p in enumerate(parts)}  # the note's order counts, not the names'
+    arrays = {f"{len(parts) - i}": p for i, p in enumerate(parts)}  # restore metadata's order counts, not the names'
     own = {stored: f"part{stored}" for stored in arrays}
     other, sizes = {"y": np.zeros(3)}, [len(TREE[name]) for name in names]
     files = {"kind": "files", "name": "tree", "files": [*names, "last"], "sizes": [*sizes, 1], "arrays": own}
@@ -217,22 +217,22 @@ def test_a_disk_that_is_full_while_files_are_restored(tmp_path: Path, monkeypatc
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("vaedensity.data.restore.open", full, raising=False)
-    for note in (noted(), {"kind": "file", "name": "x", "arrays": {"x": "bytes"}}):
+    for meta in (noted(), {"kind": "file", "name": "x", "arrays": {"x": "bytes"}}):
         with pytest.raises(VaedensityError, match="No space left"):
-            restore.write_collection(note, {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
+            restore.write_collection(meta, {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
 
 
 # What must not be restored
 
 
 def noted(**changes: Any) -> dict[str, Any]:
-    """The note of a folder of two files, of 2 and 3 bytes; a change to None takes an entry out."""
-    note = {"kind": "files", "name": "f", "files": ["a", "b/c"], "sizes": [2, 3], "arrays": {"x": "bytes"}}
-    return {key: value for key, value in (note | changes).items() if value is not None}
+    """The meta of a folder of two files, of 2 and 3 bytes; a change to None takes an entry out."""
+    meta = {"kind": "files", "name": "f", "files": ["a", "b/c"], "sizes": [2, 3], "arrays": {"x": "bytes"}}
+    return {key: value for key, value in (meta | changes).items() if value is not None}
 
 
 def test_the_note_that_is_changed_below_is_good(tmp_path: Path) -> None:
-    restore.check_note([noted()], ["x"])
+    restore.check_restore_metadata([noted()], ["x"])
     path = restore.write_collection(noted(), {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
     assert harvest(path) == {"a": b"\0\1", "b/c": b"\2\3\4"}
 
@@ -282,14 +282,14 @@ SIZES = [
 )
 def test_check_note_refuses_notes_that_make_no_sense(changes: dict[str, Any]) -> None:
     with pytest.raises(DamagedArchive) as refusal:
-        restore.check_note([noted(**changes)], ["x"])
+        restore.check_restore_metadata([noted(**changes)], ["x"])
     assert "\n" not in str(refusal.value)
 
 
 def test_check_note_refuses_arrays_that_are_not_there_or_belong_to_another() -> None:
     two = {"x": "chunks", "y": "rest"}
-    assert restore.check_note([noted(arrays=two)], ["y", "x"]) is None
-    for notes, arrays in (
+    assert restore.check_restore_metadata([noted(arrays=two)], ["y", "x"]) is None
+    for metas, arrays in (
         ([noted(arrays=two)], ["x"]),
         ([noted()], ["x", "y"]),
         ([noted(arrays=two), noted(name="g", arrays={"y": "bytes"})], ["x", "y"]),
@@ -297,7 +297,7 @@ def test_check_note_refuses_arrays_that_are_not_there_or_belong_to_another() -> 
         ([noted(), {"kind": "file", "name": "f/a", "arrays": {"y": "bytes"}}], ["x", "y"]),
     ):
         with pytest.raises(DamagedArchive):
-            restore.check_note(notes, arrays)
+            restore.check_restore_metadata(metas, arrays)
 
 
 ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "a\0", "\ud800"]
@@ -307,12 +307,12 @@ ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "a\0", "\ud8
 def test_names_that_would_leave_the_folder_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     arrays = {"x": np.arange(5, dtype=np.uint8)}
     single = {"kind": "file", "name": name, "arrays": {"x": "bytes"}}
-    for note in (noted(files=["a", name]), noted(name=name), single):
+    for meta in (noted(files=["a", name]), noted(name=name), single):
         with pytest.raises(DamagedArchive, match="leave the target folder"):
-            restore.check_note([note], ["x"])
+            restore.check_restore_metadata([meta], ["x"])
         with restore.staging(tmp_path) as stage:
             with pytest.raises(DamagedArchive, match="leave the target folder"):
-                restore.write_collection(note, arrays, stage)
+                restore.write_collection(meta, arrays, stage)
             assert list(stage.iterdir()) == []
 
 
@@ -334,19 +334,19 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("note", "array"), WRONG)
+@pytest.mark.parametrize(("meta", "array"), WRONG)
 def test_arrays_that_are_not_the_noted_bytes_are_refused_before_anything_is_written(
-    tmp_path: Path, note: dict[str, Any], array: np.ndarray
+    tmp_path: Path, meta: dict[str, Any], array: np.ndarray
 ) -> None:
     with pytest.raises(DamagedArchive) as refusal:
-        restore.check_files(note, {"x": array})
+        restore.check_files(meta, {"x": array})
     assert "nothing was restored" in str(refusal.value) and "\n" not in str(refusal.value)
     with pytest.raises(DamagedArchive):
-        restore.write_collection(note, {"x": array}, tmp_path)
+        restore.write_collection(meta, {"x": array}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_array_of_several_that_holds_no_bytes_is_refused() -> None:
-    note = noted(arrays={"x": "chunks", "y": "rest"})
+    meta = noted(arrays={"x": "chunks", "y": "rest"})
     with pytest.raises(DamagedArchive, match="int64, expected uint8"):
-        restore.check_files(note, {"x": np.zeros(3, np.uint8), "y": np.zeros(2, np.int64)})
+        restore.check_files(meta, {"x": np.zeros(3, np.uint8), "y": np.zeros(2, np.int64)})

@@ -15,8 +15,8 @@ from vaedensity.data.files import load_npy, load_npz, main_array, save_npz
 from vaedensity.data.folder import WRITERS, load_folder, save_image
 from vaedensity.data.load import load, load_array
 from vaedensity.data.named import load_named
+from vaedensity.data.staging import Move, move_into_place
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
-from vaedensity.staging import Move, move_into_place
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (6, 5, 7), dtype=np.uint8)
@@ -44,8 +44,8 @@ def test_load_folder_of_png(tmp_path: Path, images: np.ndarray, mode: str) -> No
     found = load_folder(put(tmp_path / "pictures", images))
     assert np.array_equal(found.arrays["images"], images)
     assert found.arrays["images"].dtype == np.uint8
-    assert found.note == {"kind": "folder", "name": "pictures", "mode": mode, "files": [f"{i}.png" for i in range(6)]}
-    assert found.item_names == found.note["files"]
+    assert found.meta == {"kind": "folder", "name": "pictures", "mode": mode, "files": [f"{i}.png" for i in range(6)]}
+    assert found.item_names == found.meta["files"]
 
 
 def test_load_folder_with_subfolders_sorts_by_relative_name(tmp_path: Path) -> None:
@@ -53,14 +53,14 @@ def test_load_folder_with_subfolders_sorts_by_relative_name(tmp_path: Path) -> N
     picture(tmp_path / "a" / "deep" / "1.png", GREY[1])
     picture(tmp_path / "c.png", GREY[2])
     found = load_folder(tmp_path)
-    assert found.note["files"] == ["a/deep/1.png", "b/0.png", "c.png"]
+    assert found.meta["files"] == ["a/deep/1.png", "b/0.png", "c.png"]
     assert np.array_equal(found.arrays["images"], GREY[[1, 0, 2]])
 
 
 def test_load_folder_of_bilevel_images_gives_zeros_and_ones(tmp_path: Path) -> None:
     picture(tmp_path / "0.png", GREY[0] > 128)
     found = load_folder(tmp_path)
-    assert found.note["mode"] == "1"
+    assert found.meta["mode"] == "1"
     assert np.array_equal(found.arrays["images"][0], (GREY[0] > 128).astype(np.uint8))
 
 
@@ -73,7 +73,7 @@ def test_every_format_gives_its_pixels_and_mode_back(tmp_path: Path, suffix: str
     with open(tmp_path / f"x{suffix}", "wb") as f:
         save_image(f, pixels, mode, suffix)
     found = load_folder(tmp_path)
-    assert found.note["mode"] == mode
+    assert found.meta["mode"] == mode
     assert np.array_equal(found.arrays["images"][0], pixels)
 
 
@@ -147,7 +147,7 @@ def test_altered_image_files_are_read_or_refused_but_never_crash(tmp_path: Path,
 def test_load_npy(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "some.npy", array)
     found = load_npy(tmp_path / "some.npy")
-    assert list(found.arrays) == ["some"] and found.note == {"kind": "npy", "name": "some.npy"}
+    assert list(found.arrays) == ["some"] and found.meta == {"kind": "npy", "name": "some.npy"}
     assert found.arrays["some"].dtype == array.dtype and found.arrays["some"].shape == array.shape
     assert np.array_equal(found.arrays["some"], array)
 
@@ -155,9 +155,9 @@ def test_load_npy(tmp_path: Path, array: np.ndarray) -> None:
 def test_load_npz_whole_and_one_member(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", images=GREY, labels=np.arange(6))
     whole = load_npz(tmp_path / "two.npz", None)
-    assert list(whole.arrays) == ["images", "labels"] and whole.note == {"kind": "npz", "name": "two.npz"}
+    assert list(whole.arrays) == ["images", "labels"] and whole.meta == {"kind": "npz", "name": "two.npz"}
     one = load_npz(tmp_path / "two.npz", "labels")
-    assert list(one.arrays) == ["labels"] and one.note == {"kind": "npy", "name": "two-labels.npy"}
+    assert list(one.arrays) == ["labels"] and one.meta == {"kind": "npy", "name": "two-labels.npy"}
     assert load(f"{tmp_path}/two.npz:labels").arrays["labels"].tolist() == list(range(6))
 
 
@@ -166,7 +166,7 @@ def test_a_member_with_an_odd_name_restores_to_one_plain_file(tmp_path: Path, me
     with open(tmp_path / "f.npz", "wb") as f:
         save_npz(f, {member: GREY})
     found = load_npz(tmp_path / "f.npz", member)
-    assert restore.safe_name(found.note["name"]).parts == (found.note["name"],)
+    assert restore.safe_name(found.meta["name"]).parts == (found.meta["name"],)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -207,7 +207,7 @@ def test_array_files_that_are_none_are_refused_by_name(tmp_path: Path, name: str
         load_array(str(tmp_path / name))
     assert name in str(refusal.value) and "\n" not in str(refusal.value)
     kept = load(str(tmp_path / name))
-    assert kept.note == {"kind": "file", "name": name} and np.asarray(kept.arrays["bytes"]).tobytes() == data
+    assert kept.meta == {"kind": "file", "name": name} and np.asarray(kept.arrays["bytes"]).tobytes() == data
     assert name in kept.remark and "byte for byte" in kept.remark
 
 
@@ -327,12 +327,12 @@ def entry(kind: str = "npy", name: str = "x.npy", arrays: Any = None, **more: An
 def test_check_note_takes_what_compress_writes() -> None:
     folder = entry("folder", "pictures", {"images": "images"}, mode="L", files=["a/0.png", "a/1.png", "b.png"])
     several = entry("npz", "z.npz", {"1/x": "x", "y": "y"})
-    assert restore.check_note([entry(), folder, several], ["x", "images", "1/x", "y"]) is None
-    assert restore.check_note([], []) is None
+    assert restore.check_restore_metadata([entry(), folder, several], ["x", "images", "1/x", "y"]) is None
+    assert restore.check_restore_metadata([], []) is None
 
 
 @pytest.mark.parametrize(
-    "notes",
+    "metas",
     [
         [],
         [entry(), entry()],
@@ -355,15 +355,15 @@ def test_check_note_takes_what_compress_writes() -> None:
         [None],
     ],
 )
-def test_check_note_refuses_what_cannot_be_meant(notes: list[Any]) -> None:
+def test_check_note_refuses_what_cannot_be_meant(metas: list[Any]) -> None:
     with pytest.raises(DamagedArchive):
-        restore.check_note(notes, ["x"])
+        restore.check_restore_metadata(metas, ["x"])
 
 
 @pytest.mark.parametrize("second", ["x.npy", "./x.npy", "x.npy/y.npy"])
 def test_check_note_refuses_outputs_in_each_others_way(second: str) -> None:
     with pytest.raises(DamagedArchive):
-        restore.check_note([entry(), entry(name=second, arrays={"y": "y"})], ["x", "y"])
+        restore.check_restore_metadata([entry(), entry(name=second, arrays={"y": "y"})], ["x", "y"])
 
 
 def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -430,9 +430,9 @@ def test_move_into_place_replaces_whatever_was_there(tmp_path: Path, was: str, n
 def test_write_collection_refuses_arrays_that_are_not_the_noted_images(
     tmp_path: Path, images: np.ndarray, changes: dict[str, Any]
 ) -> None:
-    note = entry("folder", "f", mode="L", files=["0.png"]) | changes
+    meta = entry("folder", "f", mode="L", files=["0.png"]) | changes
     with pytest.raises(DamagedArchive):
-        restore.write_collection(note, {"x": images}, tmp_path)
+        restore.write_collection(meta, {"x": images}, tmp_path)
 
 
 def test_write_collection_of_each_kind(tmp_path: Path) -> None:
@@ -445,4 +445,4 @@ def test_write_collection_of_each_kind(tmp_path: Path) -> None:
     names = [f"d/{i}.bmp" for i in range(6)]
     restore.write_collection(entry("folder", "f", mode="L", files=names), kept, tmp_path)
     back = load_folder(tmp_path / "f")
-    assert back.note["files"] == names and np.array_equal(back.arrays["images"], GREY)
+    assert back.meta["files"] == names and np.array_equal(back.arrays["images"], GREY)

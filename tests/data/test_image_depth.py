@@ -104,7 +104,7 @@ def test_other_depths_are_named_and_refused_and_never_taken_apart(tmp_path: Path
 def test_eight_bits_and_two_values_are_read_as_they_are(tmp_path: Path, name: str, data: bytes, mode: str) -> None:
     found = load_folder(grow(tmp_path / "p", {name: data}))
     with Image.open(io.BytesIO(data)) as image:
-        assert found.note["mode"] == image.mode == mode
+        assert found.meta["mode"] == image.mode == mode
         assert np.array_equal(found.arrays["images"][0], np.asarray(image).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Rows of what an archive restores, for every kind of note."""
+"""Rows of what an archive restores, for every kind of meta."""
 
 from typing import Any, NamedTuple
 
@@ -79,9 +79,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Array], list[tuple[Any, ...]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("note", "arrays", "rows"), CASES, ids=[note["kind"] for note, _, _ in CASES])
-def test_rows(note: dict[str, Any], arrays: dict[str, Array], rows: list[tuple[Any, ...]]) -> None:
-    assert [tuple(row.values()) for row in rows_of(note, arrays)] == rows
+@pytest.mark.parametrize(("meta", "arrays", "rows"), CASES, ids=[meta["kind"] for meta, _, _ in CASES])
+def test_rows(meta: dict[str, Any], arrays: dict[str, Array], rows: list[tuple[Any, ...]]) -> None:
+    assert [tuple(row.values()) for row in rows_of(meta, arrays)] == rows
 
 
 def test_arrays_that_do_not_fit() -> None:

@@ -1,4 +1,4 @@
-"""What is kept is the smaller: pixels or files, model or classical coder, one particle or several; and the summary says so."""
+"""What is kept is the smaller: pixels or files, model or fallback codec, one particle or several; and the summary says so."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from trees import encoded, grow, harvest
 
-from vaedensity.coding.reader import Archive
+from vaedensity.archive.reader import Archive
 
 pytestmark = pytest.mark.usefixtures("no_released")
 Done = Callable[..., dict[str, Any]]
@@ -31,7 +31,7 @@ def saved(path: Path, array: np.ndarray) -> Path:
 
 
 def scans(count: int) -> list[np.ndarray]:
-    """Pages of two values and of letters, whose pixels take more room in a classical coder than in a PNG file."""
+    """Pages of two values and of letters, whose pixels take more room in a fallback codec than in a PNG file."""
     letters = RNG.integers(0, 2, (60, 8, 8)).astype(np.uint8) * 255
     return [np.block([[letters[k] for k in row] for row in RNG.integers(0, 60, (20, 12))]) for _ in range(count)]
 
@@ -91,7 +91,7 @@ def test_no_archive_of_a_folder_is_larger_than_its_files(
     how: str | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("sizes")
-    files = {"note.txt": b"n" * (seed % 50)}
+    files = {"meta.txt": b"n" * (seed % 50)}
     for number, (kind, size, count) in enumerate(groups):
         for i in range(count):
             files[f"{number}-{i}{SUFFIX[kind.split()[2]]}"] = drawn(kind, size, seed + i)
@@ -140,7 +140,7 @@ def test_a_model_that_makes_images_larger_than_their_files_is_not_used(
 ) -> None:
     grow(tmp_path / "icons", {f"{i}.png": encoded(image, "PNG") for i, image in enumerate(digits[:60])})
     before = harvest(tmp_path / "icons")
-    monkeypatch.setattr("vaedensity.tasks.settling.GROUP_BYTES", 1 << 20)  # as if the files were as much smaller
+    monkeypatch.setattr("vaedensity.api.settle.GROUP_BYTES", 1 << 20)  # as if the files were as much smaller
     record = done("compress", tmp_path / "icons", "-o", tmp_path / "a.vdz", "-m", model)
     assert (record["model"], record["model_items"], record["model_tried_items"]) == (None, 0, 60)
     assert record["files_of_same_pixels"] == 0
@@ -150,7 +150,7 @@ def test_a_model_that_makes_images_larger_than_their_files_is_not_used(
     assert any(f"model {model.stem} did not help" in line and "0 of 60 items" in line for line in said)
 
 
-def test_an_array_is_left_to_the_classical_coder_that_makes_it_smaller(
+def test_an_array_is_left_to_the_fallback_coder_that_makes_it_smaller(
     model: Path, digits: np.ndarray, tmp_path: Path, done: Done
 ) -> None:
     """The model still codes the other one."""

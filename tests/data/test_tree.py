@@ -11,7 +11,7 @@ from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, we
 
 from vaedensity.data import restore, tree
 from vaedensity.data.tree import scan
-from vaedensity.data.tree_note import check_tree
+from vaedensity.data.tree_meta import check_tree
 from vaedensity.data.tree_write import write_tree
 from vaedensity.errors import UsageError
 
@@ -60,9 +60,9 @@ def forget(found: dict, *places: int) -> dict:
 def test_a_mixed_folder_comes_back_byte_for_byte(tmp_path: Path, all_bytes: bool) -> None:
     folder = mixed(tmp_path / "in")
     collection = scan(folder, all_bytes=all_bytes).collection(never)
-    note, arrays = noted(collection)
-    assert list(arrays) == ["bytes"] and note["images"] == [] and "i" not in note["types"]
-    assert write_tree(note, arrays, tmp_path / "out") == []
+    meta, arrays = noted(collection)
+    assert list(arrays) == ["bytes"] and meta["images"] == [] and "i" not in meta["types"]
+    assert write_tree(meta, arrays, tmp_path / "out") == []
     found, expected = harvest(tmp_path / "out"), harvest(folder)
     kind, *rest = expected[b"b/empty"]
     assert kind == oct(0o104755)
@@ -78,15 +78,15 @@ def test_a_mixed_folder_comes_back_pixel_for_pixel(tmp_path: Path) -> None:
         ("L", 9, 11): (3, 9, 11),
         ("1", 9, 11): (1, 9, 11),
     }
-    note, arrays = noted(found.collection(always))
+    meta, arrays = noted(found.collection(always))
     assert set(arrays) == {"bytes", "images 10x6 RGB", "images 11x9 L", "images 11x9 1"}
-    check_tree(note, arrays)
-    assert write_tree(note, arrays, tmp_path / "out") == []
+    check_tree(meta, arrays)
+    assert write_tree(meta, arrays, tmp_path / "out") == []
     out, expected = harvest(tmp_path / "out"), harvest(folder)
     assert {k: v[:2] for k, v in out.items() if k != b"b/empty"} == {
         k: v[:2] for k, v in expected.items() if k != b"b/empty"
     }
-    pixels = {os.fsencode(e) for e, t in zip(note["entries"], note["types"]) if t == "i"}
+    pixels = {os.fsencode(e) for e, t in zip(meta["entries"], meta["types"]) if t == "i"}
     assert pixels == {os.fsencode(name) for name in IMAGES} - {b"photo.jpg", b"broken.png", b"not an image.png"}
     for name, (_, _, content) in expected.items():
         if name in pixels:
@@ -102,8 +102,8 @@ def test_groups_decide_one_by_one(tmp_path: Path) -> None:
     collection = found.collection(lambda key, images: asked.setdefault(key, images) is None or key[0] == "L")
     assert {key: asked[key] is found.groups[key] for key in found.groups} == dict.fromkeys(found.groups, True)
     assert set(collection.arrays) == {"bytes", "images 11x9 L"}
-    assert "groups" not in collection.note and collection.note["types"].count("i") == 3
-    write_tree(collection.note, collection.arrays, tmp_path / "out")
+    assert "groups" not in collection.meta and collection.meta["types"].count("i") == 3
+    write_tree(collection.meta, collection.arrays, tmp_path / "out")
     out = harvest(tmp_path / "out")
     for name in ("colour.png", "two.png", "meta.webp", "same size.bmp"):
         assert out[name.encode()][2] == IMAGES[name]
@@ -122,9 +122,9 @@ def test_notes_say_no_more_than_they_need(tmp_path: Path) -> None:
     assert list(collection.arrays) == ["images 11x9 L"]
     assert np.array_equal(collection.arrays["images 11x9 L"], [GREY, 255 - GREY])
     assert collection.item_names == ["d/0.png", "d/1.png"] and collection.source == str(tmp_path / "in")
-    rights = collection.note.pop("rights")
+    rights = collection.meta.pop("rights")
     assert len(rights) == 4
-    assert collection.note == {
+    assert collection.meta == {
         "kind": "tree",
         "name": "in",
         "entries": ["d", "d/0.png", "d/1.png"],
@@ -137,7 +137,7 @@ def test_notes_say_no_more_than_they_need(tmp_path: Path) -> None:
     os.utime(tmp_path / "in", ns=(0, 10))
     for number, name in enumerate(("d", "d/0.png", "d/1.png")):
         os.utime(tmp_path / "in" / name, ns=(0, 100 - 30 * number))
-    assert scan(tmp_path / "in").collection(always).note["times"] == [10, 90, -30, -30]
+    assert scan(tmp_path / "in").collection(always).meta["times"] == [10, 90, -30, -30]
 
 
 @pytest.mark.parametrize(("extra", "named"), [({}, True), ({"e/": b""}, True), ({"text": b""}, False)])
@@ -149,16 +149,16 @@ def test_items_have_names_where_there_are_only_images(tmp_path: Path, extra: dic
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir(0o711)
-    note, arrays = noted(scan(tmp_path / "in").collection(always))
-    assert arrays == {} and note["entries"] == [] and note["types"] == "" and note["bytes"] == note["images"] == []
-    restore.check_note([note], [])
-    assert restore.write_collection(note | {"name": "out"}, {}, tmp_path) == tmp_path / "out"
+    meta, arrays = noted(scan(tmp_path / "in").collection(always))
+    assert arrays == {} and meta["entries"] == [] and meta["types"] == "" and meta["bytes"] == meta["images"] == []
+    restore.check_restore_metadata([meta], [])
+    assert restore.write_collection(meta | {"name": "out"}, {}, tmp_path) == tmp_path / "out"
     assert harvest(tmp_path / "out") == harvest(tmp_path / "in")
 
 
 def test_without_times(tmp_path: Path) -> None:
     collection = scan(mixed(tmp_path / "in"), keep_times=False).collection(never)
-    write_tree(collection.note, collection.arrays, tmp_path / "out")
+    write_tree(collection.meta, collection.arrays, tmp_path / "out")
     found, expected = forget(harvest(tmp_path / "out"), 0), forget(harvest(tmp_path / "in"), 0)
     assert forget(found, 0) == forget(expected, 0) and found[b"z"] != expected[b"z"]
 
@@ -173,15 +173,15 @@ def test_links_are_stored_and_never_followed(tmp_path: Path) -> None:
         "here": ".",
     }.items():
         os.symlink(target, folder / name)
-    note, arrays = noted(scan(folder).collection(never))
-    assert dict(zip([n for n, t in zip(note["entries"], note["types"]) if t == "l"], note["links"])) == {
+    meta, arrays = noted(scan(folder).collection(never))
+    assert dict(zip([n for n, t in zip(meta["entries"], meta["types"]) if t == "l"], meta["links"])) == {
         "abs": str(tmp_path / "outside"),
         "here": ".",
         "loop": "loop",
         "up": "../outside/secret",
     }
     assert bytes(arrays["bytes"]) == b"1"
-    assert [r for r, t in zip(note["rights"][1:], note["types"]) if t == "l"] == [0] * 4
+    assert [r for r, t in zip(meta["rights"][1:], meta["types"]) if t == "l"] == [0] * 4
     with pytest.raises(UsageError, match=r"^.*/in: abs is a link; expected files and folders only$"):
         scan(folder, links="refuse")
 
@@ -189,8 +189,8 @@ def test_links_are_stored_and_never_followed(tmp_path: Path) -> None:
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     os.symlink(grow(tmp_path / "real", {"x": b"1"}), tmp_path / "link")
     (tmp_path / "real").chmod(0o751)
-    note = scan(tmp_path / "link", links="refuse").collection(never).note
-    assert note["name"] == "link" and note["entries"] == ["x"] and note["rights"][0] == 0o751
+    meta = scan(tmp_path / "link", links="refuse").collection(never).meta
+    assert meta["name"] == "link" and meta["entries"] == ["x"] and meta["rights"][0] == 0o751
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, name
 def test_a_folder_with_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     folder = os.path.join(os.fsencode(tmp_path), b"\xff:\\")
     os.mkdir(folder)
-    note, arrays = noted(scan(grow(Path(os.fsdecode(folder)), {"x": b"1"})).collection(never))
-    assert note["name"] == "\udcff:\\"
-    restore.check_note([note], ["bytes"])
+    meta, arrays = noted(scan(grow(Path(os.fsdecode(folder)), {"x": b"1"})).collection(never))
+    assert meta["name"] == "\udcff:\\"
+    restore.check_restore_metadata([meta], ["bytes"])
     (tmp_path / "stage").mkdir()
-    path = restore.write_collection(note, arrays, tmp_path / "stage")
+    path = restore.write_collection(meta, arrays, tmp_path / "stage")
     assert os.listdir(os.fsencode(tmp_path / "stage")) == [b"\xff:\\"] and (path / "x").read_bytes() == b"1"
 
 

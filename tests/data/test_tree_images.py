@@ -59,9 +59,9 @@ def ways(data: bytes) -> tuple[object, ...]:
     """How Pillow understands an image file."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        notes = {k: v for k, v in image.info.items() if k not in ("compression", "interlace")}
+        metas = {k: v for k, v in image.info.items() if k not in ("compression", "interlace")}
         tags = dict(image.getexif()) | dict(getattr(image, "tag_v2", {}))
-        return image.mode, image.size, image.tobytes(), notes, {k: v for k, v in tags.items() if k not in tiff.STORAGE}
+        return image.mode, image.size, image.tobytes(), metas, {k: v for k, v in tags.items() if k not in tiff.STORAGE}
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, texts
 
 from vaedensity.data import pool, restore, tree_names, tree_write
+from vaedensity.data.long_paths import LongPaths, remove_tree
 from vaedensity.data.pool import Pool
+from vaedensity.data.staging import Move, move_into_place
 from vaedensity.data.tree import scan
-from vaedensity.data.tree_note import check_tree_note
+from vaedensity.data.tree_meta import check_tree_meta
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.long_paths import LongPaths, remove_tree
-from vaedensity.staging import Move, move_into_place
 
 IN = {
     "sound": [
@@ -48,9 +48,9 @@ OUT = {
 
 
 def linked(**links: str) -> dict[str, Any]:
-    """A note of links in a folder with a file, folders and a link to itself; ``_`` of names is ``/``."""
+    """restore metadata of links in a folder with a file, folders and a link to itself; ``_`` of names is ``/``."""
     names = {name.replace("_", "/"): target for name, target in links.items()} | {"here": "."}
-    note = {
+    meta = {
         "kind": "tree",
         "name": "t",
         "entries": ["d", "d/e", "f", *names],
@@ -61,8 +61,8 @@ def linked(**links: str) -> dict[str, Any]:
         "links": [*names.values()],
         "arrays": {},
     }
-    check_tree_note(note)
-    return note
+    check_tree_meta(meta)
+    return meta
 
 
 def pairs(links: dict[str, list[str]]) -> list[tuple[str, str]]:
@@ -74,28 +74,28 @@ def pairs(links: dict[str, list[str]]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "target"), pairs(IN))
 def test_links_inside_are_made(tmp_path: Path, name: str, target: str) -> None:
-    note = linked(**{name.replace("/", "_"): target})
-    assert restore.targets([note], tmp_path, False, "inside") == [tmp_path / "t"]
-    assert write_tree(note, {}, tmp_path / "t") == []
+    meta = linked(**{name.replace("/", "_"): target})
+    assert restore.targets([meta], tmp_path, False, "inside") == [tmp_path / "t"]
+    assert write_tree(meta, {}, tmp_path / "t") == []
     assert os.readlink(tmp_path / "t" / name) == target
     assert Path(os.path.realpath(tmp_path / "t" / name)).is_relative_to(tmp_path / "t")
 
 
 @pytest.mark.parametrize(("name", "target"), pairs(OUT))
 def test_links_out_are_refused_made_or_left_out(tmp_path: Path, name: str, target: str) -> None:
-    note = linked(**{name.replace("/", "_"): target})
+    meta = linked(**{name.replace("/", "_"): target})
     line = rf"^t: {name} is a link that may lead out of the folder, to {target}; pass links=any .*links=none [^\n]*$"
     for refusing in (
-        lambda: write_tree(note, {}, tmp_path / "t"),
-        lambda: restore.targets([note], tmp_path, False, "inside"),
-        lambda: restore.write_collection(note, {}, tmp_path),
+        lambda: write_tree(meta, {}, tmp_path / "t"),
+        lambda: restore.targets([meta], tmp_path, False, "inside"),
+        lambda: restore.write_collection(meta, {}, tmp_path),
     ):
         with pytest.raises(UsageError, match=line):
             refusing()
     assert list(tmp_path.iterdir()) == []
-    write_tree(note, {}, tmp_path / "any", "any")
+    write_tree(meta, {}, tmp_path / "any", "any")
     assert os.readlink(tmp_path / "any" / name) == target and os.path.islink(tmp_path / "any" / "here")
-    write_tree(note, {}, tmp_path / "none", "none")
+    write_tree(meta, {}, tmp_path / "none", "none")
     assert not os.path.lexists(tmp_path / "none" / name) and not os.path.lexists(tmp_path / "none" / "here")
     assert (tmp_path / "none" / "d/e").is_dir() and (tmp_path / "none" / "f").is_file()
 
@@ -107,8 +107,8 @@ def test_choices_of_links(tmp_path: Path) -> None:
 
 def test_many_links_are_checked_quickly() -> None:
     up = "d/../" * 800
-    note = linked(**{f"l{n}": up + "d" for n in range(2000)})
-    require_restorable(note)
+    meta = linked(**{f"l{n}": up + "d" for n in range(2000)})
+    require_restorable(meta)
     with pytest.raises(UsageError, match="l1999"):
         require_restorable(linked(**{f"l{n}": up + (".." if n == 1999 else "d") for n in range(2000)}))
 
@@ -118,8 +118,8 @@ def test_links_keep_their_times_and_never_pass_theirs_on(tmp_path: Path) -> None
     os.utime(tmp_path / "outside", ns=(1, 2))
     (tmp_path / "outside").chmod(0o604)
     before = harvest(tmp_path)[b"outside"]
-    note = linked(l="../outside") | {"times": [7 * 10**9, *[10**9] * 5], "rights": [0o700, 0o700, 0o700, 0o600, 0, 0]}
-    write_tree(note, {}, tmp_path / "t", "any")
+    meta = linked(l="../outside") | {"times": [7 * 10**9, *[10**9] * 5], "rights": [0o700, 0o700, 0o700, 0o600, 0, 0]}
+    write_tree(meta, {}, tmp_path / "t", "any")
     assert harvest(tmp_path)[b"outside"] == before
     assert os.lstat(tmp_path / "t" / "l").st_mtime_ns == 11 * 10**9
 
@@ -147,7 +147,7 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     monkeypatch.chdir(tmp_path / "open")
-    note = {
+    meta = {
         "kind": "tree", "name": "t", "arrays": {"p": "p"}, "bytes": ["p"], "images": [],
         "sizes": [2, 1], "links": ["x"],
         "entries": ["shut", "shut/in", "shut/in/f", "shut/l", "x", "void", "void/in"], "types": "ddflfdd",
@@ -155,10 +155,10 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
     }  # fmt: skip
 
     def work() -> None:
-        write_tree(note, {"p": np.frombuffer(b"abc", np.uint8)}, Path("t"))
+        write_tree(meta, {"p": np.frombuffer(b"abc", np.uint8)}, Path("t"))
         assert os.access("t/shut", os.R_OK) and not os.access("t/shut", os.W_OK) and not os.access("t/void", os.X_OK)
         with restore.staging(Path("goal")) as stage:
-            staged = restore.write_collection(note, {"p": np.frombuffer(b"xyz", np.uint8)}, stage)
+            staged = restore.write_collection(meta, {"p": np.frombuffer(b"xyz", np.uint8)}, stage)
             move_into_place([Move(staged, Path("goal/t"))])
         assert os.listdir("goal") == ["t"] and Path("goal/t/x").read_bytes() == b"z"
         for place in ("t", "goal/t"):
@@ -181,7 +181,7 @@ def test_what_is_being_made_is_closed_to_others(tmp_path: Path, monkeypatch: pyt
     folder = grow(tmp_path / "in", {"d/f": b"1"})
     for name, rights in (("", 0o755), ("d", 0o755), ("d/f", 0o600)):
         (folder / name).chmod(rights)
-    note, arrays = noted(scan(folder).collection(never))
+    meta, arrays = noted(scan(folder).collection(never))
     seen = []
     really = tree_write._NewFolder.fill
 
@@ -190,7 +190,7 @@ def test_what_is_being_made_is_closed_to_others(tmp_path: Path, monkeypatch: pyt
         really(self, name, content)
 
     monkeypatch.setattr(tree_write._NewFolder, "fill", fill)
-    write_tree(note, arrays, tmp_path / "out")
+    write_tree(meta, arrays, tmp_path / "out")
     assert seen == [0o700] and harvest(tmp_path / "out") == harvest(folder)
 
 
@@ -230,9 +230,9 @@ def test_a_full_disk_is_told_with_the_name(tmp_path: Path, monkeypatch: pytest.M
 def test_names_that_windows_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert tree_names.fits_system(name, windows=False) and not tree_names.fits_system(name, windows=True)
     monkeypatch.setattr(tree_write, "fits_system", lambda n: tree_names.fits_system(n, windows=True))
-    note = linked() | {"entries": ["d", "d/e", name.replace("/", "-") if "nul" not in name else "nul", "here"]}
+    meta = linked() | {"entries": ["d", "d/e", name.replace("/", "-") if "nul" not in name else "nul", "here"]}
     with pytest.raises(UsageError, match="which this system cannot hold"):
-        write_tree(note, {}, tmp_path / "t")
+        write_tree(meta, {}, tmp_path / "t")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,15 +266,15 @@ class OnDisk:
 def test_arrays_are_read_image_by_image_and_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"0.png": encoded(GREY, "PNG", pnginfo=texts()), "1.png": encoded(GREY[::-1], "PNG"), "a": bytes(250)}
     files |= {"b": os.urandom(99), "c": b"", "d": b"x"}
-    note, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
+    meta, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
     monkeypatch.setattr(pool, "PIECE", 64)
     disk = {name: OnDisk(array) for name, array in arrays.items()}
-    assert write_tree(note, disk, tmp_path / "out") == []
+    assert write_tree(meta, disk, tmp_path / "out") == []
     images, data = disk["images 11x9 L"].reads, disk["bytes"].reads
     assert images == [(0, 1), (1, 2)]
     assert [b for b, _ in data] == [0, *(e for _, e in data[:-1])] and data[-1][1] == len(arrays["bytes"])
     assert max(e - b for b, e in data) == 64
-    write_tree(note, arrays, tmp_path / "again")
+    write_tree(meta, arrays, tmp_path / "again")
     assert harvest(tmp_path / "out") == harvest(tmp_path / "again")
     assert harvest(tmp_path / "out")[b"b"] == harvest(tmp_path / "in")[b"b"]
 
@@ -291,9 +291,9 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
     }
     folder = grow(tmp_path / "in", files)
     os.symlink("a", folder / "l")
-    note, arrays = noted(scan(folder).collection(always))
-    extra = note["extras"][0]
-    assert note["extras"] == [extra, 0, extra] and len(arrays["bytes"]) == 2 * extra + 9
+    meta, arrays = noted(scan(folder).collection(always))
+    extra = meta["extras"][0]
+    assert meta["extras"] == [extra, 0, extra] and len(arrays["bytes"]) == 2 * extra + 9
     for number, (ranges, gone) in enumerate(
         [
             ({"images 10x6 RGB": [(1, 2)]}, ["1.png"]),
@@ -307,12 +307,12 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
         ]
     ):
         disk = {k: OnDisk(a, tuple(i for b, e in ranges.get(k, ()) for i in range(b, e))) for k, a in arrays.items()}
-        assert write_tree(note, disk, tmp_path / f"{number}", lost=ranges) == gone
+        assert write_tree(meta, disk, tmp_path / f"{number}", lost=ranges) == gone
         out, whole = harvest(tmp_path / f"{number}"), harvest(folder)
         assert set(whole) - set(out) == {os.fsencode(name) for name in gone} and set(out) <= set(whole)
         assert all(out[k] == whole[k] for k in (b"a", b"d/b", b"e", b"l", b"d") if k in out)
     left: list[str] = []
-    restore.write_collection(note | {"name": "last"}, arrays, tmp_path, {"bytes": [(0, 1)]}, left)
+    restore.write_collection(meta | {"name": "last"}, arrays, tmp_path, {"bytes": [(0, 1)]}, left)
     assert left == ["0.png"] and not (tmp_path / "last/0.png").exists() and (tmp_path / "last/2.png").exists()
 
 
@@ -393,10 +393,10 @@ def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
                 if not stat.S_ISLNK(paths.state(name).st_mode):
                     os.chmod(path, data.draw(st.sampled_from([0o700, 0o755, 0o500, 0o777, 0o711])), **where)
                 os.utime(path, ns=(0, time), follow_symlinks=False, **where)
-        note, arrays = noted(scan(Path(os.fsdecode(root))).collection(never))
+        meta, arrays = noted(scan(Path(os.fsdecode(root))).collection(never))
         remarks: list[str] = []
-        check_tree_note(note)
-        assert write_tree(note, arrays, Path(home, "out"), "any", remarks=remarks) == [] == remarks
+        check_tree_meta(meta)
+        assert write_tree(meta, arrays, Path(home, "out"), "any", remarks=remarks) == [] == remarks
         out = os.path.join(os.fsencode(home), b"out")
         with LongPaths(root) as old, LongPaths(out) as new:
             found, expected = (

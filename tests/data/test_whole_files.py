@@ -46,7 +46,7 @@ def remarked() -> bytes:
     f = io.BytesIO()
     with zipfile.ZipFile(f, "w") as z:
         member = zipfile.ZipInfo("x.npy")
-        member.comment = b"see the notes"
+        member.comment = b"see the metas"
         z.writestr(member, npy(X))
     return f.getvalue()
 
@@ -87,7 +87,7 @@ REMARK = npy(X).replace(b", }  ", b", }#h", 1)
 MORE = {
     "three arrays": ("a.npy", npy(X, X, Y)),
     "bytes after the array": ("a.npy", npy(X) + b"\0"),
-    "a file after the array": ("a.npy", npy(X) + b"notes of the experiment\n"),
+    "a file after the array": ("a.npy", npy(X) + b"metas of the experiment\n"),
     "an array after an empty one": ("a.npy", npy(np.zeros((0, 3)), X)),
     "a remark in the header": ("a.npy", REMARK),
     "records": ("a.npy", npy(np.zeros(3, [("a", "u1"), ("b", "f4")]))),
@@ -123,7 +123,7 @@ def test_array_files_that_hold_more_are_kept_byte_for_byte_and_not_fitted(tmp_pa
     file, data = MORE[name]
     (tmp_path / file).write_bytes(data)
     kept = load(str(tmp_path / file))
-    assert kept.note == {"kind": "file", "name": file} and np.asarray(kept.arrays["bytes"]).tobytes() == data
+    assert kept.meta == {"kind": "file", "name": file} and np.asarray(kept.arrays["bytes"]).tobytes() == data
     assert file in kept.remark and kept.remark.endswith("; kept byte for byte")
     with pytest.raises(UsageError, match=file):
         load_array(str(tmp_path / file))
@@ -134,7 +134,7 @@ def test_array_files_that_hold_nothing_else_are_arrays(tmp_path: Path, name: str
     file, data = ALONE[name]
     (tmp_path / file).write_bytes(data)
     found = load(str(tmp_path / file))
-    assert found.note["kind"] == file[-3:] and not found.remark
+    assert found.meta["kind"] == file[-3:] and not found.remark
 
 
 def test_one_member_is_read_where_others_are_odd_and_refused_where_it_is(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_whatever_a_zip_file_holds_comes_back(
     path = tmp_path_factory.mktemp("zip") / "a.npz"
     path.write_bytes(before + npz(*((name, npy(*arrays)) for name in names), comment=comment) + after)
     found = load(str(path))
-    if found.note["kind"] == "file":
+    if found.meta["kind"] == "file":
         assert np.asarray(found.arrays["bytes"]).tobytes() == path.read_bytes()
     else:
         assert len(arrays) == 1 and len(set(names)) == len(names) and not before + after + comment

@@ -81,7 +81,7 @@ def harvest(folder: Path) -> dict[bytes, tuple[Any, ...]]:
 
 def noted(collection: Collection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Note and arrays of a collection as they come back from an archive."""
-    return collection.note | {"arrays": {name: name for name in collection.arrays}}, dict(collection.arrays)
+    return collection.meta | {"arrays": {name: name for name in collection.arrays}}, dict(collection.arrays)
 
 
 def always(key: object, images: object) -> bool:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vaedensity.density.annealed import Annealed
+from vaedensity.density.bdmc import sandwich, simulate
 from vaedensity.density.estimate import Kind
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.density.sandwich import sandwich, simulate
 
 ESTIMATORS = [ImportanceSampling(5), Annealed(8), Annealed(8, leapfrog_steps=5, start="prior")]
 

@@ -5,12 +5,12 @@ from vaedensity.model.cost import multiplications
 
 
 def test_by_hand() -> None:
-    c = VAEConfig(8, 8, 1, 2, ((2, 3),), (5,), blocks=0, phase_blocks=0, components=1)
+    c = VAEConfig(8, 8, 1, 2, ((2, 3),), (5,), blocks=0, sub_image_blocks=0, components=1)
     at_half = 16 * (4 * 5 * 9)  # stem
     at_half += 16 * (5 * 5 * 9 + 5 * 5)  # from the encoder and the decoder
     at_half += 16 * 4 * (5 * 3)  # two heads of prior and posterior
     at_half += 16 * (3 * 5 * 9)  # latents in
-    at_half += 16 * 4 * 5 + 16 * 3 * (5 * 9)  # four phases' heads, three phases' pixels
+    at_half += 16 * 4 * 5 + 16 * 3 * (5 * 9)  # four sub_images' heads, three sub_images' pixels
     assert multiplications(c) == at_half
 
 

@@ -1,4 +1,4 @@
-"""The network: causality of its phases, sizes, and that both readings of log w agree."""
+"""The network: causality of its sub_images, sizes, and that both readings of log w agree."""
 
 from dataclasses import replace
 
@@ -16,51 +16,53 @@ def model_for(shape: tuple[int, int, int], levels: int, preset: str = "tiny", **
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5), (1, 1, 9), (1, 28, 28)])
-@pytest.mark.parametrize("phases", [4, 7])
-def test_phases_split_and_join(shape: tuple[int, int, int], phases: int) -> None:
-    model = model_for(shape, 256, phases=phases)
+@pytest.mark.parametrize("sub_images", [4, 7])
+def test_sub_images_split_and_join(shape: tuple[int, int, int], sub_images: int) -> None:
+    model = model_for(shape, 256, sub_images=sub_images)
     x = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
-    parts = model.split_phases(x)
-    assert len(parts) == phases and sum(p[0].numel() for p in parts) == x[0].numel()
-    assert torch.equal(model.join_phases(parts), x)
+    parts = model.split_sub_images(x)
+    assert len(parts) == sub_images and sum(p[0].numel() for p in parts) == x[0].numel()
+    assert torch.equal(model.join_sub_images(parts), x)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5)])
-@pytest.mark.parametrize(("phases", "neighbours"), [(4, 0), (4, 8), (7, 0), (7, 8), (7, 3)])
-def test_no_phase_sees_itself_or_what_comes_later(shape: tuple[int, int, int], phases: int, neighbours: int) -> None:
-    model = model_for(shape, 256, phases=phases, neighbours=neighbours)
+@pytest.mark.parametrize(("sub_images", "neighbours"), [(4, 0), (4, 8), (7, 0), (7, 8), (7, 3)])
+def test_no_sub_image_sees_itself_or_what_comes_later(
+    shape: tuple[int, int, int], sub_images: int, neighbours: int
+) -> None:
+    model = model_for(shape, 256, sub_images=sub_images, neighbours=neighbours)
     x = torch.randint(0, 256, (1, *shape))
     with torch.no_grad():
         h = torch.randn(1, model.config.widths[-1], *model.latent_shapes[-1][1:])
-        before = [p for p, _ in model.walk_phases(x, h)]
-        for index, part in enumerate(model.split_phases(x)):
-            parts = model.split_phases(x)
+        before = [p for p, _ in model.walk_sub_images(x, h)]
+        for index, part in enumerate(model.split_sub_images(x)):
+            parts = model.split_sub_images(x)
             parts[index] = 255 - part
-            after = [p for p, _ in model.walk_phases(model.join_phases(parts), h)]
+            after = [p for p, _ in model.walk_sub_images(model.join_sub_images(parts), h)]
             for earlier in range(index + 1):
                 assert torch.equal(before[earlier], after[earlier])
-            assert index == phases - 1 or not torch.equal(before[index + 1], after[index + 1])
+            assert index == sub_images - 1 or not torch.equal(before[index + 1], after[index + 1])
 
 
-@pytest.mark.parametrize("phases", [4, 7])
-def test_filling_phases_sees_what_walking_them_sees(phases: int) -> None:
-    model = model_for((3, 7, 6), 256, phases=phases, neighbours=8)
+@pytest.mark.parametrize("sub_images", [4, 7])
+def test_filling_sub_images_sees_what_walking_them_sees(sub_images: int) -> None:
+    model = model_for((3, 7, 6), 256, sub_images=sub_images, neighbours=8)
     x = torch.randint(0, 256, (2, 3, 7, 6), dtype=torch.uint8)
     with torch.no_grad():
         h = torch.randn(2, model.config.widths[-1], *model.latent_shapes[-1][1:])
-        walked, seen = [p for p, _ in model.walk_phases(x, h)], []
-        parts = model.split_phases(x)
+        walked, seen = [p for p, _ in model.walk_sub_images(x, h)], []
+        parts = model.split_sub_images(x)
 
         def choose(index: int, parameters: torch.Tensor) -> torch.Tensor:
             seen.append(parameters)
             return parts[index]
 
-        assert torch.equal(model.fill_phases(h, choose), x)
+        assert torch.equal(model.fill_sub_images(h, choose), x)
     assert all(torch.equal(a, b) for a, b in zip(walked, seen))
 
 
 def test_neighbours_are_known_and_near() -> None:
-    from vaedensity.model.phases import FOUR, SEVEN, known_neighbours
+    from vaedensity.model.sub_images import FOUR, SEVEN, known_neighbours
 
     assert [len(known_neighbours(FOUR, i, 8)) for i in range(4)] == [0, 4, 4, 8]
     assert [len(known_neighbours(SEVEN, i, 8)) for i in range(7)] == [0, 4, 4, 8, 4, 4, 8]
@@ -124,7 +126,7 @@ def test_log_weight_averages_to_the_elbo() -> None:
         {"unit": 100},
         {"height": 0},
         {"blocks": 99},
-        {"phases": 7.0},
+        {"sub_images": 7.0},
         {"neighbours": 3.5},
         {"neighbours": True},
         {"widths": (32.0, 24)},

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sequences import NOISES, config, lowered, random_latents, random_model, random_network, random_series
+from sequences import NOISES, config, quantised, random_latents, random_model, random_network, random_series
 
-from vaedensity.coding.lowering import IntegerNetwork
+from vaedensity.coding.quantise import IntegerNetwork
+from vaedensity.model.decoder_state import context_cells
+from vaedensity.model.integer_conv import Grid, IntegerKernel
+from vaedensity.model.integer_sequence import LatticeGatedBlock
 from vaedensity.model.kinds import config_from_json
-from vaedensity.model.lattice_conv import Grid, IntegerKernel
-from vaedensity.model.lattice_sequence import LatticeGatedBlock
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, sequence_config
-from vaedensity.model.steps import context_cells
 
 Ints = NDArray[np.int64]
 
@@ -182,9 +182,9 @@ def test_a_gate_is_nearly_a_sigmoid() -> None:
 
 @pytest.mark.parametrize("unit", [128, 256])
 @torch.no_grad()
-def test_the_lowered_network_is_near_and_nearer_to_its_rehearsal(unit: int) -> None:
+def test_the_lowered_network_is_near_and_nearer_to_its_fake_quantisation(unit: int) -> None:
     model = random_model(seed=3, unit=unit)
-    integers = lowered(model, unit).network
+    integers = quantised(model, unit).network
     assert isinstance(integers, SequenceVAE)
     items, chosen = random_series(model.config, 8), random_latents(model.config, 8)
     values = items.flatten(1).long()
@@ -195,11 +195,11 @@ def test_the_lowered_network_is_near_and_nearer_to_its_rehearsal(unit: int) -> N
         return float(distance), float((model.encode(items)[0] - posterior).abs().mean())
 
     free = errors()
-    model.rehearse(True)
-    rehearsed = errors()
-    model.rehearse(False)
+    model.fake_quantise(True)
+    fake_quantised = errors()
+    model.fake_quantise(False)
     assert max(free) < 0.1 and errors() == free
-    assert rehearsed[0] < free[0] and rehearsed[1] < 0.05
+    assert fake_quantised[0] < free[0] and fake_quantised[1] < 0.05
 
 
 # Training

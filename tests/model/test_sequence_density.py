@@ -8,7 +8,7 @@ from sequences import NOISES, all_latents, all_series, random_model, random_seri
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.density.sandwich import simulate
+from vaedensity.density.bdmc import simulate
 from vaedensity.errors import UsageError
 from vaedensity.model import sequence
 from vaedensity.model.sequence import SequenceVAE

@@ -15,7 +15,7 @@ from vaedensity.training import fit as fit_module
 from vaedensity.training.fit import FitSettings, batch_at, elbo_bits_per_dim, fit
 from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
 
-CONFIG = VAEConfig(8, 8, 1, 17, latents=((4, 2), (2, 1)), widths=(12, 8), blocks=1, phase_blocks=1, components=2)
+CONFIG = VAEConfig(8, 8, 1, 17, latents=((4, 2), (2, 1)), widths=(12, 8), blocks=1, sub_image_blocks=1, components=2)
 TRAIN, VALID = load_digits()[:600, None], load_digits()[600:700, None]
 
 
@@ -32,7 +32,7 @@ def test_it_learns() -> None:
     torch.manual_seed(0)
     before = elbo_bits_per_dim(HierarchicalVAE(CONFIG), VALID)
     result = fit(TRAIN, VALID, CONFIG, settings(160, schedule=WarmupCosine(warmup_steps=10)))
-    assert result.steps == 160 and result.setbacks == 0
+    assert result.steps == 160 and result.restarts == 0
     assert result.valid_bits_per_dim < 0.75 * before
     assert result.epochs == pytest.approx(160 * 32 / 600)
 
@@ -102,7 +102,7 @@ def test_a_non_finite_loss_steps_back_and_halves_the_rate(monkeypatch: pytest.Mo
     records: list[dict[str, Any]] = []
     result = fit(TRAIN, VALID, CONFIG, settings(50), observers=(records.append,))
     events = [r for r in records if "event" in r]
-    assert result.setbacks == 1 and len(events) == 1 and "back to step 20" in events[0]["event"]
+    assert result.restarts == 1 and len(events) == 1 and "back to step 20" in events[0]["event"]
     after = records[records.index(events[0]) + 1]
     assert after["step"] == 21 and after["learning_rate"] < 0.51 * WarmupCosine().rate(0.4, 20) * 1.01
     assert all(bool(p.isfinite().all()) for p in weights(result.model).values())

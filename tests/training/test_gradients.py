@@ -402,7 +402,7 @@ def test_a_non_finite_gradient_is_skipped_where_asked(monkeypatch: pytest.Monkey
     records: list[dict[str, Any]] = []
     chain = Chain([SkipOnSpike(100.0), ClipGlobalNorm(1.0)])
     result = fit(TRAIN, VALID, CONFIG, settings(14, gradient=chain), observers=(records.append,))
-    assert result.setbacks == 0 and result.steps == 14
+    assert result.restarts == 0 and result.steps == 14
     assert [r["step"] for r in records if "event" in r] == [10] and "step 10 skipped" in records[9]["event"]
     calls.clear()
-    assert fit(TRAIN, VALID, CONFIG, settings(14)).setbacks == 1
+    assert fit(TRAIN, VALID, CONFIG, settings(14)).restarts == 1

@@ -139,7 +139,7 @@ def test_a_schedule_keeps_the_ratios() -> None:
 @pytest.mark.parametrize(
     "scales", [{"0": 0.0, "2": -1.0}, {"0": 0, "2": math.nan}, {"2": math.inf}, {"0": 0, "5": 1.0}, {"*": 0}]
 )
-def test_refused_scales_change_nothing(scales: dict[str, float]) -> None:
+def test_rejected_scales_change_nothing(scales: dict[str, float]) -> None:
     net = network()
     with pytest.raises(UsageError):
         param_groups(net, scales, lr=1.0)

@@ -37,7 +37,7 @@ def gradient(objective: Objective, x: Tensor) -> Tensor:
 
 
 def flow(objective: Objective, x: Tensor, time: float, steps: int = 40) -> Tensor:
-    """d x / d t = -gradient, by the classical Runge-Kutta method."""
+    """d x / d t = -gradient, by the fallback Runge-Kutta method."""
     h = time / steps
     for _ in range(steps):
         a = -gradient(objective, x)
@@ -297,5 +297,5 @@ def test_a_closure_and_bad_rates() -> None:
     for lr, ratio in ((0.0, 0.5), (0.1, 1.0), (0.1, 0.0), (math.inf, 0.5)):
         with pytest.raises(UsageError, match="0 < ratio < 1"):
             TwoRateAlternation([x], lr, ratio)
-    with pytest.raises(UsageError, match="0 < ascent < descent"):
+    with pytest.raises(UsageError, match="0 < ascent < top_down"):
         alternation_weight(0.1, 0.1)

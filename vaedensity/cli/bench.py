@@ -67,15 +67,15 @@ def bench_command(
 ) -> None:
     """Sizes and speeds of DATA in archives of MODELs and in general codecs: the same bytes, one run, all verified."""
     silence_libraries()
-    from vaedensity.atomic import OwnFiles, atomic_file, refuse_existing
+    from vaedensity.api.bench import bench
+    from vaedensity.api.models import choose_model
+    from vaedensity.data.atomic import OwnFiles, atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
     from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.report.tables import render
-    from vaedensity.tasks.bench import bench
-    from vaedensity.tasks.models import choose_model
 
     if plot is not None:
         if plot.suffix.lower() != ".png":

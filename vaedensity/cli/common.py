@@ -19,7 +19,7 @@ from vaedensity.units import json_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vaedensity.atomic import OwnFiles
+    from vaedensity.data.atomic import OwnFiles
     from vaedensity.data.collection import Collection, LoadOptions
 
 SCHEMA_VERSION = 1

@@ -87,10 +87,10 @@ def compress_command(
     decodes to the same bits anywhere. Images in folders come back pixel for pixel with their metadata, or byte for byte
     with --bytes; all else byte for byte."""
     silence_libraries()
-    from vaedensity.atomic import refuse_existing
-    from vaedensity.tasks.models import choose_model, groups_of, open_model
-    from vaedensity.tasks.packing import compress, cut_bytes
-    from vaedensity.tasks.settling import settle
+    from vaedensity.api.compress import compress, cut_bytes
+    from vaedensity.api.models import choose_model, groups_of, open_model
+    from vaedensity.api.settle import settle
+    from vaedensity.data.atomic import refuse_existing
 
     to_pipe = to_pipe or str(out) == STREAM
     if to_pipe and (as_json or (out is not None and str(out) != STREAM)):
@@ -124,7 +124,7 @@ def compress_command(
         def pack() -> dict[str, Any]:
             chosen = coder or choose_model(groups_of(sources))
             if chosen is None:
-                say("no released model fits and helps: using the classical coder")
+                say("no released model fits and helps: using the fallback codec")
             elif not model:
                 say(f"using the released model {chosen.name}")
             if embed_model and chosen is None:
@@ -132,7 +132,7 @@ def compress_command(
             collections = settle(sources, chosen)
             cut = [cut_bytes(collection, chosen) for collection in collections]
             if refused and chosen and not any(chosen.fits(a) for c in cut for a in c.arrays.values()):
-                say(f"nothing is left that the model {chosen.name} codes: using the classical coder")
+                say(f"nothing is left that the model {chosen.name} codes: using the fallback codec")
                 chosen, collections = None, settle(sources, None)
                 cut = collections
             total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
@@ -202,7 +202,7 @@ def add_command(
     """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever happens, it
     holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
     silence_libraries()
-    from vaedensity.tasks.adding import add
+    from vaedensity.api.add import add
 
     expect_archive(archive, inputs)
     expect_model(model)
@@ -278,6 +278,6 @@ def summary(r: dict[str, Any], out: Path) -> list[str]:
             f"model {r['model']} ({mib(r['model_bytes'])}): {r['model_items']} items{particles}, expected {r['expected_bits_per_dim']:.4f} bits/dim"
         )
         lines.append(f"overhead in bytes: {parts}")
-    if r["classical_blocks"]:
-        lines.append(f"classical coder: {r['classical_blocks']} blocks")
+    if r["fallback_blocks"]:
+        lines.append(f"fallback codec: {r['fallback_blocks']} blocks")
     return lines + (of_model(r) if r["model_tried"] else []) + remarks(r, r["bytes_out"])

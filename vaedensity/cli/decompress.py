@@ -93,7 +93,7 @@ def decompress_command(
     """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
     only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
-    from vaedensity.tasks.limits import Limits
+    from vaedensity.archive.limits import Limits
 
     if to_pipe:
         if as_json or folder is not None:
@@ -131,7 +131,7 @@ def decompress_command(
 
 def count_rows(path: Path) -> int | None:
     """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
-    from vaedensity.coding.reader import Archive
+    from vaedensity.archive.reader import Archive
 
     try:
         with Archive(path) as archive:
@@ -185,8 +185,8 @@ def test_command(
 ) -> None:
     """Decode and check ARCHIVES, write nothing that stays."""
     silence_libraries()
-    from vaedensity.tasks.limits import Limits
-    from vaedensity.tasks.unpacking import test
+    from vaedensity.api.decompress import test
+    from vaedensity.archive.limits import Limits
 
     expect_model(model)
     model = model_or_folder(model, models)
@@ -221,7 +221,7 @@ def test_command(
 def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None:
     """Find the whole blocks of a damaged or cut-off ARCHIVE and write them under an index made anew. Needs no model.
     Exit status 3 where items are lost; 'decompress --keep-going' then restores the others."""
-    from vaedensity.tasks.repairing import repair
+    from vaedensity.archive.repair import repair
 
     expect_archive(archive)
     with progress_bar("repair", size_of(archive), unit="bytes") as advance:

@@ -13,8 +13,8 @@ from vaedensity.cli.progress import FitBar
 def demo_command(seconds: float, as_json: bool) -> None:
     """Fit, score, compress and decompress the digits that come with the package, and compare."""
     silence_libraries()
+    from vaedensity.api.demo import run_demo
     from vaedensity.report.tables import render
-    from vaedensity.tasks.demo import run_demo
 
     with FitBar() as bar:
         record = run_demo(seconds, observers=(bar,), say=say)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaedensity.plain.container import Directory
-    from vaedensity.plain.record import Entry
-    from vaedensity.tasks.limits import Limits
+    from vaedensity.archive.limits import Limits
+    from vaedensity.numpy_decoder.container import Directory
+    from vaedensity.numpy_decoder.record import Entry
 
 ENGINES = ("torch", "numpy")
 
@@ -17,10 +17,10 @@ def restore_all(
 ) -> dict[str, Any]:
     """Everything in the archive ``source``. ``how``: what both engines take by the same names."""
     if engine == "torch":
-        from vaedensity.tasks.unpacking import decompress
+        from vaedensity.api.decompress import decompress
 
         return decompress(source, goal, model, threads=threads, limits=limits, **how)
-    from vaedensity.plain.archive import decompress as plain_decompress
+    from vaedensity.numpy_decoder.archive import decompress as plain_decompress
 
     def approve(directory: "Directory") -> None:
         limits.check_sizes(source, directory.nbytes, directory.largest_block(), goal, in_memory=True)
@@ -41,10 +41,10 @@ def restore_items(
 ) -> dict[str, Any]:
     """Some items of the archive ``source``."""
     if engine == "torch":
-        from vaedensity.tasks.some_items import decompress_items
+        from vaedensity.api.some_items import decompress_items
 
         return decompress_items(source, goal, wanted, ranges, model, overwrite=overwrite, limits=limits)
-    from vaedensity.plain.some_items import decompress_items as plain_decompress_items
+    from vaedensity.numpy_decoder.some_items import decompress_items as plain_decompress_items
 
     def approve(directory: "Directory", array: "Entry") -> None:
         limits.check_block(source, directory.largest_block([array]))

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL
 from vaedensity.cli.common import (
     answer,
@@ -22,6 +21,7 @@ from vaedensity.cli.common import (
     threads_option,
 )
 from vaedensity.cli.progress import FitBar
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.errors import UsageError
 from vaedensity.units import parse_duration
 
@@ -151,8 +151,8 @@ def fit_command(
     """Fit a model to DATA: digits, mnist, cifar10, ... (name or name:split), a .npy or .npz file (file.npz:array),
     a folder of images, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
+    from vaedensity.api.fit import FitRequest, beside, fit_model
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.tasks.fitting import FitRequest, beside, fit_model
     from vaedensity.training.gradient_spec import parse_terms, parse_transforms
     from vaedensity.training.groups import parse_scales
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaedensity.atomic import OwnFiles
 from vaedensity.cli.common import Command, say, say_left_out, threads_option
 from vaedensity.cli.streams import STREAM, stdin_as_file
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.errors import SourceChanged, UsageError
 
 if TYPE_CHECKING:

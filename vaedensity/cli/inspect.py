@@ -13,10 +13,10 @@ HEAD = 20  # rows that are shown unless all are asked for
 
 def describe_archive(path: Path) -> dict[str, Any]:
     """The record and index of an archive as a record; decodes nothing and does not import torch."""
-    from vaedensity.coding.block import LOST, MODEL_CODERS
-    from vaedensity.coding.reader import Archive
+    from vaedensity.archive.block import LOST, MODEL_CODERS
+    from vaedensity.archive.reader import Archive
     from vaedensity.data.listing import rows_of
-    from vaedensity.data.restore import check_note, count_items
+    from vaedensity.data.restore import check_restore_metadata, count_items
     from vaedensity.errors import DamagedArchive, naming
 
     with naming(path), Archive(path) as archive:
@@ -24,9 +24,9 @@ def describe_archive(path: Path) -> dict[str, Any]:
         stored = {a.name: a for a in archive.contents}
         each = archive.digests if archive.version >= 5 else [None] * len(archive.arrays)
         try:
-            notes = record["note"]["collections"]
-            if notes:
-                check_note(notes, list(stored))
+            metas = record["meta"]["collections"]
+            if metas:
+                check_restore_metadata(metas, list(stored))
             return {
                 "archive": str(path),
                 "version": archive.version,
@@ -36,15 +36,15 @@ def describe_archive(path: Path) -> dict[str, Any]:
                     for a, d in zip(archive.arrays, each)
                     if a is not archive.model_array
                 ],
-                "restores": [{"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)} for n in notes],
-                "entries": [row for note in notes for row in rows_of(note, stored)],
+                "restores": [{"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)} for n in metas],
+                "entries": [row for meta in metas for row in rows_of(meta, stored)],
                 "model": None if archive.model is None else {key: archive.model[key] for key in ("sha256", "name")},
                 "model_inside": archive.model_array is not None,
                 "particles": archive.particles,
                 "blocks": len(blocks),
                 "model_blocks": sum(b.coder in MODEL_CODERS for b in blocks),
                 "lost_blocks": sum(b.coder == LOST for b in blocks),
-                "items": count_items(notes, {a.name: a.rows for a in archive.contents}),
+                "items": count_items(metas, {a.name: a.rows for a in archive.contents}),
                 "sha256": record.get("sha256"),
                 "written_by": record["by"],
             }
@@ -52,11 +52,11 @@ def describe_archive(path: Path) -> dict[str, Any]:
             raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
 
 
-def files_of(note: dict[str, Any]) -> list[str] | None:
+def files_of(meta: dict[str, Any]) -> list[str] | None:
     """Names of the files of a folder, None of what is no folder."""
-    if note["kind"] == "tree":
-        return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(note["entries"], note["types"])]
-    return [*map(str, note["files"])] if "files" in note else None
+    if meta["kind"] == "tree":
+        return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(meta["entries"], meta["types"])]
+    return [*map(str, meta["files"])] if "files" in meta else None
 
 
 def archive_lines(r: dict[str, Any], *, members: bool, most: int | None = HEAD) -> list[str]:
@@ -129,7 +129,7 @@ def info_command(target: str, multiply: bool, as_json: bool) -> None:
     expect_model(target)
     from vaedensity.errors import ModelError
     from vaedensity.model.released import record_of, resolve
-    from vaedensity.plain.model_file import read_model
+    from vaedensity.numpy_decoder.model_file import read_model
 
     path = resolve(target)
     record = record_of(path)
@@ -157,7 +157,7 @@ def info_command(target: str, multiply: bool, as_json: bool) -> None:
 def models_command(as_json: bool) -> None:
     """The released checkpoints."""
     from vaedensity.model.released import record_of, released
-    from vaedensity.plain.model_file import read_model
+    from vaedensity.numpy_decoder.model_file import read_model
 
     rows = []
     for name, path in released().items():

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
@@ -17,6 +16,7 @@ from vaedensity.cli.common import (
     silence_libraries,
 )
 from vaedensity.cli.progress import progress_bar
+from vaedensity.data.atomic import OwnFiles
 
 
 @click.command("sample")
@@ -52,10 +52,10 @@ def sample_command(
     The first items are the same whatever -n is.
     """
     silence_libraries()
+    from vaedensity.api.fit import pick_device
+    from vaedensity.api.sample import check_output, write_samples
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
-    from vaedensity.tasks.fitting import pick_device
-    from vaedensity.tasks.sampling import check_output, write_samples
 
     expect_model(model)
     check_output(out, (".npy", ".png"), overwrite=force)
@@ -97,11 +97,11 @@ def reconstruct_command(
     """Show the first items of DATA above what MODEL (a file or a released name) makes of them: the expected
     picture given the posterior's mean. White is the model's highest level."""
     silence_libraries()
+    from vaedensity.api.fit import pick_device
+    from vaedensity.api.sample import check_output, write_reconstructions
     from vaedensity.data.collection import LoadOptions
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
-    from vaedensity.tasks.fitting import pick_device
-    from vaedensity.tasks.sampling import check_output, write_reconstructions
 
     expect_model(model, data)
     check_output(out, (".png",), overwrite=force)

@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from vaedensity.atomic import OwnFiles
 from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
@@ -18,6 +17,7 @@ from vaedensity.cli.common import (
     threads_option,
 )
 from vaedensity.cli.progress import progress_bar
+from vaedensity.data.atomic import OwnFiles
 
 ESTIMATORS = ["importance", "jackknife", "annealed"]
 SHOWN = 10
@@ -98,11 +98,11 @@ SHOWN = 10
 def score_command(model: str, data: str | None, **options: Any) -> None:
     """Log-likelihood of every item of DATA under MODEL (a file or a released name), with error bars."""
     silence_libraries()
+    from vaedensity.api.fit import pick_device
+    from vaedensity.api.score import ScoreRequest, check_strict
     from vaedensity.errors import UsageError
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
-    from vaedensity.tasks.fitting import pick_device
-    from vaedensity.tasks.scoring import ScoreRequest, check_strict
 
     if (data is None) != options["self_test"]:
         raise UsageError("expected DATA to score, or --self-test without DATA")
@@ -167,6 +167,8 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
     import numpy as np
 
+    from vaedensity.api.anomaly import anomaly_score
+    from vaedensity.api.score import Output, known_values, require_reliable, score_array
     from vaedensity.data.byte_files import places
     from vaedensity.data.collection import LoadOptions
     from vaedensity.density.estimate import spread
@@ -174,9 +176,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     from vaedensity.model.checkpoint import load_model
     from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
-    from vaedensity.tasks.anomaly import anomaly_score
-    from vaedensity.tasks.rows import partial_path
-    from vaedensity.tasks.scoring import Output, known_values, require_reliable, score_array
+    from vaedensity.report.rows import partial_path
 
     out = options["out"]
     if out is not None:
@@ -190,7 +190,7 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
     names, offsets = collection.item_names, None
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
-        names, offsets = places(collection.note, file.config.dims, len(array))
+        names, offsets = places(collection.meta, file.config.dims, len(array))
         if rest.size:
             say(
                 f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"
@@ -252,8 +252,8 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
 
 
 def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
+    from vaedensity.api.self_test import USUAL_ITEMS, require_width, self_test, within
     from vaedensity.errors import UsageError
-    from vaedensity.tasks.self_test import USUAL_ITEMS, require_width, self_test, within
 
     items, tolerance = options["items"] or USUAL_ITEMS, 1.0 if options["tolerance"] is None else options["tolerance"]
     if not 0 < tolerance < float("inf"):

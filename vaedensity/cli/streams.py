@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from vaedensity.data.targets import is_open_file
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.targets import is_open_file
 
 STREAM = "-"
 NAME_OF_STDIN = "stdin"
@@ -22,7 +22,7 @@ PIECE_BYTES = 1 << 20
 
 def temporary_folder() -> AbstractContextManager[Path]:
     """A folder that is gone afterwards, or, where this process is killed, after the next run."""
-    from vaedensity.staging import staging
+    from vaedensity.data.staging import staging
 
     return staging(Path(tempfile.gettempdir()))
 

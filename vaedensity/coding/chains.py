@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaedensity.archive import varint
 from vaedensity.arithmetic import full_precision
-from vaedensity.coding import varint
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
@@ -39,23 +39,23 @@ class ChainCodecs:
         return self.coupled or self.bits_back
 
     @property
-    def lesser(self) -> tuple[Codec, ...]:
+    def fallback(self) -> tuple[Codec, ...]:
         """What codes items whose stack holds less: on any stack, then, where there are particles, by bits-back."""
         return (self.direct, self.bits_back) if self.coupled else (self.direct,)
 
 
 Plan = tuple[tuple[int, ...], ...]
-"""For each of the lesser codecs, the items of a chain that it coded; the best one coded the others."""
+"""For each of the fallback codecs, the items of a chain that it coded; the best one coded the others."""
 
 
 @dataclass(frozen=True)
 class CodedChains:
-    """Blocks of a group and the bits behind them: of items coded by the best codec, and of the others, ``lesser_items``."""
+    """Blocks of a group and the bits behind them: of items coded by the best codec, and of the others, ``fallback_items``."""
 
     blocks: list[bytes]
     best_bits: NDArray[np.float64]
-    lesser_bits: NDArray[np.float64]
-    lesser_items: list[int]
+    fallback_bits: NDArray[np.float64]
+    fallback_items: list[int]
 
 
 Tick = Callable[[int], None]
@@ -72,8 +72,8 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
     assert [len(c) for c in chains] == sorted((len(c) for c in chains), reverse=True)
     stacks = fastest_stacks()(len(chains))
     finished: list[Stacks] = []
-    plan: list[list[int]] = [[] for _ in codecs.lesser]
-    best_bits, lesser_bits = np.zeros(len(chains)), np.zeros(len(chains))
+    plan: list[list[int]] = [[] for _ in codecs.fallback]
+    best_bits, fallback_bits = np.zeros(len(chains)), np.zeros(len(chains))
     for t in range(len(chains[0])):
         active = sum(len(chain) > t for chain in chains)
         if active < len(stacks):
@@ -83,7 +83,7 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
         before = stacks.copy()
         for way in (len(plan), *reversed(range(len(plan)))):
             try:
-                (codecs.best if way == len(plan) else codecs.lesser[way]).push(stacks, x)
+                (codecs.best if way == len(plan) else codecs.fallback[way]).push(stacks, x)
                 break
             except TooShallow:
                 stacks = before.copy()
@@ -92,13 +92,13 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
             best_bits[:active] += spent
         else:
             plan[way].append(t)
-            lesser_bits[:active] += spent
+            fallback_bits[:active] += spent
         tick(active)
     blocks = []
     for part in [stacks, *finished]:
         blocks += part.to_bytes()
     blocks = [plan_header([[t for t in steps if t < len(c)] for steps in plan]) + b for c, b in zip(chains, blocks)]
-    return CodedChains(blocks, best_bits, lesser_bits, sorted(t for steps in plan for t in steps))
+    return CodedChains(blocks, best_bits, fallback_bits, sorted(t for steps in plan for t in steps))
 
 
 def _runs_header(steps: list[int]) -> bytes:
@@ -117,7 +117,7 @@ def _runs_header(steps: list[int]) -> bytes:
 
 
 def plan_header(plan: Sequence[Sequence[int]]) -> bytes:
-    """Runs of each lesser codec's items, one list after the other."""
+    """Runs of each fallback codec's items, one list after the other."""
     return b"".join(_runs_header(list(steps)) for steps in plan)
 
 
@@ -167,7 +167,7 @@ def decode_chains(
     assert lengths == sorted(lengths, reverse=True)
     everything = fastest_stacks().from_bytes(words)
     out = [np.empty((n, *item_shape), np.uint8) for n in lengths]
-    ways = {t: codec for steps, codec in zip(plan, codecs.lesser) for t in steps}
+    ways = {t: codec for steps, codec in zip(plan, codecs.fallback) for t in steps}
     stacks = fastest_stacks()(0, counting=False)
     for t in reversed(range(lengths[0])):
         active = sum(n > t for n in lengths)

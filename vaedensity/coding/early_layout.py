@@ -4,9 +4,9 @@ import re
 import struct
 from typing import Any, BinaryIO
 
-from vaedensity.coding import varint
-from vaedensity.coding.block import Block, Directory
-from vaedensity.coding.streams import crc32, described, inflate, parse_record
+from vaedensity.archive import varint
+from vaedensity.archive.block import Block, Directory
+from vaedensity.archive.streams import crc32, described, inflate, parse_record
 from vaedensity.errors import DamagedArchive
 
 HEAD_BYTES = 12

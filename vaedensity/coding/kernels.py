@@ -1,7 +1,7 @@
 """Compiled loops of the coder: the stack, and symbols straight from the tables that networks choose.
 
 The same integers as :mod:`~vaedensity.coding.ans` with :mod:`~vaedensity.coding.codec` and
-:mod:`~vaedensity.coding.run_first`, one symbol after the other: a boundary is looked up only where a search needs it.
+:mod:`~vaedensity.coding.escape`, one symbol after the other: a boundary is looked up only where a search needs it.
 Needs numba. Names that several functions share:
 
 - a stack: a row of ``state`` (B,) uint64, of ``words`` (B,capacity) uint32 with ``counts`` (B,) in use, and of

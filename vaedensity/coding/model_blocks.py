@@ -1,4 +1,4 @@
-"""Blocks of items by the model, a group of chains at a time: coded, verified, or given to a classical coder."""
+"""Blocks of items by the model, a group of chains at a time: coded, verified, or given to a fallback codec."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from vaedensity import items
+from vaedensity.archive import fallback
 from vaedensity.arithmetic import full_precision
-from vaedensity.coding import chains, classical
+from vaedensity.coding import chains
 from vaedensity.coding.engine import fastest_stacks
-from vaedensity.coding.hierarchy import PASS_VALUES, ItemCodec
-from vaedensity.coding.lowering import CodingModel, IntegerNetwork, words_enough
 from vaedensity.coding.order import SEQUENCE_CODER, order_of
+from vaedensity.coding.quantise import CodingModel, IntegerNetwork, words_enough
 from vaedensity.coding.sequence import SequenceCodec
+from vaedensity.coding.top_down import PASS_VALUES, ItemCodec
 from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
 
 CHAINS_PER_GROUP = 48
@@ -31,7 +32,7 @@ OVERHEAD_SHARE, ARCHIVE_BYTES, CHAIN_BYTES = (
 )  # what overhead may be, and what it is without initial bits
 PROBE_CHAINS, PROBE_ITEMS, SAMPLE_ITEMS = 8, 16, 256
 ENDS_SHARE = 0.25  # of values, from which on ends are coded first
-WORTH_ASKING = 0.75  # the slow classical coders are tried where a fast one comes this near to the model
+WORTH_ASKING = 0.75  # the slow fallback codecs are tried where a fast one comes this near to the model
 
 
 Value = TypeVar("Value")
@@ -40,7 +41,7 @@ Value = TypeVar("Value")
 @dataclass(frozen=True)
 class CodedBlock:
     """One block's payload. ``bits``: information pushed by the model, ``expected_bits``: what it
-    would have been had all stacks held bits to begin with (minus the ELBO, or its bound with particles); both 0 for classical coders."""
+    would have been had all stacks held bits to begin with (minus the ELBO, or its bound with particles); both 0 for fallback codecs."""
 
     coder: int
     items: int
@@ -66,7 +67,7 @@ def spans(model: CodingModel, count: int, chain_bytes: float, block_bytes: int =
 
 
 def worth_asking(coded: int, quick: float) -> bool:
-    """Whether the classical coders might take less than ``coded`` bytes where a fast one takes ``quick``."""
+    """Whether the fallback codecs might take less than ``coded`` bytes where a fast one takes ``quick``."""
     return coded > WORTH_ASKING * quick
 
 
@@ -120,7 +121,7 @@ class BlockCoder:
         return spans(self.model, len(array), self.chain_bytes(array), least)
 
     def code(self, parts: list[NDArray[np.generic]], tick: chains.Tick) -> list[CodedBlock]:
-        """The blocks of ``parts``, longest part first; items the model does not know make a classical block."""
+        """The blocks of ``parts``, longest part first; items the model does not know make a fallback block."""
         levels = self.model.integers.config.levels
         mapped = [items.apply_map(items.to_items(part, self.layout), levels, self.model.values) for part in parts]
         good = [x for x, known in mapped if known.all()]
@@ -130,11 +131,11 @@ class BlockCoder:
             raw = np.ascontiguousarray(part).tobytes()
             if not known.all():
                 tick(len(part))
-                blocks.append(CodedBlock(*_swap(self._classical(raw), len(part))))
+                blocks.append(CodedBlock(*_swap(self._fallback(raw), len(part))))
                 continue
             block = next(coded)
-            if worth_asking(len(block.payload), min(len(classical.deflate(raw)), len(raw))):
-                rival = CodedBlock(*_swap(self._classical(raw), len(part)))
+            if worth_asking(len(block.payload), min(len(fallback.deflate(raw)), len(raw))):
+                rival = CodedBlock(*_swap(self._fallback(raw), len(part)))
                 block = min(block, rival, key=lambda b: len(b.payload))
             blocks.append(block)
         return blocks
@@ -152,25 +153,25 @@ class BlockCoder:
             return CHAIN_BYTES
         probes.sort(key=len, reverse=True)
         coded = chains.encode_chains(self.codecs, probes)
-        lost = coded.lesser_bits.sum() - self._expected_lesser_bits(probes, coded.lesser_items).sum()
+        lost = coded.fallback_bits.sum() - self._expected_fallback_bits(probes, coded.fallback_items).sum()
         return CHAIN_BYTES + max(0.0, float(lost) / 8 / len(probes))
 
-    def _classical(self, raw: bytes) -> tuple[int, bytes]:
-        return classical.encode_verified(raw) if self.verify else classical.encode(raw)
+    def _fallback(self, raw: bytes) -> tuple[int, bytes]:
+        return fallback.encode_verified(raw) if self.verify else fallback.encode(raw)
 
     def _code_known(self, good: list[NDArray[np.uint8]], tick: chains.Tick) -> list[CodedBlock]:
         coded = chains.encode_chains(self.codecs, good, tick)
         if self.verify:
             self._verify(coded.blocks, good, tick)
-        expected = coded.best_bits + self._expected_lesser_bits(good, coded.lesser_items)
-        bits = coded.best_bits + coded.lesser_bits
+        expected = coded.best_bits + self._expected_fallback_bits(good, coded.fallback_items)
+        bits = coded.best_bits + coded.fallback_bits
         return [
             CodedBlock(self.coder, len(x), p, float(b), float(e))
             for x, p, b, e in zip(good, coded.blocks, bits, expected)
         ]
 
     def _verify(self, blocks: list[bytes], good: list[NDArray[np.uint8]], tick: chains.Tick) -> None:
-        lists = len(self.codecs.lesser)
+        lists = len(self.codecs.fallback)
         parsed = [chains.parse_plan(block, len(x), lists) for block, x in zip(blocks, good)]
         for alike in chains.in_lockstep([plan for plan, _ in parsed], [len(x) for x in good]):
             words, lengths = [parsed[i][1] for i in alike], [len(good[i]) for i in alike]
@@ -189,11 +190,11 @@ class BlockCoder:
 
     @full_precision()
     @torch.no_grad()
-    def _expected_lesser_bits(self, good: list[NDArray[np.uint8]], lesser_items: list[int]) -> NDArray[np.float64]:
-        """What each chain's ``lesser_items`` would have taken by the best codec, from stacks of random bits."""
+    def _expected_fallback_bits(self, good: list[NDArray[np.uint8]], fallback_items: list[int]) -> NDArray[np.float64]:
+        """What each chain's ``fallback_items`` would have taken by the best codec, from stacks of random bits."""
         bits, codec = np.zeros(len(good)), self.codecs.best
         assert isinstance(codec, ItemCodec | SequenceCodec)
-        for t in lesser_items:
+        for t in fallback_items:
             active = sum(len(x) > t for x in good)
             stacks = fastest_stacks().random(active, words_enough(codec), t)
             codec.push(stacks, torch.from_numpy(np.stack([x[t] for x in good[:active]])))

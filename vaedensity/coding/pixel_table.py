@@ -170,7 +170,7 @@ class CategoricalTable:
 def pixel_table(
     parameters: Tensor, channel: int, known: list[Tensor], levels: int, likelihood: str = "mixture"
 ) -> Table:
-    """Table (B,n) of one channel from a phase's ``parameters`` (B,P,C,r,c); ``known``: earlier channels (B,n)."""
+    """Table (B,n) of one channel from a sub_image's ``parameters`` (B,P,C,r,c); ``known``: earlier channels (B,n)."""
     here = parameters[:, :, channel].flatten(2)
     if levels == 2:
         return BernoulliTable(here)

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vaedensity.arithmetic import full_precision
-from vaedensity.coding.hierarchy import Descent
+from vaedensity.coding.top_down import TopDownPass
 from vaedensity.model.hierarchical import HierarchicalVAE
+from vaedensity.model.integer_conv import IntegerKernel
 from vaedensity.model.kinds import Network
-from vaedensity.model.lattice_conv import IntegerKernel
 from vaedensity.model.sequence import SequenceVAE
-from vaedensity.plain import probe
-from vaedensity.plain.model_file import Model
-from vaedensity.plain.network import Network as PlainNetwork
-from vaedensity.plain.series import SeriesNetwork
+from vaedensity.numpy_decoder import probe
+from vaedensity.numpy_decoder.model_file import Model
+from vaedensity.numpy_decoder.network import Network as PlainNetwork
+from vaedensity.numpy_decoder.series import SeriesNetwork
 
 
 @full_precision()
@@ -44,17 +44,17 @@ def _image(network: HierarchicalVAE) -> Iterator[Tensor]:
     x = torch.from_numpy(probe.question(config.dims, config.levels)).to(torch.uint8).view(1, *config.item_shape)
     sizes = [c * h * w for c, h, w in network.latent_shapes]
     z = torch.from_numpy(probe.question(sum(sizes), 256)).split(sizes)
-    features, descent = network.encode(x), Descent(network, 1)
+    features, top_down = network.encode(x), TopDownPass(network, 1)
     yield from features
     for level, own in enumerate(z):
-        yield from (*descent.prior(level), *descent.posterior(level, features))
-        descent.absorb(level, own[None].numpy())
-    streams = network.begin_phases(descent.streams[-1])
-    for index in range(len(network.phases)):
-        streams, outputs = network.phase_outputs(index, streams, x)
+        yield from (*top_down.prior(level), *top_down.posterior(level, features))
+        top_down.absorb(level, own[None].numpy())
+    streams = network.begin_sub_images(top_down.streams[-1])
+    for index in range(len(network.sub_images)):
+        streams, outputs = network.sub_image_outputs(index, streams, x)
         yield from outputs
-        if index + 1 < len(network.phases):
-            streams = network.absorb_phase(index, streams, x)
+        if index + 1 < len(network.sub_images):
+            streams = network.absorb_sub_image(index, streams, x)
 
 
 def _series(network: SequenceVAE) -> Iterator[Tensor]:

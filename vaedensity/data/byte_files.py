@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from vaedensity.atomic import OwnFiles
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.collection import Collection
 from vaedensity.data.file_array import FileArray
+from vaedensity.data.long_paths import LongPaths
 from vaedensity.errors import UsageError, changed
-from vaedensity.long_paths import LongPaths
 
 
 def load_file(path: Path) -> Collection:
@@ -33,7 +33,7 @@ def load_file(path: Path) -> Collection:
 
 def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
     """All files of a folder and its subfolders, by sorted relative name, one after the other: the array
-    ``bytes`` (n,) uint8; the note's ``sizes`` are the bytes of each of its ``files``.
+    ``bytes`` (n,) uint8; restore metadata's ``sizes`` are the bytes of each of its ``files``.
 
     Refuses links and what is no regular file: of files, nothing is left out silently but those that this run writes. Empty subfolders, times and
     rights are not kept. Raises UsageError.
@@ -50,16 +50,16 @@ def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
                 begin += size
     except OSError as error:
         raise UsageError(f"{path}: {error.filename} cannot be read ({error.strerror or error})") from error
-    note = {"kind": "files", "name": path.resolve().name or "folder", "files": names, "sizes": sizes}
-    return Collection(str(path), {"bytes": data}, note)
+    meta = {"kind": "files", "name": path.resolve().name or "folder", "files": names, "sizes": sizes}
+    return Collection(str(path), {"bytes": data}, meta)
 
 
-def places(note: dict[str, Any], length: int, count: int) -> tuple[list[str], list[int]]:
+def places(meta: dict[str, Any], length: int, count: int) -> tuple[list[str], list[int]]:
     """(file, offset in it) of the first byte of each of ``count`` pieces of ``length`` bytes of what :func:`load_file` and
-    :func:`load_files` read, from their ``note``."""
-    names = note.get("files", [note["name"]])
+    :func:`load_files` read, from their ``meta``."""
+    names = meta.get("files", [meta["name"]])
     starts = np.arange(count, dtype=np.int64) * length
-    begins = np.cumsum([0, *note.get("sizes", [])[:-1]])
+    begins = np.cumsum([0, *meta.get("sizes", [])[:-1]])
     at = np.searchsorted(begins, starts, side="right") - 1  # of files that begin together the last, which is not empty
     return [names[i] for i in at], (starts - begins[at]).tolist()
 

@@ -1,4 +1,4 @@
-"""What a user names on the command line, as arrays with a note on how to put them back."""
+"""What a user names on the command line, as arrays with restore metadata on how to put them back."""
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vaedensity.atomic import OwnFiles
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.file_array import FileArray
 
 
@@ -14,7 +14,7 @@ from vaedensity.data.file_array import FileArray
 class Collection:
     """One DATA or INPUT argument.
 
-    ``arrays``: name -> array as found. ``note``: JSON that says how to restore it: ``kind`` is
+    ``arrays``: name -> array as found. ``meta``: JSON that says how to restore it: ``kind`` is
     "npy", "npz", "folder" (of images), "file", "files" (a folder of files of any kind, as bytes) or
     "tree" (a folder with whatever is in it), ``name`` the file or folder to make. ``item_names``: for
     reports, one per item of the only array, or None; of a tree, where there is nothing else in it.
@@ -26,7 +26,7 @@ class Collection:
 
     source: str
     arrays: dict[str, NDArray[Any]]
-    note: dict[str, Any]
+    meta: dict[str, Any]
     item_names: list[str] | None = None
     disk_bytes: int | None = None
     room: dict[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from vaedensity.atomic import OwnFiles
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.byte_files import all_files, require_regular
 from vaedensity.data.collection import Collection
 from vaedensity.data.image_depth import Unfit, require_eight_bits, require_one_image
@@ -73,9 +73,9 @@ def load_folder(path: Path, own_files: OwnFiles = OwnFiles(), *, strict: bool = 
                 f"{first.shape[1]}x{first.shape[0]}; expected images of one size and mode"
             )
         stack[i] = pixels
-    note = {"kind": "folder", "name": path.resolve().name or "folder", "mode": mode, "files": names}
+    meta = {"kind": "folder", "name": path.resolve().name or "folder", "mode": mode, "files": names}
     others = tuple(p.relative_to(path).as_posix() for p in skipped)
-    return Collection(str(path), {"images": stack}, note, names, skipped=others)
+    return Collection(str(path), {"images": stack}, meta, names, skipped=others)
 
 
 def _open(path: Path) -> tuple[NDArray[np.uint8], str]:

@@ -42,14 +42,14 @@ def read_image(data: bytes, suffix: str) -> ImageFile | None:
         extras = metadata.take(data, suffix) if suffix in metadata.KEPT_OF else b""
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # what Pillow only half understands is kept as bytes
-            pixels, mode, notes = _open(data, suffix)
+            pixels, mode, metas = _open(data, suffix)
             if mode not in MODES or (suffix == ".webp" and mode != "RGB"):
                 return None
             back = image_bytes(pixels, mode, suffix, extras, quick=True)
             if suffix not in metadata.KEPT_OF:
                 return ImageFile(pixels, mode, extras) if back == data else None
             same_pixels, same_mode, same_notes = _open(back, suffix)
-            same = mode == same_mode and np.array_equal(pixels, same_pixels) and notes == same_notes
+            same = mode == same_mode and np.array_equal(pixels, same_pixels) and metas == same_notes
             same = same and metadata.take(back, suffix) == extras and _form(data, suffix) == _form(back, suffix)
             return ImageFile(pixels, mode, extras) if same else None
     except Exception:  # however Pillow stumbles over somebody's file, its bytes can be kept
@@ -73,7 +73,7 @@ def image_bytes(pixels: NDArray[np.uint8], mode: str, suffix: str, extras: bytes
 
 
 def _open(data: bytes, suffix: str) -> tuple[NDArray[np.uint8], str, dict[object, object]]:
-    """Pixels, mode and Pillow's notes on a file of one image. Raises whatever Pillow does."""
+    """Pixels, mode and what Pillow says on a file of one image. Raises whatever Pillow does."""
     with Image.open(io.BytesIO(data), formats=[WRITERS[suffix]["format"]]) as image:
         if getattr(image, "n_frames", 1) != 1 or "transparency" in image.info or image.mode not in MODES:
             raise ValueError("no plain image")

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path, PurePath
 
-from vaedensity.long_paths import LongPaths
+from vaedensity.data.long_paths import LongPaths
 
 READ = (".png", ".bmp", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 # Images, but of kinds that are not read: not to be passed over like a text file.

@@ -4,47 +4,47 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vaedensity.data.note import KINDS_OF_BYTES
-from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, Described, check_tree, image_groups
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES
+from vaedensity.data.tree_meta import FILE, FOLDER, IMAGE, LINK, Described, check_tree, image_groups
 
 Row = dict[str, Any]
 
 
-def rows_of(note: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
-    """A row for what a checked ``note`` restores, and one for each of its members. ``arrays``: by stored name.
+def rows_of(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
+    """A row for what a checked ``meta`` restores, and one for each of its members. ``arrays``: by stored name.
 
     A row has ``name``, ``of`` (the collection that it is a member of, or None), ``items``, ``shape`` (of one item), ``dtype``
     and ``bytes`` (decoded: of an image its pixels), None where there is no such thing. Raises DamagedArchive.
     """
-    kind, name, own = note["kind"], str(note["name"]), [arrays[stored] for stored in note["arrays"]]
+    kind, name, own = meta["kind"], str(meta["name"]), [arrays[stored] for stored in meta["arrays"]]
     if kind == "npy":
         yield _row(name, None, own[0])
         return
     total = sum(_nbytes(array) for array in own)
     if kind == "npz":
         yield _bare(name, None, sum(array.shape[0] if array.shape else 1 for array in own), total)
-        for original, array in zip(note["arrays"].values(), own):
+        for original, array in zip(meta["arrays"].values(), own):
             yield _row(str(original), name, array)
     elif kind == "folder":
-        yield _bare(f"{name}/", None, len(note["files"]), total)
-        for file in note["files"]:
+        yield _bare(f"{name}/", None, len(meta["files"]), total)
+        for file in meta["files"]:
             yield _item(file, name, own[0])
     elif kind in KINDS_OF_BYTES:
-        files = note.get("files")
+        files = meta.get("files")
         yield _bare(name if files is None else f"{name}/", None, len(files or [""]), total)
-        for file, size in zip(files or [], note.get("sizes", [])):
+        for file, size in zip(files or [], meta.get("sizes", [])):
             yield _bare(file, name, None, size)
     else:
-        yield from _tree_rows(note, arrays)
+        yield from _tree_rows(meta, arrays)
 
 
-def _tree_rows(note: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
-    check_tree(note, arrays)
-    name, sizes, links = str(note["name"]), iter(note["sizes"]), iter(note["links"])
-    groups, owners = [arrays[group["array"]] for group in note["images"]], iter(image_groups(note))
-    count = note["types"].count(FILE) + note["types"].count(IMAGE)
-    yield _bare(f"{name}/", None, count, sum(_nbytes(array) for array in groups) + sum(note["sizes"]))
-    for entry, kind in zip(note["entries"], note["types"]):
+def _tree_rows(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
+    check_tree(meta, arrays)
+    name, sizes, links = str(meta["name"]), iter(meta["sizes"]), iter(meta["links"])
+    groups, owners = [arrays[group["array"]] for group in meta["images"]], iter(image_groups(meta))
+    count = meta["types"].count(FILE) + meta["types"].count(IMAGE)
+    yield _bare(f"{name}/", None, count, sum(_nbytes(array) for array in groups) + sum(meta["sizes"]))
+    for entry, kind in zip(meta["entries"], meta["types"]):
         if kind == IMAGE:
             yield _item(entry, name, groups[next(owners)])
         elif kind == FILE:

@@ -1,4 +1,4 @@
-"""From decoded arrays and a note back to files, under names that stay inside the target folder."""
+"""From decoded arrays and restore metadata back to files, under names that stay inside the target folder."""
 
 import os
 import shutil
@@ -10,49 +10,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.atomic import refuse_existing
+from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
 from vaedensity.data.files import save_npy, save_npz
-from vaedensity.data.note import KINDS_OF_BYTES, noted_path, require_apart, require_sizes, safe_name
-from vaedensity.data.note import check_note as check_note
-from vaedensity.data.note import is_safe as is_safe
+from vaedensity.data.long_paths import make_folders
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES, meta_path, require_apart, require_sizes, safe_name
+from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
+from vaedensity.data.restore_metadata import is_safe as is_safe
+from vaedensity.data.staging import Move, heal, move_into_place
+from vaedensity.data.staging import staging as staging
 from vaedensity.data.tree_contents import check_metadata
-from vaedensity.data.tree_note import check_tree
+from vaedensity.data.tree_meta import check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
-from vaedensity.long_paths import make_folders
-from vaedensity.staging import Move, heal, move_into_place
-from vaedensity.staging import staging as staging
 
 LostItems = dict[str, list[tuple[int, int]]]
 
 
-def targets(notes: list[Any], folder: Path, overwrite: bool, links: str = "any") -> list[Path]:
+def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any") -> list[Path]:
     """What restoring will make; raises UsageError where something exists and must stay, and where ``links``, as of
     :func:`write_collection`, or this system's names forbid a tree."""
-    paths = [folder / noted_path(note) for note in notes]
-    for note in notes:
-        if note["kind"] == "tree":
-            require_restorable(note, links)
+    paths = [folder / meta_path(meta) for meta in metas]
+    for meta in metas:
+        if meta["kind"] == "tree":
+            require_restorable(meta, links)
         else:
-            require_names((note["name"], *note.get("files", ())))
+            require_names((meta["name"], *meta.get("files", ())))
     heal(folder)
-    for note, path in zip(notes, paths):
+    for meta, path in zip(metas, paths):
         refuse_existing(path, overwrite)
-        if note["kind"] not in ("tree", "folder", "files") and path.is_dir():
+        if meta["kind"] not in ("tree", "folder", "files") and path.is_dir():
             raise UsageError(f"{path} is a folder, which no file replaces; remove it or choose another place")
     return paths
 
 
-def place(notes: list[Any], staged: list[Path], goals: list[Path], overwrite: bool) -> None:
+def place(metas: list[Any], staged: list[Path], goals: list[Path], overwrite: bool) -> None:
     """Give what :func:`write_collection` has made its place: all or, where the system refuses, nothing. Folders that
     have their own permissions in the archive keep those, the others take over what they replace had."""
-    moves = [Move(path, goal, "rights" not in note) for note, path, goal in zip(notes, staged, goals)]
+    moves = [Move(path, goal, "rights" not in meta) for meta, path, goal in zip(metas, staged, goals)]
     move_into_place(moves, overwrite)
 
 
 def write_collection(
-    note: dict[str, Any],
+    meta: dict[str, Any],
     arrays: dict[str, Any],
     stage: Path,
     lost: LostItems | None = None,
@@ -66,20 +66,20 @@ def write_collection(
     ``lost``: by stored name, the ranges of items that could not be decoded and are zeros: files of a folder that they touch are
     not written but added to ``left_out``. ``links`` and ``remarks`` of a tree: as of :func:`write_tree`.
     """
-    path = stage / noted_path(note)
-    if note["kind"] != "tree":
-        require_names((note["name"], *note.get("files", ())))
+    path = stage / meta_path(meta)
+    if meta["kind"] != "tree":
+        require_names((meta["name"], *meta.get("files", ())))
     lost, left_out = lost or {}, [] if left_out is None else left_out
     try:
         make_folders(path.parent)
-        own = {original: arrays[stored] for stored, original in note["arrays"].items()}
-        if note["kind"] == "folder":
-            _write_folder(note, next(iter(own.values())), path, lost.get(next(iter(note["arrays"])), ()), left_out)
-        elif note["kind"] in KINDS_OF_BYTES:
-            _write_files(note, arrays, path, lost, left_out)
-        elif note["kind"] == "tree":
-            left_out += write_tree(note, arrays, path, links, lost, remarks)
-        elif note["kind"] == "npz":
+        own = {original: arrays[stored] for stored, original in meta["arrays"].items()}
+        if meta["kind"] == "folder":
+            _write_folder(meta, next(iter(own.values())), path, lost.get(next(iter(meta["arrays"])), ()), left_out)
+        elif meta["kind"] in KINDS_OF_BYTES:
+            _write_files(meta, arrays, path, lost, left_out)
+        elif meta["kind"] == "tree":
+            left_out += write_tree(meta, arrays, path, links, lost, remarks)
+        elif meta["kind"] == "npz":
             with open(path, "xb") as f:
                 save_npz(f, own)
         else:
@@ -100,48 +100,48 @@ def _write_npy(array: Any, path: Path) -> None:
         save_npy(f, array)
 
 
-def count_items(notes: list[Any], rows: dict[str, int]) -> int:
-    """What archives with such notes hold: entries of arrays along their first axis (``rows``, by stored name), files of folders."""
+def count_items(metas: list[Any], rows: dict[str, int]) -> int:
+    """What archives with such metas hold: entries of arrays along their first axis (``rows``, by stored name), files of folders."""
     count = 0
-    for note in notes:
-        if note["kind"] == "tree":
-            count += note["types"].count("f") + note["types"].count("i")
-        elif note["kind"] in KINDS_OF_BYTES:
-            count += len(note.get("files", [""]))
+    for meta in metas:
+        if meta["kind"] == "tree":
+            count += meta["types"].count("f") + meta["types"].count("i")
+        elif meta["kind"] in KINDS_OF_BYTES:
+            count += len(meta.get("files", [""]))
         else:
-            count += sum(rows[name] for name in note["arrays"])
+            count += sum(rows[name] for name in meta["arrays"])
     return count
 
 
-def count_lost(notes: list[Any], lost: LostItems, left_out: list[str]) -> int:
+def count_lost(metas: list[Any], lost: LostItems, left_out: list[str]) -> int:
     """How many of the items that :func:`count_items` counts are lost: entries of arrays that are zeros now, files that are
     not whole."""
     count = len(left_out)
-    for note in notes:
-        ranges = [lost[name] for name in note["arrays"] if name in lost]
-        if note["kind"] in ("npy", "npz"):
+    for meta in metas:
+        ranges = [lost[name] for name in meta["arrays"] if name in lost]
+        if meta["kind"] in ("npy", "npz"):
             count += sum(end - first for own in ranges for first, end in own)
-        elif note["kind"] == "file":
+        elif meta["kind"] == "file":
             count += bool(ranges)
     return count
 
 
-def check_collection(note: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """Raise DamagedArchive unless decoded ``arrays`` can be restored as ``note`` says."""
-    if note["kind"] == "folder":
-        check_folder(note, arrays[next(iter(note["arrays"]))])
-    elif note["kind"] in KINDS_OF_BYTES:
-        check_files(note, arrays)
-    elif note["kind"] == "tree":
-        check_tree(note, arrays)
-        check_metadata(note, arrays)
+def check_collection(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Raise DamagedArchive unless decoded ``arrays`` can be restored as ``meta`` says."""
+    if meta["kind"] == "folder":
+        check_folder(meta, arrays[next(iter(meta["arrays"]))])
+    elif meta["kind"] in KINDS_OF_BYTES:
+        check_files(meta, arrays)
+    elif meta["kind"] == "tree":
+        check_tree(meta, arrays)
+        check_metadata(meta, arrays)
 
 
-def check_folder(note: dict[str, Any], images: NDArray[Any]) -> None:
-    """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``note``."""
+def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
+    """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``meta``."""
     from vaedensity.data.folder import MODES, WRITERS
 
-    files, mode = note["files"], note.get("mode")
+    files, mode = meta["files"], meta.get("mode")
     if (
         images.dtype != np.uint8
         or images.ndim < 3
@@ -155,17 +155,17 @@ def check_folder(note: dict[str, Any], images: NDArray[Any]) -> None:
 
 
 def _write_folder(
-    note: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
+    meta: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
 ) -> None:
     from vaedensity.data.folder import save_image
 
-    check_folder(note, images)
+    check_folder(meta, images)
 
-    files, mode = note["files"], note["mode"]
+    files, mode = meta["files"], meta["mode"]
     make_folders(path)
     for i, name in enumerate(files):
         if touches(lost, i, i + 1):
-            left_out.append(f"{note['name']}/{name}")
+            left_out.append(f"{meta['name']}/{name}")
             continue
         file = path / safe_name(name)
         make_folders(file.parent)
@@ -181,17 +181,17 @@ def touches(ranges: Sequence[tuple[int, int]], first: int, end: int) -> bool:
     return any(low < end and first < high for low, high in ranges)
 
 
-def check_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise DamagedArchive unless the arrays that ``note`` (of kind "file" or "files") lists hold bytes, and as many
+def check_files(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Raise DamagedArchive unless the arrays that ``meta`` (of kind "file" or "files") lists hold bytes, and as many
     as its files. ``arrays``: by stored name, others may be among them; any shapes."""
-    own = [arrays[stored] for stored in note["arrays"]]
+    own = [arrays[stored] for stored in meta["arrays"]]
     try:
-        require_apart(note.get("files", []))
-        require_sizes(note)
+        require_apart(meta.get("files", []))
+        require_sizes(meta)
         if other := {str(a.dtype) for a in own if a.dtype != np.uint8}:
             raise ValueError(f"dtype {', '.join(sorted(other))}, expected uint8")
-        found, expected = sum(a.size for a in own), sum(note.get("sizes", []))
-        if note["kind"] == "files" and found != expected:
+        found, expected = sum(a.size for a in own), sum(meta.get("sizes", []))
+        if meta["kind"] == "files" and found != expected:
             raise ValueError(f"{found} bytes, expected {expected}")
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedArchive(
@@ -200,19 +200,19 @@ def check_files(note: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _write_files(
-    note: dict[str, Any], arrays: dict[str, Any], path: Path, lost: LostItems, left_out: list[str]
+    meta: dict[str, Any], arrays: dict[str, Any], path: Path, lost: LostItems, left_out: list[str]
 ) -> None:
-    """The bytes of the note's arrays, one after the other, as the file ``path`` or as the files of that folder."""
-    check_files(note, arrays)
-    bytes_of = chain.from_iterable(in_pieces(arrays[stored]) for stored in note["arrays"])
-    if note["kind"] == "file":
+    """The bytes of restore metadata's arrays, one after the other, as the file ``path`` or as the files of that folder."""
+    check_files(meta, arrays)
+    bytes_of = chain.from_iterable(in_pieces(arrays[stored]) for stored in meta["arrays"])
+    if meta["kind"] == "file":
         with open(path, "xb") as f:
             for part in bytes_of:
                 f.write(part.data)
         return
     make_folders(path)
-    holes, rest, at = lost_bytes(note["arrays"], arrays, lost), np.empty(0, np.uint8), 0
-    for name, size in zip(note["files"], note["sizes"]):
+    holes, rest, at = lost_bytes(meta["arrays"], arrays, lost), np.empty(0, np.uint8), 0
+    for name, size in zip(meta["files"], meta["sizes"]):
         file = path / safe_name(name)
         make_folders(file.parent)
         with open(file, "xb") as f:
@@ -222,7 +222,7 @@ def _write_files(
                 f.write(rest[:left].data)
                 left, rest = left - min(left, len(rest)), rest[left:]
         if size and touches(holes, at, at + size):
-            left_out.append(f"{note['name']}/{name}")
+            left_out.append(f"{meta['name']}/{name}")
             file.unlink()
         at += size
 

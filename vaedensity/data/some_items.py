@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.data import restore
-from vaedensity.data.tree_note import Described, check_tree
+from vaedensity.data.tree_meta import Described, check_tree
 from vaedensity.data.tree_select import POOL, TreeIndex
 from vaedensity.errors import DamagedArchive, UsageError, naming
 
@@ -33,28 +33,28 @@ class Items(Protocol):
 
 def restore_items(
     items: Items,
-    notes: list[Any],
+    metas: list[Any],
     folder: Path,
     wanted: Sequence[str],
     ranges: Sequence[str] = (),
     *,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Restore some items of an archive of one array or one folder, with checked ``notes``: ``wanted``, indices or file
+    """Restore some items of an archive of one array or one folder, with checked ``metas``: ``wanted``, indices or file
     names, then those of ``ranges`` "a:b". Nothing appears before all of them are decoded. Returns the record of
     ``decompress --item --json``."""
     started, path = time.monotonic(), items.path
-    note = notes[0] if len(notes) == 1 else {"kind": "several"}
-    if note["kind"] != "tree" and not (note["kind"] in ("npy", "folder") and _only(items).shape):
-        held = ", ".join(f"{note['kind']} {note['name']}" for note in notes)
+    meta = metas[0] if len(metas) == 1 else {"kind": "several"}
+    if meta["kind"] != "tree" and not (meta["kind"] in ("npy", "folder") and _only(items).shape):
+        held = ", ".join(f"{meta['kind']} {meta['name']}" for meta in metas)
         raise UsageError(f"{path}: single items are of one array or folder; it holds {held or 'nothing'}")
     with naming(path):
-        note, arrays, count = (_of_tree if note["kind"] == "tree" else _of_array)(items, note, wanted, ranges)
-    goals, remarks = restore.targets([note], folder, overwrite), list[str]()
+        meta, arrays, count = (_of_tree if meta["kind"] == "tree" else _of_array)(items, meta, wanted, ranges)
+    goals, remarks = restore.targets([meta], folder, overwrite), list[str]()
     with restore.staging(folder) as stage:
         with naming(path):
-            staged = restore.write_collection(note, arrays, stage, remarks=remarks)
-        restore.place([note], [staged], goals, overwrite)
+            staged = restore.write_collection(meta, arrays, stage, remarks=remarks)
+        restore.place([meta], [staged], goals, overwrite)
     return {
         "archive": str(path),
         "items": count,
@@ -67,34 +67,34 @@ def restore_items(
 
 
 Selection = tuple[dict[str, Any], dict[str, NDArray[Any]], int]
-"""A note, the arrays that it needs, and how many items they are."""
+"""A meta, the arrays that it needs, and how many items they are."""
 
 
 def _only(items: Items) -> Described:
     return next(iter(items.arrays.values()))
 
 
-def _of_array(items: Items, note: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
-    names, rows = note.get("files", []), _only(items).shape[0]
-    if note["kind"] == "folder" and len(names) != rows:
+def _of_array(items: Items, meta: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
+    names, rows = meta.get("files", []), _only(items).shape[0]
+    if meta["kind"] == "folder" and len(names) != rows:
         raise DamagedArchive(f"{len(names)} file names for {rows} images")
     chosen = choose(items.path, rows, names, wanted, ranges)
-    stored = next(iter(note["arrays"]))
+    stored = next(iter(meta["arrays"]))
     part = items.take(stored, chosen)
-    note = note | ({"files": [names[i] for i in chosen]} if "files" in note else {})
-    return note, {stored: part}, len(chosen)
+    meta = meta | ({"files": [names[i] for i in chosen]} if "files" in meta else {})
+    return meta, {stored: part}, len(chosen)
 
 
-def _of_tree(items: Items, note: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
-    check_tree(note, items.arrays)
-    whole = TreeIndex(note)
+def _of_tree(items: Items, meta: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
+    check_tree(meta, items.arrays)
+    whole = TreeIndex(meta)
     names = [whole.entries[k] for k in whole.files]
     places = [whole.files[i] for i in choose(items.path, len(names), names, wanted, ranges)]
-    part = whole.select(places, note["arrays"])
+    part = whole.select(places, meta["arrays"])
     arrays = {name: items.take(name, own) for name, own in part.items.items()}
     if part.ranges:
-        arrays[POOL] = np.concatenate([_pool_bytes(items, note["bytes"], first, end) for first, end in part.ranges])
-    return part.note, arrays, len(part.note["sizes"]) + len(part.note["groups"])
+        arrays[POOL] = np.concatenate([_pool_bytes(items, meta["bytes"], first, end) for first, end in part.ranges])
+    return part.meta, arrays, len(part.meta["sizes"]) + len(part.meta["groups"])
 
 
 def _pool_bytes(items: Items, names: Sequence[str], first: int, end: int) -> NDArray[np.uint8]:

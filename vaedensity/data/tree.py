@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.atomic import OwnFiles
+from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.collection import Collection
+from vaedensity.data.long_paths import LongPaths
+from vaedensity.data.tree_meta import FILE, FOLDER, IMAGE, LINK, LONGEST_NAME, MOST_TIME, SUFFIXES, suffix_of
 from vaedensity.data.tree_names import WINDOWS, from_system, link_from_system, shown, to_system
-from vaedensity.data.tree_note import FILE, FOLDER, IMAGE, LINK, LONGEST_NAME, MOST_TIME, SUFFIXES, suffix_of
 from vaedensity.errors import UsageError, changed
-from vaedensity.long_paths import LongPaths
 
 Key = tuple[str, int, int]  # mode, height, width
 FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -89,7 +89,7 @@ class Tree:
         return f"images {width}x{height} {mode}"
 
     def collection(self, as_pixels: Callable[[Key, NDArray[np.uint8]], bool]) -> Collection:
-        """Everything as arrays and a note of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all
+        """Everything as arrays and restore metadata of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all
         other files as bytes, which are read now, into the array ``bytes`` (n,) uint8, which is not there if it were
         empty.
 
@@ -102,7 +102,7 @@ class Tree:
         shown_as_pixels = [entry for entry, kind in zip(self.entries, types) if kind == IMAGE]
         arrays: dict[str, NDArray[Any]] = {"bytes": pool} if pool.size else {}
         arrays |= {self.array_name(key): array for key, array in images.items()}
-        note: dict[str, Any] = {
+        meta: dict[str, Any] = {
             "kind": "tree",
             "name": _name_of(self.folder),
             "entries": [entry.name for entry in self.entries],
@@ -113,17 +113,17 @@ class Tree:
             "links": [entry.target for entry in self.entries if entry.type == LINK],
         }
         if len(images) > 1:
-            note["groups"] = [numbers[entry.image] for entry in shown_as_pixels if entry.image]
+            meta["groups"] = [numbers[entry.image] for entry in shown_as_pixels if entry.image]
         if any(entry.extras for entry in shown_as_pixels):
-            note["extras"] = [len(entry.extras) for entry in shown_as_pixels]
+            meta["extras"] = [len(entry.extras) for entry in shown_as_pixels]
         if not WINDOWS:  # whose permissions would be others elsewhere
-            note["rights"] = [entry.rights for entry in (self.own, *self.entries)]
+            meta["rights"] = [entry.rights for entry in (self.own, *self.entries)]
         if self.keep_times:
             times = [entry.time for entry in (self.own, *self.entries)]
-            note["times"] = [time - before for time, before in zip(times, [0, *times])]
+            meta["times"] = [time - before for time, before in zip(times, [0, *times])]
         alone = len(images) == 1 and set(types) <= {IMAGE, FOLDER}
         names = [entry.name for entry in shown_as_pixels] if alone else None
-        return Collection(self.source, arrays, note, names, sum(entry.size for entry in self.entries))
+        return Collection(self.source, arrays, meta, names, sum(entry.size for entry in self.entries))
 
     def _pool(self, images: Set[Key]) -> NDArray[np.uint8]:
         """Files, and metadata of ``images``, one after the other, in one array (n,)."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vaedensity.data import metadata
 from vaedensity.data.pool import Pool, Ranges
-from vaedensity.data.tree_note import FILE, IMAGE, image_extras, image_groups, suffix_of
+from vaedensity.data.tree_meta import FILE, IMAGE, image_extras, image_groups, suffix_of
 from vaedensity.errors import DamagedArchive
 
 
@@ -30,19 +30,19 @@ Pieces = Iterator[NDArray[np.uint8]]
 
 
 def contents(
-    note: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges]
+    meta: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges]
 ) -> Iterator[tuple[int, str, Pieces | Image | None]]:
-    """(position in ``entries``, name, content) of every file of a note that fits ``arrays``; None is one that needs
+    """(position in ``entries``, name, content) of every file of restore metadata that fits ``arrays``; None is one that needs
     lost items. What is yielded is to be used before the next. ``lost`` as in
     :func:`~vaedensity.data.tree_write.write_tree`."""
     pool = Pool(
-        [arrays[name] for name in note["bytes"]], {k: lost.get(name, ()) for k, name in enumerate(note["bytes"])}
+        [arrays[name] for name in meta["bytes"]], {k: lost.get(name, ()) for k, name in enumerate(meta["bytes"])}
     )
-    groups = [(arrays[group["array"]], group["mode"], lost.get(group["array"], ())) for group in note["images"]]
+    groups = [(arrays[group["array"]], group["mode"], lost.get(group["array"], ())) for group in meta["images"]]
     gone = [_marks(len(array), ranges) for array, _, ranges in groups]
     used = [0] * len(groups)
-    sizes, extras, owners = iter(note["sizes"]), iter(image_extras(note)), iter(image_groups(note))
-    for number, (name, kind) in enumerate(zip(note["entries"], note["types"])):
+    sizes, extras, owners = iter(meta["sizes"]), iter(image_extras(meta)), iter(image_groups(meta))
+    for number, (name, kind) in enumerate(zip(meta["entries"], meta["types"])):
         if kind == FILE:
             yield number, name, pool.take(next(sizes))
         elif kind == IMAGE:
@@ -56,11 +56,11 @@ def contents(
                 yield number, name, Image(array, item, mode, b"".join(piece.tobytes() for piece in pieces))
 
 
-def check_metadata(note: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges] | None = None) -> None:
-    """Raise DamagedArchive unless the metadata of all images are what their formats have. ``note`` fits ``arrays``."""
-    if not any(image_extras(note)):
+def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges] | None = None) -> None:
+    """Raise DamagedArchive unless the metadata of all images are what their formats have. ``meta`` fits ``arrays``."""
+    if not any(image_extras(meta)):
         return
-    for _, name, content in contents(note, arrays, lost or {}):
+    for _, name, content in contents(meta, arrays, lost or {}):
         if isinstance(content, Image):
             try:
                 metadata.check(content.extras, suffix_of(name))

@@ -2,37 +2,37 @@
 
 from typing import Any
 
+from vaedensity.data.tree_meta import FOLDER, LINK
 from vaedensity.data.tree_names import fits_system, shown
-from vaedensity.data.tree_note import FOLDER, LINK
 from vaedensity.errors import UsageError
 
 CHOICES = ("inside", "any", "none")
 
 
-def require_links(note: dict[str, Any], links: str) -> None:
-    """Raise UsageError where links of a note that makes sense are not to be made: "inside" those that may lead out of
+def require_links(meta: dict[str, Any], links: str) -> None:
+    """Raise UsageError where links of restore metadata that makes sense are not to be made: "inside" those that may lead out of
     the tree; "any" and "none" do not mind."""
     if links not in CHOICES:
         raise UsageError(f"links {links}: expected {', '.join(CHOICES)}")
-    if links == "inside" and note["links"] and (out := _leading_out(note)):
+    if links == "inside" and meta["links"] and (out := _leading_out(meta)):
         name, target = out
         raise UsageError(
-            f"{shown(note['name'])}: {shown(name)} is a link that may lead out of the folder, to {shown(target)}; "
+            f"{shown(meta['name'])}: {shown(name)} is a link that may lead out of the folder, to {shown(target)}; "
             "pass links=any to make such links, links=none to leave links out"
         )
 
 
-def _leading_out(note: dict[str, Any]) -> tuple[str, str] | None:
+def _leading_out(meta: dict[str, Any]) -> tuple[str, str] | None:
     """(name, target) of a link that is absolute, or takes a way up that leads out of the tree or is not known to be one
     of the tree's own folders, as beyond another link it is not."""
     places, parents, children = {"": 0}, [0], {}
-    for name, kind in zip(note["entries"], note["types"]):
+    for name, kind in zip(meta["entries"], meta["types"]):
         if kind == FOLDER:
             parent, _, last = name.rpartition("/")
             places[name] = children[places[parent], last] = len(parents)
             parents.append(places[parent])
-    targets = iter(note["links"])
-    for name, kind in zip(note["entries"], note["types"]):
+    targets = iter(meta["links"])
+    for name, kind in zip(meta["entries"], meta["types"]):
         if kind != LINK:
             continue
         target = next(targets)

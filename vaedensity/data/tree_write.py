@@ -1,4 +1,4 @@
-"""A folder made again from a note of kind `tree` and its arrays."""
+"""A folder made again from restore metadata of kind `tree` and its arrays."""
 
 import os
 import stat
@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vaedensity.data.long_paths import LongPaths
 from vaedensity.data.pool import Ranges
 from vaedensity.data.tree_contents import Image, Pieces, contents
 from vaedensity.data.tree_links import require_links
+from vaedensity.data.tree_meta import FOLDER, LINK, check_tree, entry_times, suffix_of
 from vaedensity.data.tree_names import WINDOWS, fits_system, shown, to_system
-from vaedensity.data.tree_note import FOLDER, LINK, check_tree, entry_times, suffix_of
 from vaedensity.errors import UsageError, VaedensityError
-from vaedensity.long_paths import LongPaths
 
 KEPT_RIGHTS = 0o777
 NOT_HELD = (
@@ -23,11 +23,11 @@ NOT_HELD = (
 )  # what a file system that cannot hold times or permissions raises
 
 
-def require_restorable(note: dict[str, Any], links: str = "inside") -> None:
-    """Raise UsageError where a note that makes sense cannot be restored on this system, or not with ``links``, one of
+def require_restorable(meta: dict[str, Any], links: str = "inside") -> None:
+    """Raise UsageError where restore metadata that makes sense cannot be restored on this system, or not with ``links``, one of
     "inside", "any" and "none". Needs no arrays: what is refused can be refused before they are decoded."""
-    require_names((note["name"], *note["entries"]))
-    require_links(note, links)
+    require_names((meta["name"], *meta["entries"]))
+    require_links(meta, links)
 
 
 def require_names(names: Iterable[str]) -> None:
@@ -40,7 +40,7 @@ def require_names(names: Iterable[str]) -> None:
 
 
 def write_tree(
-    note: dict[str, Any],
+    meta: dict[str, Any],
     arrays: Mapping[str, Any],
     path: Path,
     links: str = "inside",
@@ -58,29 +58,29 @@ def write_tree(
     sticky, which are always dropped; they and the times of change are kept as far as the file system can hold them, and
     ``remarks`` gets a line where it cannot.
 
-    Raises DamagedArchive where note and arrays do not fit, UsageError for links and names, VaedensityError where the
+    Raises DamagedArchive where meta and arrays do not fit, UsageError for links and names, VaedensityError where the
     disk refuses.
     """
-    check_tree(note, arrays)
-    require_restorable(note, links)
+    check_tree(meta, arrays)
+    require_restorable(meta, links)
     root: Any = os.fspath(path) if WINDOWS else os.fsencode(path)
-    entries = list(zip(note["entries"], note["types"]))
+    entries = list(zip(meta["entries"], meta["types"]))
     left_out: list[str] = []
     name = ""
     try:
-        os.mkdir(root, folder_mode(note))
+        os.mkdir(root, folder_mode(meta))
         with LongPaths(root) as paths:
-            folder = _NewFolder(paths, note)
+            folder = _NewFolder(paths, meta)
             for name, kind in entries:
                 if kind == FOLDER:
                     folder.make(name)
-            for number, name, content in contents(note, arrays, lost or {}):
+            for number, name, content in contents(meta, arrays, lost or {}):
                 if content is None:
                     left_out.append(name)
                 else:
                     folder.fill(name, content)
                     folder.finish(1 + number, name)
-            targets = iter(note["links"] if links != "none" else ())
+            targets = iter(meta["links"] if links != "none" else ())
             for number, (name, kind) in enumerate(entries, 1):
                 if kind == LINK and (target := next(targets, None)):
                     folder.link(name, target)
@@ -95,17 +95,17 @@ def write_tree(
     return left_out
 
 
-def folder_mode(note: dict[str, Any]) -> int:
+def folder_mode(meta: dict[str, Any]) -> int:
     """Of a new folder: closed until it has its own permissions."""
-    return 0o777 if note.get("rights") is None else 0o700
+    return 0o777 if meta.get("rights") is None else 0o700
 
 
 class _NewFolder:
     """What is made below a folder, by names of entries; the empty name is the folder itself."""
 
-    def __init__(self, paths: LongPaths, note: dict[str, Any]):
-        self.paths, self.name, self.mode = paths, note["name"], folder_mode(note)
-        self.rights, self.times = note.get("rights"), list(entry_times(note))
+    def __init__(self, paths: LongPaths, meta: dict[str, Any]):
+        self.paths, self.name, self.mode = paths, meta["name"], folder_mode(meta)
+        self.rights, self.times = meta.get("rights"), list(entry_times(meta))
         self.other_times: list[str] = []  # names of entries whose times or permissions the file system does not hold
         self.other_rights: list[str] = []
 
@@ -129,7 +129,7 @@ class _NewFolder:
         os.symlink(points_to, path, WINDOWS and os.path.isdir(os.path.join(os.path.dirname(path), points_to)), **where)
 
     def finish(self, number: int, name: str, is_link: bool = False) -> None:
-        """Give time and permissions number ``number`` of the note to what is complete; in this order, as permissions
+        """Give time and permissions number ``number`` of restore metadata to what is complete; in this order, as permissions
         may forbid to set times."""
         path, where = self.paths.at(to_system(name))
         if self.times:

@@ -20,20 +20,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vaedensity.arithmetic import fresh_thread
-from vaedensity.atomic import atomic_file
+from vaedensity.data.atomic import atomic_file
 from vaedensity.errors import ModelError
 from vaedensity.model.config import with_unit
+from vaedensity.model.integer_conv import IntegerKernel
 from vaedensity.model.kinds import Config, Network, config_from_json, outline, untrained
-from vaedensity.model.lattice_conv import IntegerKernel
-from vaedensity.model.released import KEY, read_record
+from vaedensity.model.released import KEY, VERSION, not_readable, read_record
 
-FIELDS_SINCE = {
-    "neighbours": 2,
-    "phases": 2,
-    "likelihood": 3,
-    "kind": 4,
-}  # formats that brought fields of the configuration
-FORMATS = (1, 2, 3, 4)
 MAX_FILE_BYTES = 1 << 32
 
 
@@ -79,7 +72,7 @@ class ModelFile:
 
     def _from_integers(self) -> Network:
         shell = outline(self.coding_config)
-        layers = shell.lattice_convs()
+        layers = shell.integer_convs()
         if set(layers) != set(self.kernels) or any(
             self.kernels[name].weight.shape != layer.weight.shape or self.kernels[name].bias.shape != layer.bias.shape
             for name, layer in layers.items()
@@ -88,7 +81,7 @@ class ModelFile:
         if self.start.shape != shell.start.shape:
             raise ModelError(f"{self.path}: its start map does not fit its configuration; fit again")
         model = untrained(self.coding_config)
-        for name, layer in model.lattice_convs().items():
+        for name, layer in model.integer_convs().items():
             layer.load_real(self.kernels[name])
         with torch.no_grad():
             model.start.copy_(self.start.double() / model.start_unit)
@@ -112,14 +105,14 @@ def network_sha256(
     kernels: dict[str, IntegerKernel],
     start: Tensor,
 ) -> str:
-    """SHA-256 of the integers, configuration and value map in a canonical order (docs/format.md, 8.2)."""
+    """SHA-256 of the integers, configuration and value map in a canonical order (docs/format.md, "Model file")."""
     digest = hashlib.sha256()
     facts = {"config": config.to_json(), "values": values, "direct_steps": direct_steps}
     digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name, tensor in sorted(_integer_tensors(kernels, start).items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         array = tensor.contiguous().numpy()
-        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        array = array.astype(array.dtype.newbyteorder("<"))
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     return digest.hexdigest()
 
 
@@ -150,10 +143,9 @@ def save_model(
     if model.stores_floats:
         tensors |= {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
-    config = model.config.to_json()
     record = {
-        "format": max([1, *(since for field, since in FIELDS_SINCE.items() if field in config)]),
-        "config": config,
+        "version": VERSION,
+        "config": model.config.to_json(),
         "values": values,
         "card": card,
         "unit": unit,
@@ -168,10 +160,9 @@ def save_model(
 def slim_model(file: ModelFile) -> bytes:
     """The part of a model file that decoding needs, itself a model file of an even number of bytes: no float weights, of the card
     only what must be there."""
-    config = file.config.to_json()
     record = {
-        "format": max([1, *(since for field, since in FIELDS_SINCE.items() if field in config)]),
-        "config": config,
+        "version": VERSION,
+        "config": file.config.to_json(),
         "values": file.values,
         "card": {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card},
         "unit": file.unit,
@@ -207,11 +198,8 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
     try:
         record = read_record(BytesIO(data))
         tensors = _tensors_of(data)
-        if record["format"] not in FORMATS:
-            raise ModelError(
-                f"{path}: model format {record['format']} is not known, expected {FORMATS[0]} to {FORMATS[-1]}; "
-                "update vaedensity"
-            )
+        if reason := not_readable(record):
+            raise ModelError(f"{path}: {reason}")
         config = config_from_json(record["config"])
         weights, kernels, start = _sort_tensors(tensors)
         values, steps, unit = record["values"], record["direct_steps"], record["unit"]
@@ -231,7 +219,7 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
             raise ValueError("the direct steps are not whole numbers")
         digest = hashlib.sha256(data).hexdigest()
         file = ModelFile(path, config, values, record["card"], weights, kernels, start, unit, steps, digest, len(data))
-        if record.get("sha256") not in (None, file.sha256):
+        if record["sha256"] != file.sha256:
             raise ValueError("its integers do not have the SHA-256 that it names")
         return file
     except ModelError:

@@ -1,7 +1,7 @@
 """What a network looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 LEVELS_MAX, LARGEST = 256, 512
 AnyConfig = TypeVar("AnyConfig")
@@ -13,11 +13,13 @@ class VAEConfig:
     """Shape of the items and of the network.
 
     ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
-    the channels of the residual streams at the same factors. ``unit``: the lowered network's
+    the channels of the residual streams at the same factors. ``unit``: the quantised network's
     activations are whole multiples of 1/unit in [0, 8). ``neighbours``: how many pixels nearby, already known,
-    each mixture may copy; ``phases``: passes in which pixels are predicted; ``likelihood``: of data with more than two
+    each mixture may copy; ``sub_images``: passes in which pixels are predicted; ``likelihood``: of data with more than two
     levels, mixtures of logistics, or a probability for each level on its own.
     """
+
+    kind: ClassVar[str] = "image"
 
     height: int
     width: int
@@ -26,11 +28,11 @@ class VAEConfig:
     latents: tuple[tuple[int, int], ...]
     widths: tuple[int, ...]
     blocks: int
-    phase_blocks: int
+    sub_image_blocks: int
     components: int
     unit: int = 128
     neighbours: int = 0
-    phases: int = 4
+    sub_images: int = 4
     likelihood: str = "mixture"
 
     def __post_init__(self) -> None:
@@ -48,11 +50,11 @@ class VAEConfig:
             "at most 6 levels of 1 to 64 channels": len(factors) <= 6 and all(1 <= c <= 64 for _, c in self.latents),
             "one width of 1 to 512 per level": len(self.widths) == len(factors)
             and all(1 <= w <= 512 for w in self.widths),
-            "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.phase_blocks <= 16,
+            "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.sub_image_blocks <= 16,
             "1 to 32 components": 1 <= self.components <= 32,
             "0 to 8 neighbours": 0 <= self.neighbours <= 8,
-            "4 phases, or 7 where the coarsest level is at a quarter or less": self.phases == 4
-            or (self.phases == 7 and len(factors) > 1),
+            "4 sub_images, or 7 where the coarsest level is at a quarter or less": self.sub_images == 4
+            or (self.sub_images == 7 and len(factors) > 1),
             "unit 64, 128 or 256": self.unit in (64, 128, 256),
             f"a likelihood among {', '.join(LIKELIHOODS)}, categorical without neighbours": self.likelihood
             in LIKELIHOODS
@@ -79,16 +81,11 @@ class VAEConfig:
         return [(c, rows * coarsest // f, columns * coarsest // f) for f, c in self.latents]
 
     def to_json(self) -> dict[str, Any]:
-        record = asdict(self)
-        # Models without these are older than the fields, and archives name them by hash.
-        for field, without in (("neighbours", 0), ("phases", 4), ("likelihood", "mixture")):
-            if record[field] == without:
-                del record[field]
-        return record
+        return {"kind": self.kind, **asdict(self)}
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":
-        fields = dict(record)
+        fields = {key: value for key, value in record.items() if key != "kind"}
         if unknown := sorted(set(fields) - VAEConfig.__dataclass_fields__.keys()):
             raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
         fields["latents"] = tuple((f, c) for f, c in fields["latents"])
@@ -97,34 +94,41 @@ class VAEConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"latents": ((2, 1),), "widths": (16,), "blocks": 0, "phase_blocks": 1, "components": 2, "neighbours": 2},
-    "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "phase_blocks": 1, "components": 4},
+    "fast": {
+        "latents": ((2, 1),),
+        "widths": (16,),
+        "blocks": 0,
+        "sub_image_blocks": 1,
+        "components": 2,
+        "neighbours": 2,
+    },
+    "tiny": {"latents": ((4, 4), (2, 1)), "widths": (32, 24), "blocks": 1, "sub_image_blocks": 1, "components": 4},
     "small": {
         "latents": ((4, 8), (2, 1)),
         "widths": (48, 32),
         "blocks": 1,
-        "phase_blocks": 1,
+        "sub_image_blocks": 1,
         "components": 4,
         "neighbours": 4,
-        "phases": 7,
+        "sub_images": 7,
     },
     "medium": {
         "latents": ((4, 8), (2, 1)),
         "widths": (64, 48),
         "blocks": 1,
-        "phase_blocks": 1,
+        "sub_image_blocks": 1,
         "components": 5,
         "neighbours": 8,
-        "phases": 7,
+        "sub_images": 7,
     },
     "base": {
         "latents": ((8, 8), (4, 8), (2, 2)),
         "widths": (96, 80, 64),
         "blocks": 2,
-        "phase_blocks": 2,
+        "sub_image_blocks": 2,
         "components": 8,
         "neighbours": 8,
-        "phases": 7,
+        "sub_images": 7,
     },
 }
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaedensity.model.integer_sequence import SymbolTable
 from vaedensity.model.kinds import Config, untrained
-from vaedensity.model.lattice_sequence import SymbolTable
 
 
 def multiplications(config: Config) -> int:
@@ -25,7 +25,7 @@ def multiplications(config: Config) -> int:
 
     with torch.no_grad():
         network = untrained(config)
-        for layer in network.lattice_convs().values():
+        for layer in network.integer_convs().values():
             if isinstance(layer, SymbolTable):
                 continue
             layer.register_forward_hook(count)

@@ -1,7 +1,7 @@
-"""A hierarchical convolutional VAE with top-down inference and a likelihood in phases.
+"""A hierarchical convolutional VAE with top-down inference and a likelihood in sub_images.
 
 Latents go from coarse to fine; each level's prior and posterior see the same top-down stream
-(Sonderby et al. 2016). The finest stream, at half resolution, predicts the pixels (``phases.py``).
+(Sonderby et al. 2016). The finest stream, at half resolution, predicts the pixels (``sub_images.py``).
 
 The same forward code serves twice. In real mode it trains and scores; after ``to_exact`` every
 tensor holds whole numbers in float32 and every operation is exact, which is what the coder needs.
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.gaussian import Gaussian
+from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerConv, IntegerKernel, IntegerLayer
 from vaedensity.model.latent_model import LatentModel, LogWeight
-from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeConv, LatticeLayer
 from vaedensity.model.likelihood import NUMBERS_A_VALUE, pixel_grid
-from vaedensity.model.phases import PhasedPixels
 from vaedensity.model.residual import blocks
+from vaedensity.model.sub_images import SubImagedPixels
 
 LATENT_UNIT = 4  # latents live on the lattice k / 4 ...
 LATENT_HALF = 128  # ... with -128 <= k < 128
@@ -29,7 +29,7 @@ LOW_LOG2_SCALE, HIGH_LOG2_SCALE = -2.0, 3.0
 ACTIVATION_RANGE = 8
 
 
-class HierarchicalVAE(PhasedPixels, LatentModel):
+class HierarchicalVAE(SubImagedPixels, LatentModel):
     """See the module's docstring; sizes come from ``config``."""
 
     OUTPUT_LAYERS = ("heads", "prior_heads", "posterior_heads", "start")
@@ -51,10 +51,10 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
         latent = Grid(LATENT_UNIT, -LATENT_HALF, LATENT_HALF - 1)
         widths, depth = config.widths, len(config.latents)
 
-        self.stem = LatticeConv(4 * config.channels, widths[-1], 3, pixel, unit)
+        self.stem = IntegerConv(4 * config.channels, widths[-1], 3, pixel, unit)
         self.up = nn.ModuleList([blocks(config.blocks, w, act) for w in widths])
         self.down = nn.ModuleList(
-            [LatticeConv(widths[i + 1], widths[i], 3, act, unit, stride=2) for i in range(depth - 1)]
+            [IntegerConv(widths[i + 1], widths[i], 3, act, unit, stride=2) for i in range(depth - 1)]
         )
         _, rows, columns = self.latent_shapes[0]
         self.start = nn.Parameter(torch.zeros(1, widths[0], rows, columns, dtype=torch.float32))
@@ -66,17 +66,17 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
             # Separate heads for mean and log2 scale: each has its own fixed-point unit.
             self.prior_heads.append(self._pair(width, channels))
             self.posterior_heads.append(self._pair(width, channels))
-            self.from_encoder.append(LatticeConv(width, width, 3, act, unit))
-            self.from_decoder.append(LatticeConv(width, width, 1, act, unit, gain=0.5))
-            self.latent_in.append(LatticeConv(channels, width, 3, latent, unit))
+            self.from_encoder.append(IntegerConv(width, width, 3, act, unit))
+            self.from_decoder.append(IntegerConv(width, width, 1, act, unit, gain=0.5))
+            self.latent_in.append(IntegerConv(channels, width, 3, latent, unit))
             self.decoder.append(blocks(config.blocks, width, act))
             if i + 1 < depth:
-                self.expand.append(LatticeConv(width, 4 * widths[i + 1], 1, act, unit))
-        self.build_phases(config, act, pixel)
+                self.expand.append(IntegerConv(width, 4 * widths[i + 1], 1, act, unit))
+        self.build_sub_images(config, act, pixel)
 
     def _pair(self, width: int, channels: int) -> nn.ModuleList:
         return nn.ModuleList(
-            [LatticeConv(width, channels, 1, self.activation, u, gain=0.1) for u in (MEAN_UNIT, SCALE_UNIT)]
+            [IntegerConv(width, channels, 1, self.activation, u, gain=0.1) for u in (MEAN_UNIT, SCALE_UNIT)]
         )
 
     # --- the network, piece by piece, in the order in which a decoder meets the pieces ---
@@ -189,30 +189,32 @@ class HierarchicalVAE(PhasedPixels, LatentModel):
             return z[-1]
 
         h = self.descend(noise.shape[0], draw)
-        draws = self.split_phases(uniform.view(-1, self.config.channels * NUMBERS_A_VALUE, *self.config.item_shape[1:]))
-        x = self.fill_phases(h, lambda index, parameters: self.likelihood.sample(parameters, draws[index]))
+        draws = self.split_sub_images(
+            uniform.view(-1, self.config.channels * NUMBERS_A_VALUE, *self.config.item_shape[1:])
+        )
+        x = self.fill_sub_images(h, lambda index, parameters: self.likelihood.sample(parameters, draws[index]))
         return x, torch.cat([part.flatten(1) for part in z], 1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The model's picture of items (B,C,H,W): posterior means on every level, then the likelihood's
-        expected (of two values: likelier) value, phase by phase."""
+        expected (of two values: likelier) value, sub_image by sub_image."""
         context = self.encode(x)
         h = self.descend(x.shape[0], lambda i, h, prior: self.posterior(i, h, context[i], prior).mean)
-        return self.fill_phases(h, lambda index, parameters: self.likelihood.expect(parameters))
+        return self.fill_sub_images(h, lambda index, parameters: self.likelihood.expect(parameters))
 
     # --- the exact reading ---
 
-    def lattice_convs(self) -> dict[str, LatticeLayer]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, LatticeLayer)}
+    def integer_convs(self) -> dict[str, IntegerLayer]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, IntegerLayer)}
 
-    def rehearse(self, rehearsing: bool) -> None:
-        """Whether the real network rounds as its lowered form does."""
-        for layer in self.lattice_convs().values():
-            layer.rehearsing = rehearsing
+    def fake_quantise(self, fake_quantising: bool) -> None:
+        """Whether the real network rounds as its quantised form does."""
+        for layer in self.integer_convs().values():
+            layer.fake_quantising = fake_quantising
 
     def to_exact(self, kernels: dict[str, IntegerKernel], start: Tensor) -> "HierarchicalVAE":
         """Turn this instance into the integer network given by ``kernels`` and the integer ``start`` map."""
-        layers = self.lattice_convs()
+        layers = self.integer_convs()
         if set(layers) != set(kernels):
             raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
         for name, layer in layers.items():

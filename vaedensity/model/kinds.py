@@ -6,7 +6,7 @@ import torch
 
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
-from vaedensity.model.lattice_conv import blank_weights, without_weights
+from vaedensity.model.integer_conv import blank_weights, without_weights
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
 
@@ -38,9 +38,9 @@ def to_device(model: Network, device: torch.device | str) -> Network:
 
 def config_from_json(record: dict[str, Any]) -> Config:
     """The configuration that a model file holds. Raises ValueError, TypeError or KeyError."""
-    kind = record.get("kind", "image")
+    kind = record["kind"]
     if kind == SequenceConfig.kind:
         return SequenceConfig.from_json(record)
-    if kind != "image":
+    if kind != VAEConfig.kind:
         raise ValueError(f"a network of kind {kind!r}; expected image or sequence; update vaedensity")
     return VAEConfig.from_json(record)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.model.lattice_conv import Grid
+from vaedensity.model.integer_conv import Grid
 from vaedensity.units import LN2
 
 COLOR_UNIT = 64.0
@@ -28,7 +28,7 @@ class PixelLikelihood(ABC):
     @abstractmethod
     def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
         """Runs of network outputs per pixel and channel, where ``neighbours`` values nearby are known: the
-        fixed-point unit (the lowered network's integer k stands for k / unit) and where each output starts."""
+        fixed-point unit (the quantised network's integer k stands for k / unit) and where each output starts."""
 
     def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
         """The parameters (B,P,C,h,w) that follow from network outputs (B,Q,C,h,w) and the integers (B,N,C,h,w)
@@ -207,5 +207,5 @@ def pixel_exponent(levels: int) -> int:
 
 
 def pixel_grid(levels: int) -> Grid:
-    """The whole numbers by which a lowered network reads pixels, centred."""
+    """The whole numbers by which a quantised network reads pixels, centred."""
     return Grid(2.0 ** pixel_exponent(levels), -(levels // 2), levels - 1 - levels // 2)

@@ -11,6 +11,7 @@ from vaedensity.errors import ModelError
 SEARCH_PATH = "VAEDENSITY_MODELS"  # folders, apart by os.pathsep
 SUFFIX = ".safetensors"
 KEY = "vaedensity"
+VERSION = 1
 MAX_HEADER_BYTES = 1 << 22
 
 
@@ -67,6 +68,15 @@ def not_found(archive: Path, wanted: dict[str, str], folder: Path | None = None)
 def said(model: dict[str, str]) -> str:
     """A model's name and SHA-256 in messages."""
     return f"{model['name']} (sha256 {model['sha256'][:16]}...)"
+
+
+def not_readable(record: dict[str, Any]) -> str | None:
+    """Why a model file with this record cannot be read here, None where it can."""
+    if "format" in record:
+        return f"model format {record['format']!r:.40} was never released; fit the model anew"
+    if record.get("version") != VERSION:
+        return f"model version {record.get('version')!r:.40} is not known, expected {VERSION}; update vaedensity"
+    return None
 
 
 def record_of(path: Path) -> dict[str, Any]:

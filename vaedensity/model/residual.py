@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaedensity.model.lattice_conv import Grid, LatticeConv
+from vaedensity.model.integer_conv import Grid, IntegerConv
 
 
 class ResidualBlock(nn.Module):
@@ -12,8 +12,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, grid: Grid):
         super().__init__()
         self.grid = grid
-        self.first = LatticeConv(width, width, 3, grid, grid.unit)
-        self.second = LatticeConv(width, width, 3, grid, grid.unit, gain=0.3)
+        self.first = IntegerConv(width, width, 3, grid, grid.unit)
+        self.second = IntegerConv(width, width, 3, grid, grid.unit, gain=0.3)
         self.top = grid.high / grid.unit
 
     def forward(self, h: Tensor) -> Tensor:

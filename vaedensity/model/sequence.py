@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from vaedensity.errors import UsageError
 from vaedensity.model.argmax import ArgmaxNoise, Exponential, Gumbel, Normal, Uniform, floored
+from vaedensity.model.decoder_state import DecoderState, context_cells
+from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerKernel, IntegerLayer, one_hot
+from vaedensity.model.integer_sequence import LatticeGatedBlock, SequenceConv, SymbolTable, clamped
 from vaedensity.model.latent_model import LatentModel, LogWeight
-from vaedensity.model.lattice_conv import EXACT_LIMIT, Grid, IntegerKernel, LatticeLayer, one_hot
-from vaedensity.model.lattice_sequence import LatticeGatedBlock, SequenceConv, SymbolTable, clamped
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.model.steps import Steps, context_cells
 from vaedensity.units import LN2
 
 PASS_POSITIONS = 1 << 15  # that go through the network at once, where no gradient is asked for
@@ -155,9 +155,9 @@ class SequenceVAE(LatentModel):
         logits = self.logits(values, chosen).float() * LN2
         return -F.cross_entropy(logits.flatten(0, 1), values.flatten(), reduction="none").view_as(values).sum(1)
 
-    def steps(self, chosen: Tensor) -> Steps:
+    def steps(self, chosen: Tensor) -> DecoderState:
         """The same, one position at a time."""
-        return Steps(self, chosen)
+        return DecoderState(self, chosen)
 
     # --- readings of the triple ---
 
@@ -217,17 +217,17 @@ class SequenceVAE(LatentModel):
 
     # --- the exact reading ---
 
-    def lattice_convs(self) -> dict[str, LatticeLayer]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, LatticeLayer)}
+    def integer_convs(self) -> dict[str, IntegerLayer]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, IntegerLayer)}
 
-    def rehearse(self, rehearsing: bool) -> None:
-        """Whether the real network rounds as its lowered form does."""
-        for layer in self.lattice_convs().values():
-            layer.rehearsing = rehearsing
+    def fake_quantise(self, fake_quantising: bool) -> None:
+        """Whether the real network rounds as its quantised form does."""
+        for layer in self.integer_convs().values():
+            layer.fake_quantising = fake_quantising
 
     def to_exact(self, kernels: dict[str, IntegerKernel], start: Tensor) -> "SequenceVAE":
         """Turn this instance into the integer network given by ``kernels`` and the integer ``start`` map."""
-        layers = self.lattice_convs()
+        layers = self.integer_convs()
         if set(layers) != set(kernels):
             raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
         for name, layer in layers.items():

@@ -18,7 +18,7 @@ class SequenceConfig:
     (``argmax.py``). The likelihood's stream has ``width`` channels and a gated block for each of ``dilations``; besides the value
     before, a position sees the last n values as one of 2^``context_bits`` cells, ``context_width`` numbers each, for each
     n of ``contexts``. ``encoder_width``: channels of the inference network. ``dropout_percent``: of the gates, in training.
-    ``unit``: the lowered network's activations are whole multiples of 1/unit in [-8, 8).
+    ``unit``: the quantised network's activations are whole multiples of 1/unit in [-8, 8).
     """
 
     kind: ClassVar[str] = "sequence"

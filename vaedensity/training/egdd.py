@@ -24,7 +24,7 @@ class EGDD(Optimizer):
         theta <- theta - scale * m
 
     The signs follow from the loss: the last step was -scale * m, so the derivative of L(theta - scale * m) by
-    scale is -<g, m>, and descent on the scale raises it where the new gradient agrees with the old direction. m
+    scale is -<g, m>, and top_down on the scale raises it where the new gradient agrees with the old direction. m
     accumulates +g; the same holds for the gains and gbar. A multiplicative update keeps both positive.
 
     ``signed=False`` takes the product itself for the gains, g * gbar / (1 - average_decay^(t-1)) at a parameter's

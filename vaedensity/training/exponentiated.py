@@ -12,14 +12,14 @@ from vaedensity.errors import UsageError
 
 
 class ExponentiatedGradient(Optimizer):
-    """Descent for parameters that must not be negative, or that are probabilities.
+    """TopDownPass for parameters that must not be negative, or that are probabilities.
 
     With eta = ``lr`` and g the gradient:
 
         theta <- theta * exp(-eta g)                                   (EGU, Kivinen & Warmuth 1997)
         p     <- p * exp(-eta g) / sum along dim of p * exp(-eta g)    (EG, with ``simplex=True``)
 
-    Both are mirror descent: the first with the unnormalised relative entropy, the second with the KL divergence
+    Both are mirror top_down: the first with the unnormalised relative entropy, the second with the KL divergence
     from the old p. Neither needs a softmax or a projection, and a component that is zero stays
     zero, which is both the property to want of a sparse mixture and the trap: start with all components positive.
 

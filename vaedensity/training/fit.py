@@ -44,7 +44,7 @@ class FitSettings:
     """How to train. Two runs of equal step count, settings, data and machine give equal weights.
 
     ``terms`` act on the loss, one after the other. ``scales`` are factors of the learning rate by patterns of parameter names, 0 for parts to freeze. Where the
-    device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it; in that tail, ``rehearse`` lets
+    device has fast bfloat16, all but the last ``full_precision_tail`` of the run uses it; in that tail, ``fake_quantise`` lets
     the network round as the integers made of it will.
     """
 
@@ -61,7 +61,7 @@ class FitSettings:
     seed: int = 0
     device: str = "cpu"
     full_precision_tail: float = 0.1
-    rehearse: bool = True
+    fake_quantise: bool = True
     validate_every: int = 500
     judged_items: int = 2048
     save_every_seconds: float = 120.0
@@ -77,7 +77,7 @@ class FitResult:
     epochs: float
     seconds: float
     valid_bits_per_dim: float
-    setbacks: int
+    restarts: int
     best_step: int
     decline: float
 
@@ -127,7 +127,7 @@ def fit(
     gradient.check([name for name, _ in parameters])
     asked = asked_of(settings, config, train, gradient, initial)
     generator = torch.Generator(device).manual_seed(settings.seed)
-    steps, seconds, setbacks, best_step = 0, 0.0, 0, 0
+    steps, seconds, restarts, best_step = 0, 0.0, 0, 0
     best, best_rate = {name: p.to("cpu", copy=True) for name, p in average.average.items()}, math.inf
     if resume:
         if state_path is None:
@@ -138,7 +138,7 @@ def fit(
             restore(tensors, model, average, optimizer, generator, gradient)
         except (KeyError, RuntimeError, IndexError) as error:
             raise ModelError(f"{state_path}: the saved run is not whole ({error}); fit without resume=True") from error
-        steps, seconds, setbacks = counters["steps"], counters["seconds"], counters["setbacks"]
+        steps, seconds, restarts = counters["steps"], counters["seconds"], counters["restarts"]
         best_step = counters["best_step"]
         best_rate = counters["best_rate"] if counters["best_rate"] is not None else math.inf
         best = {key[len("best/") :]: t for key, t in tensors.items() if key.startswith("best/")}
@@ -151,7 +151,7 @@ def fit(
             counters = {
                 "steps": steps,
                 "seconds": seconds,
-                "setbacks": setbacks,
+                "restarts": restarts,
                 **asked,
                 "best_step": best_step,
                 "best_rate": best_rate if math.isfinite(best_rate) else None,
@@ -177,7 +177,7 @@ def fit(
             while (progress := settings.length.progress(steps, seconds)) < 1.0:
                 if stop.made:
                     raise KeyboardInterrupt
-                rate = settings.schedule.rate(progress, steps) * 0.5**setbacks
+                rate = settings.schedule.rate(progress, steps) * 0.5**restarts
                 set_rate(optimizer, rate)
                 torn = True
                 x = torch.from_numpy(batch_at(train, steps, settings.batch_size, settings.seed)).to(device)
@@ -185,7 +185,7 @@ def fit(
                 seed_draws(device, settings.seed + 1 + steps)  # what is dropped out follows the step, as the batch does
                 in_tail = progress >= 1.0 - settings.full_precision_tail
                 half = fast_bf16 and not in_tail
-                model.rehearse(settings.rehearse and in_tail)
+                model.fake_quantise(settings.fake_quantise and in_tail)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     loss = negative_elbo(
                         model, x, noise, settings.kl_warmup.weight(progress), settings.free_bits.floor(progress)
@@ -208,10 +208,10 @@ def fit(
                 }
                 diverged = not math.isfinite(float(value.detach())) or (taken and not math.isfinite(norm))
                 if diverged:
-                    setbacks += 1
-                    if setbacks > MAX_SETBACKS:
+                    restarts += 1
+                    if restarts > MAX_SETBACKS:
                         raise VaedensityError(
-                            f"training diverged {setbacks} times, last at step {steps}; lower the rate"
+                            f"training diverged {restarts} times, last at step {steps}; lower the rate"
                         )
                     restore(good, model, average, optimizer, generator, gradient)
                     steps = good_steps
@@ -240,7 +240,7 @@ def fit(
                 raise KeyboardInterrupt
         decline = judge() / best_rate
         save()
-        model.rehearse(False)
+        model.fake_quantise(False)
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(best[name])
@@ -256,7 +256,7 @@ def fit(
         where = f"state saved to {state_path}, go on with resume=True" if state_path else "nothing saved"
         raise Interrupted(f"interrupted at step {steps}; {where}") from None
     epochs = steps * min(settings.batch_size, len(train)) / len(train)
-    return FitResult(model, steps, epochs, seconds, valid_rate, setbacks, best_step, decline)
+    return FitResult(model, steps, epochs, seconds, valid_rate, restarts, best_step, decline)
 
 
 def seed_draws(device: torch.device, seed: int) -> None:
@@ -315,6 +315,6 @@ def chunks(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _valid_rate(model: Network, average: WeightAverage, valid: np.ndarray, settings: FitSettings) -> float:
     averaged = copy.deepcopy(model)
-    averaged.rehearse(False)  # one measure for all judgements, before the tail and in it
+    averaged.fake_quantise(False)  # one measure for all judgements, before the tail and in it
     average.load_into(averaged)
     return elbo_bits_per_dim(averaged.eval(), valid, batch_size=min(256, settings.batch_size), seed=settings.seed)

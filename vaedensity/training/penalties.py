@@ -1,6 +1,6 @@
 """Why a finite learning rate: the gradient penalty that steps imply, and ways to have more or less of it.
 
-Write g for the gradient of L and H for its Hessian, so that H g is the gradient of ||g||^2 / 2. Gradient descent at
+Write g for the gradient of L and H for its Hessian, so that H g is the gradient of ||g||^2 / 2. Gradient top_down at
 rate gamma moves along the flow
 
     d theta / dt = -grad (L + gamma/4 ||g||^2) + O(gamma^2)
@@ -28,7 +28,7 @@ class GradientPenalty:
     """``weight * ||gradient of the loss||^2``, a term to add to the loss; it has gradients itself (double backward).
 
     ``on="parameters"``: the loss is a scalar, and the squared norm runs over all tensors together. ``weight=gamma/4``
-    adds what descent at rate gamma implies; ``weight=-gamma/4`` cancels that to first order, so that descent follows
+    adds what top_down at rate gamma implies; ``weight=-gamma/4`` cancels that to first order, so that top_down follows
     the flow of L alone (Barrett & Dherin 2021).
 
     ``on="inputs"``: the loss is (N,), one value an item, the tensors are (N, ...), and the penalty is the mean over
@@ -78,7 +78,7 @@ def flood(loss: Tensor, level: float) -> Tensor:
 
     ``loss`` is the mean over a batch (any shape is taken elementwise). At the level itself the gradient is zero.
     Around the level steps of rate eps go down and up in turn, and a pair of them moves by -eps^2 H g + O(eps^3):
-    descent of the gradient's norm at rate eps^2 / 2 while the loss stays where it is.
+    top_down of the gradient's norm at rate eps^2 / 2 while the loss stays where it is.
 
     >>> flood(torch.tensor(0.25), level=1.0).item()
     1.75
@@ -89,11 +89,11 @@ def flood(loss: Tensor, level: float) -> Tensor:
 
 
 def implicit_penalty(tensors: Tensor | Iterable[Tensor], rate: float) -> float:
-    """gamma/4 ||g||^2, what gradient descent at ``rate`` gamma adds to the loss (Barrett & Dherin 2021), for logs.
+    """gamma/4 ||g||^2, what gradient top_down at ``rate`` gamma adds to the loss (Barrett & Dherin 2021), for logs.
 
     ``tensors`` are gradients, or parameters whose ``.grad`` is set (a leaf that requires gradients counts as a
     parameter; those without a gradient are left out). The unit is the loss's. With Adam or momentum it remains
-    plain gradient descent's figure at that rate: a measure of the gradient, not what that optimiser implies.
+    plain gradient top_down's figure at that rate: a measure of the gradient, not what that optimiser implies.
     """
     if not (math.isfinite(rate) and rate >= 0):
         raise UsageError(f"implicit_penalty: rate is {rate}, expected a finite number of at least 0")
@@ -105,7 +105,7 @@ def implicit_penalty(tensors: Tensor | Iterable[Tensor], rate: float) -> float:
     return rate / 4 * float(torch.nn.utils.get_total_norm(found)) ** 2
 
 
-def alternation_weight(descent: float, ascent: float) -> float:
+def alternation_weight(top_down: float, ascent: float) -> float:
     """eps1 eps2 / (2 (eps1 - eps2)): the ``GradientPenalty`` weight that :class:`TwoRateAlternation` amounts to.
 
     A pair of steps, theta' = theta - eps1 g(theta) and theta'' = theta' + eps2 g(theta'), gives with
@@ -114,18 +114,18 @@ def alternation_weight(descent: float, ascent: float) -> float:
         theta'' = theta - (eps1 - eps2) g - eps1 eps2 H g + O(eps^3)
                 = theta - (eps1 - eps2) grad (L + eps1 eps2 / (2 (eps1 - eps2)) ||g||^2) + O(eps^3),
 
-    one *descent step* of rate eps1 - eps2 on the penalised loss. As a *flow* the pair has that step's own
+    one *top_down step* of rate eps1 - eps2 on the penalised loss. As a *flow* the pair has that step's own
     (eps1 - eps2)/4 ||g||^2 on top, together (eps1^2 + eps2^2) / (4 (eps1 - eps2)) ||g||^2.
     """
-    if not 0 < ascent < descent < math.inf:
-        raise UsageError(f"alternation_weight: descent {descent}, ascent {ascent}; expected 0 < ascent < descent")
-    return descent * ascent / (2 * (descent - ascent))
+    if not 0 < ascent < top_down < math.inf:
+        raise UsageError(f"alternation_weight: top_down {top_down}, ascent {ascent}; expected 0 < ascent < top_down")
+    return top_down * ascent / (2 * (top_down - ascent))
 
 
 class TwoRateAlternation(Optimizer):
     """Descend at eps1 = ``lr``, ascend at eps2 = ``ratio * lr``, in turn: a gradient penalty without double backward.
 
-    Two calls of ``step``, each after its own backward pass, are one round: descent at rate eps1 - eps2 on
+    Two calls of ``step``, each after its own backward pass, are one round: top_down at rate eps1 - eps2 on
     L + eps1 eps2 / (2 (eps1 - eps2)) ||g||^2 (:func:`alternation_weight`; Su, Scientific Spaces, 2020).
     With the same batch in both halves the batches' penalties are averaged; with two independent batches the
     expected round has the penalty of the full gradient. Read the weights after an even number of steps.

@@ -24,11 +24,11 @@ BEFORE_SETTINGS: dict[str, Any] = {
     "scales": [],
     "kl_warmup": repr(KLWarmup()),
     "free_bits": repr(FreeBits(0.0)),
-    "rehearse": False,
+    "fake_quantise": False,
     "initial": None,
 }
 """How states were made that are older than these settings and do not name them,"""
-FIRST_WITH_MUON: dict[str, Any] = {"free_bits": repr(FreeBits()), "rehearse": True}
+FIRST_WITH_MUON: dict[str, Any] = {"free_bits": repr(FreeBits()), "fake_quantise": True}
 """and those that name the optimiser only."""
 NAMES = {
     "config": "network (preset, likelihood or shape of the data)",
@@ -43,7 +43,7 @@ NAMES = {
     "scales": "scaling of rates",
     "kl_warmup": "warm-up of the KL weight",
     "free_bits": "free bits",
-    "rehearse": "rehearsal of rounding",
+    "fake_quantise": "fake-quantised tail",
     "initial": "init",
 }
 
@@ -69,7 +69,7 @@ def asked_of(
         "scales": [[pattern, float(scale)] for pattern, scale in settings.scales.items()],
         "kl_warmup": repr(settings.kl_warmup),
         "free_bits": repr(settings.free_bits),
-        "rehearse": settings.rehearse,
+        "fake_quantise": settings.fake_quantise,
         "initial": _digest(initial),
     }
 

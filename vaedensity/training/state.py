@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vaedensity.atomic import atomic_file
+from vaedensity.data.atomic import atomic_file
 from vaedensity.errors import ModelError, UsageError
 from vaedensity.training.ema import WeightAverage
 from vaedensity.training.gradients import GradientTransform

@@ -42,7 +42,7 @@ class Flood(LossTerm):
 @dataclass(frozen=True)
 class PenaliseGradient(LossTerm):
     """loss + weight ||its gradient||^2 by double backward (Barrett & Dherin 2021): weight = rate / 4 adds what gradient
-    descent at that rate implies once more. About three times the time of a step."""
+    top_down at that rate implies once more. About three times the time of a step."""
 
     weight: float
 

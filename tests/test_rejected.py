@@ -1,0 +1,91 @@
+"""One bad archive or model for each reason to refuse (tests/refused, made by scripts/make_rejected.py): status, message, nothing written."""
+
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from conftest import invoke, tree
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+from fuzzing import bad_layouts
+from fuzzing.parts import put_varint
+
+FOLDER = Path(__file__).parent / "rejected"
+CASES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".vdz", ".safetensors"))
+WANTING = FOLDER / "needs-a-model.vdz"
+DAMAGED = 3
+
+pytestmark = pytest.mark.usefixtures("no_released")
+
+
+SHARED = ("the archive's ", "the archive holds ")  # what begins so is said of metas
+FLOATS_MATTER = ("model-infinity", "model-nan")  # and the numpy engine reads none
+
+
+def refuse(path: Path, folder: Path, command: str, *options: str) -> tuple[int, str]:
+    """(exit status, the line without path) of a command that writes nothing."""
+    status, line = refuse_by_name(path, folder, command, *options)
+    return status, line.removeprefix(f"{path}: ").removeprefix(f"{WANTING}: ")
+
+
+def refuse_by_name(path: Path, folder: Path, command: str, *options: str) -> tuple[int, str]:
+    """(exit status, the line) of a command that writes nothing."""
+    model = ["-m", path] if path.suffix == ".safetensors" else []
+    target = WANTING if model else path
+    more = ["-o", folder / "out"] if command == "decompress" else []
+    before = tree(folder)
+    result = invoke("-q", command, target, *model, *options, *more)
+    assert isinstance(result.exception, SystemExit), f"{result.exception!r} {result.output}"
+    assert tree(folder) == before
+    assert result.stdout == "" and result.stderr.count("\n") == 1 and result.stderr.startswith("vaedensity: ")
+    return result.exit_code, result.stderr.rstrip("\n").removeprefix("vaedensity: ")
+
+
+def expected(path: Path) -> tuple[int, str, dict[str, str]]:
+    """Status and message of a case, and how it is run, where that is said."""
+    status, message, *rest = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    return int(status), message, dict(line.split(": ", 1) for line in rest)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.name)
+def test_rejected(path: Path, tmp_path: Path) -> None:
+    status, message, more = expected(path)
+    for command in more.get("commands", "test decompress").split():
+        assert refuse(path, tmp_path, command, *more.get("options", "").split()) == (status, message)
+
+
+@pytest.mark.parametrize("path", [p for p in CASES if p.stem not in FLOATS_MATTER], ids=lambda path: path.name)
+def test_the_numpy_engine_refuses_it_too(path: Path, tmp_path: Path) -> None:
+    """With the same status; of metas both say the same, which begins with the archive's name."""
+    status, message, more = expected(path)
+    options = ("--engine", "numpy", *more.get("options", "").split())
+    found, line = refuse_by_name(path, tmp_path, "decompress", *options)
+    assert found == status
+    if message.startswith(SHARED) and more.get("commands") != "test":
+        assert line == f"{path}: {message}"
+    elif status == DAMAGED:
+        assert line.startswith(f"{path}: ")
+
+
+def test_every_case_is_there() -> None:
+    assert {path.with_suffix(".txt") for path in CASES} == set(FOLDER.glob("*.txt"))
+    assert len(CASES) > 250 and sum(path.stat().st_size for path in CASES) < 1_000_000
+
+
+@pytest.mark.parametrize("which", ["record", "closing", "directory"])
+def test_streams_that_inflate_too_far(which: str, tmp_path: Path) -> None:
+    parts = bad_layouts.base()
+    packer = zlib.compressobj(9)
+    limit = 1 << (30 if which == "directory" else 28)
+    head = put_varint(0) if which == "directory" else parts.text if which == "record" else bytes(32)
+    stream = (
+        packer.compress(head) + b"".join(packer.compress(b" " * (1 << 20)) for _ in range(limit >> 20)) + packer.flush()
+    )
+    parts.version = 1 if which == "directory" else 5
+    parts.streams = {"record": stream} if which == "record" else {"closing": stream}
+    path = tmp_path / "bomb.vdz"
+    path.write_bytes(parts.together())
+    found = refuse(path, tmp_path, "test")
+    assert found == (DAMAGED, "the directory cannot be read (the directory's stream does not end with it)")

@@ -1,0 +1,220 @@
+"""Add to an archive what is not in it, without coding again what is."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity import __version__
+from vaedensity.api.compress import Written, compress_record, cut_bytes, gather, require_readable, smaller
+from vaedensity.api.decompress import checked_metadata
+from vaedensity.api.models import choose_model, groups_of, model_for, open_model
+from vaedensity.api.settle import settle
+from vaedensity.archive.container import FRAMED_SINCE, Writer
+from vaedensity.archive.decoding import check_model, read_rows
+from vaedensity.archive.digest import feed
+from vaedensity.archive.reader import Archive
+from vaedensity.archive.writer import Tally, describe, name_model, plan_arrays, write_arrays
+from vaedensity.coding.quantise import CodingModel
+from vaedensity.data.atomic import atomic_file
+from vaedensity.data.collection import Collection
+from vaedensity.data.tree import Tree
+from vaedensity.errors import DamagedArchive, UsageError
+
+PIECE_BYTES = 1 << 24
+
+
+class _LargerAsPixels(Exception):
+    """Images of folders were coded as pixels and take more room than files: carries the collections to be added instead."""
+
+    def __init__(self, better: list[Collection]):
+        self.better = better
+
+
+def add(
+    path: Path,
+    sources: Sequence[Collection | Tree],
+    model_name: str | None = None,
+    *,
+    to: str | None = None,
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Put ``sources`` beside what the archive ``path`` holds, or, where ``to`` names one of its arrays, after the items of that array.
+
+    The archive is replaced when all is written: it holds what it held or that and ``sources``, whatever happens. Its blocks are
+    copied as they are. Returns the record of `add --json`, which speaks of what was added. Raises UsageError.
+    """
+    options: dict[str, Any] = {"to": to, "verify": verify, "threads": threads}
+    while True:
+        try:
+            return _add(path, sources, model_name, progress=progress, say=say, **options)
+        except _LargerAsPixels as found:
+            sources, progress, say = found.better, lambda n: None, lambda line: None
+
+
+def _add(
+    path: Path,
+    sources: Sequence[Collection | Tree],
+    model_name: str | None,
+    *,
+    to: str | None,
+    verify: bool,
+    threads: int | None,
+    progress: Callable[[int], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    started = time.monotonic()
+    with _locked(path), Archive(path) as archive:
+        if archive.version < FRAMED_SINCE:
+            raise UsageError(
+                f"{path}: format version {archive.version}, to which nothing can be added; expected {FRAMED_SINCE} or later: "
+                "decompress it and compress it again"
+            )
+        metas, size_before = checked_metadata(archive), os.stat(path).st_size
+        model = _model_of(archive, sources, model_name, say)
+        chosen = settle(sources, model)
+        collections = [cut_bytes(collection, model) for collection in chosen]
+        record = {**archive.record, "arrays": [dict(entry) for entry in archive.record["arrays"]], "by": __version__}
+        if to is None:
+            arrays, own_metas = gather(collections, {array.name for array in archive.arrays}, metas)
+            first = 0
+        else:
+            arrays, own_metas, first = {to: _more(archive, to, collections)}, [], archive.array(to).rows
+        particles = archive.particles
+        plan = plan_arrays(arrays, model, verify=verify, particles=particles)
+        if plan.coders:
+            assert model is not None
+            named = name_model(model)
+            check_model(archive, model)
+            record["model"] = record.get("model") or named
+        number, digests = len(archive.arrays), list(archive.digests)
+        if to is None:
+            record["arrays"] += describe(arrays, plan)
+            record["meta"] = {**archive.meta, "collections": metas + own_metas}
+        else:
+            number = archive.arrays.index(archive.array(to))
+            record["arrays"][number]["shape"][0] += len(arrays[to])
+            if to in plan.coders:
+                record["arrays"][number]["layout"] = plan.layouts[to]
+        tally = Tally()
+        with atomic_file(path, True) as f:
+            writer = Writer(f, record)
+            for number_of_block, block in enumerate(archive.blocks):
+                try:
+                    writer.copy(block, archive.file, archive.stamp)
+                except ValueError as error:
+                    raise DamagedArchive(
+                        f"{path}: block {number_of_block} is damaged ({error}); see 'vaedensity repair --help'"
+                    ) from error
+            fresh = write_arrays(
+                writer, arrays, plan, number, tally, first=first, verify=verify, threads=threads, progress=progress
+            )
+            if to is None:
+                digests += fresh
+            else:
+                digests[number] = _digest(archive, number, model, arrays[to])
+            tally.overhead |= writer.finish(digests)
+            tally.payload_bytes = writer.payload_bytes
+            for collection in collections:
+                collection.require_unchanged()
+            size = f.tell()
+            if better := smaller(chosen, own_metas, tally.stored):
+                raise _LargerAsPixels(better)
+            require_readable(f)
+    written = Written(model, particles, size, tally, chosen, tally.fitting_items, 0)
+    added = compress_record(written, time.monotonic() - started)
+    of_compress_only = ("dims", "bits_per_dim", "model_bytes", "expected_bits_per_dim", "overhead_bytes")
+    record = {key: value for key, value in added.items() if key not in of_compress_only}
+    record["model_inside"] = archive.model_array is not None
+    return {"archive": str(path), "bytes_added": size - size_before, **record}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """No other process adds to ``path`` meanwhile. Raises UsageError where one does."""
+    try:
+        f = open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    with f:
+        try:
+            import fcntl
+
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # a system without such locks
+        except BlockingIOError as error:
+            raise UsageError(f"{path}: another process is adding to it; try again when it is done") from error
+        except OSError:
+            pass  # a file system without them
+        if not os.path.samestat(os.fstat(f.fileno()), os.stat(path)):
+            raise UsageError(f"{path}: another process has just added to it; try again")
+        yield
+
+
+def _model_of(
+    archive: Archive, sources: Sequence[Collection | Tree], name: str | None, say: Callable[[str], None]
+) -> CodingModel | None:
+    """The archive's model, since it has one at most; else the one named or the one that fits best."""
+    if archive.model is not None:
+        model = model_for(archive, name)
+        if model is not None and model.sha256 != archive.model["sha256"]:
+            raise UsageError(
+                f"{archive.path}: made with the model {archive.model['name']}, found {model.name}; an archive has one model: "
+                "name no other"
+            )
+        return model
+    if "model" in archive.record:  # was tried, and nothing coded by it
+        return None
+    model = open_model(name) if name is not None else choose_model(groups_of(sources))
+    if model is not None and name is None:
+        say(f"using the released model {model.name}")
+    return model
+
+
+def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[Any]:
+    """The items to be put after those of the array ``to``. Raises UsageError."""
+    array = archive.array(to)
+    owner = next(meta for meta in archive.meta["collections"] if to in meta["arrays"])
+    parts = [part for collection in collections for part in collection.arrays.values()]
+    if owner["kind"] not in ("npy", "npz") or any(
+        collection.meta["kind"] not in ("npy", "npz") for collection in collections
+    ):
+        raise UsageError("to: expected .npy or .npz files, to be added to an array that came from one")
+    for part in parts:
+        if part.dtype.str != array.dtype.str or part.shape[1:] != array.shape[1:] or not part.ndim:
+            raise UsageError(
+                f"to {to}: found {part.dtype}{list(part.shape)}, expected {array.dtype}{['N', *array.shape[1:]]}"
+            )
+    out = np.ndarray((sum(map(len, parts)), *array.shape[1:]), array.dtype)  # np.concatenate makes >i4 <i4
+    begin = 0
+    for part in parts:
+        out[begin : begin + len(part)] = part
+        begin += len(part)
+    return out
+
+
+def _digest(archive: Archive, number: int, model: CodingModel | None, more: NDArray[Any]) -> bytes | None:
+    """SHA-256 of the items of an array and then ``more``; the former are decoded for it, and must have the SHA-256 that the archive
+    gives them. None where it gives none, since a new one would vouch for what nobody has checked. Raises DamagedArchive."""
+    digest, array, expected = hashlib.sha256(), archive.arrays[number], archive.digests[number]
+    if expected is None:
+        return None
+    rows = max(1, PIECE_BYTES // max(1, array.row_bytes))
+    for begin in range(0, array.rows, rows):
+        digest.update(read_rows(archive, array.name, begin, min(begin + rows, array.rows), model).tobytes())
+    if digest.digest() != expected:
+        raise DamagedArchive(
+            f"{archive.path}: array {array.name} does not have the SHA-256 of the original; nothing was added"
+        )
+    feed(digest, more)
+    return digest.digest()

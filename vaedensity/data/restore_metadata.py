@@ -1,0 +1,109 @@
+"""What restore metadata must be like before its arrays are decoded, and which names are safe (docs/format.md, section 5)."""
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Any
+
+from vaedensity.data.meta_fields import WORDS, field, said
+from vaedensity.data.tree_meta import LONGEST_NAME, check_tree_meta
+from vaedensity.errors import DamagedArchive
+
+KINDS_OF_BYTES = ("file", "files")
+KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
+
+
+def is_safe(name: str) -> bool:
+    """Whether ``name`` is a relative path that cannot leave its folder where ``/`` alone is between folders; other
+    systems see to their own rules when they restore it."""
+    if len(name) > LONGEST_NAME:
+        return False
+    path = PurePosixPath(name)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name and not path.is_absolute() and bool(path.parts) and ".." not in path.parts
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
+    if not is_safe(name):
+        said = name if len(name) <= 80 else name[:77] + "..."
+        raise DamagedArchive(
+            f"the archive holds the name {said!r}, which would leave the target folder or can name no file; "
+            "nothing was restored"
+        )
+    return PurePosixPath(name)
+
+
+def meta_path(meta: dict[str, Any]) -> PurePosixPath:
+    """The path that restore metadata names. Raises DamagedArchive where it is not safe."""
+    return safe_name(meta["name"])
+
+
+def require_apart(names: Sequence[str | PurePosixPath]) -> None:
+    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are safe already."""
+    parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
+    # In this order what lies inside a name follows it at once, or is behind another that does.
+    if any(after[: len(before)] == before for before, after in pairwise(parts)):
+        raise ValueError("two names are in each other's way")
+
+
+def check_restore_metadata(metas: list[Any], arrays: list[str]) -> None:
+    """Raise DamagedArchive unless ``metas`` say how to restore exactly ``arrays``."""
+    try:
+        for meta in metas:
+            _check_collection(meta)
+        require_apart([meta_path(meta) for meta in metas])
+        if sorted(name for meta in metas for name in meta["arrays"]) != sorted(arrays):
+            raise ValueError("the arrays are not those that are described")
+    except ValueError as error:
+        raise DamagedArchive(f"the archive's restore metadata on how to restore it makes no sense ({error})") from error
+
+
+def _check_collection(meta: Any) -> None:
+    """Raise ValueError or DamagedArchive unless one file or folder is described."""
+    if not isinstance(meta, dict):
+        raise ValueError(f"a collection is {WORDS[type(meta)]}, expected an object")
+    kind, own = field(meta, "kind", str), field(meta, "arrays", dict)
+    field(meta, "name", str)
+    if kind not in KINDS:
+        raise ValueError(f"kind {said(kind)} is not known")
+    if (kind in ("folder", "files")) != ("files" in meta):
+        raise ValueError(f"kind {said(kind)} {'with' if 'files' in meta else 'without'} files")
+    if (kind in ("npy", "folder") and len(own) != 1) or (kind in KINDS_OF_BYTES and len(own) < 1):
+        raise ValueError(f"{len(own)} arrays, one expected")
+    _check_original_names(list(own.values()))
+    files = field(meta, "files", list) if "files" in meta else []
+    if others := [name for name in files if not isinstance(name, str)]:
+        raise ValueError(f"files: found {said(others[0])} as a name, expected a text")
+    require_apart(files)
+    if kind in KINDS_OF_BYTES:
+        require_sizes(meta)
+    if kind == "tree":
+        check_tree_meta(meta)
+
+
+def _check_original_names(names: list[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"arrays: found {said(name)} as an original name, expected a text")
+        if "\0" in name or (not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name)):
+            raise ValueError(f"an array has the original name {said(name)}, which can be none")
+    if len(set(names)) != len(names):
+        raise ValueError("two arrays have one original name")
+
+
+def require_sizes(meta: dict[str, Any]) -> None:
+    """Raise ValueError unless restore metadata of kind "files", and no other, has a size for each of its files."""
+    if meta["kind"] != "files":
+        if "sizes" in meta:
+            raise ValueError("sizes without files")
+        return
+    files, sizes = meta["files"], meta.get("sizes")
+    if not isinstance(files, list) or not isinstance(sizes, list) or not 0 < len(files) == len(sizes):
+        raise ValueError("not one size for each file")
+    if any(type(n) is not int or n < 0 for n in sizes):
+        raise ValueError("sizes are not whole numbers")

@@ -1,0 +1,80 @@
+"""What a network answers to a fixed question (section 8.3): a machine that computes otherwise gives another answer."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaedensity.errors import VaedensityError
+from vaedensity.numpy_decoder.chains import AnyNetwork
+from vaedensity.numpy_decoder.container import Directory
+from vaedensity.numpy_decoder.network import Network, Pixels, TopDownPass
+from vaedensity.numpy_decoder.series import SeriesNetwork
+
+FACTOR = 2654435761
+POSITIONS = 32  # of a series, at most
+DIGITS = 16
+
+
+def question(count: int, below: int) -> NDArray[np.int64]:
+    """So many whole numbers from 0 to ``below`` - 1."""
+    return ((np.arange(count, dtype=np.int64) * FACTOR & 0xFFFFFFFF) >> 16) % below
+
+
+def digest(answers: Iterable[NDArray[Any]]) -> str:
+    """Of whole numbers, one array after the other."""
+    sha256 = hashlib.sha256()
+    for answer in answers:
+        sha256.update(np.ascontiguousarray(answer).astype("<i4").tobytes())
+    return sha256.hexdigest()[:DIGITS]
+
+
+def answer(network: AnyNetwork) -> str:
+    """Computed as items are."""
+    return digest(_series(network) if isinstance(network, SeriesNetwork) else _image(network))
+
+
+def answer_in_double(network: AnyNetwork) -> str:
+    """Computed in float64, where nothing near 2^24 can round, whatever a library does. ``network`` computes so from now on."""
+    for layer in network.layers.layers.values():
+        layer.matrix = layer.matrix.astype(np.float64)
+    return answer(network)
+
+
+def _image(network: Network) -> Iterator[NDArray[Any]]:
+    c = network.config
+    shape = (1, c["channels"], c["height"], c["width"])
+    x = question(int(np.prod(shape)), c["levels"]).astype(np.uint8).reshape(shape)
+    z = question(network.latents, 256)
+    features, top_down = network.features(x), TopDownPass(network, 1)
+    yield from features
+    for channels, rows, columns in network.shapes:
+        prior = top_down.prior()
+        yield from (*prior, *top_down.posterior(prior, features))
+        own, z = np.split(z, [channels * rows * columns])
+        top_down.absorb(own[None])
+    pixels = Pixels(network, top_down.h, x)
+    for p in range(len(network.sub_images)):
+        yield from pixels.parameters(p)
+        pixels.absorb(p)
+
+
+def _series(network: SeriesNetwork) -> Iterator[NDArray[Any]]:
+    c = network.config
+    x = question(c["length"], c["levels"]).astype(np.uint8)[None]
+    yield network.posterior(x)
+    yield from islice(network.weights(question(c["variables"], c["categories"])[None], x), POSITIONS)
+
+
+def require_same(directory: Directory, network: AnyNetwork | None) -> None:
+    """Raise VaedensityError where ``network`` computes otherwise here than where the archive was made."""
+    if network is None or directory.model is None or "probe" not in directory.model:
+        return
+    if directory.model["probe"] != answer(network):
+        raise VaedensityError(
+            f"{directory.path}: this machine's numpy computes the model's integers differently from the machine that wrote the archive; "
+            "nothing was read; try another machine"
+        )
