@@ -33,7 +33,7 @@ import hashlib, json, resource, sys
 from pathlib import Path
 import torch
 from vaedensity.archive.decoding import read_arrays
-from vaedensity.coding.engine import fastest_stacks
+from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.archive.reader import Archive
 from vaedensity.data.load import load
 from vaedensity.api.models import open_model

@@ -194,7 +194,6 @@ def test_another_machine_is_told_that_it_disagrees(
 
     table = pixel_table.MixtureTable.cumulative
     monkeypatch.setenv("VAEDENSITY_ENGINE", "constriction")
-    from vaedensity.coding import engine
 
     engine.fastest_stacks.cache_clear()
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.engine import VARIABLE, fastest_stacks
+from vaedensity.coding.stacks_choice import VARIABLE, fastest_stacks
 from vaedensity.errors import UsageError
 
 

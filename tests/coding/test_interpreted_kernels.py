@@ -9,8 +9,7 @@ import pytest
 from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
-from vaedensity.coding import engine
-from vaedensity.coding.engine import fastest_stacks
+from vaedensity.coding.stacks_choice import fastest_stacks
 
 MODULES = ("kernels", "mixture_rows")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vaedensity import __version__, items
 from vaedensity.arithmetic import fresh_thread, torch_threads
-from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.quantise import coded_bits, quantise
+from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model

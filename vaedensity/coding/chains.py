@@ -19,7 +19,7 @@ from vaedensity.arithmetic import full_precision
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
-from vaedensity.coding.engine import fastest_stacks
+from vaedensity.coding.stacks_choice import fastest_stacks
 
 Items = NDArray[np.uint8]
 LONGEST_CHAIN = 4096

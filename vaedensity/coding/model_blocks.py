@@ -13,10 +13,10 @@ from vaedensity import items
 from vaedensity.archive import fallback
 from vaedensity.arithmetic import full_precision
 from vaedensity.coding import chains
-from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.order import SEQUENCE_CODER, order_of
 from vaedensity.coding.quantise import CodingModel, IntegerNetwork, words_enough
 from vaedensity.coding.sequence import SequenceCodec
+from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.top_down import PASS_VALUES, ItemCodec
 from vaedensity.errors import VaedensityError, refuse_if_out_of_memory
 

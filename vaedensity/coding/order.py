@@ -8,10 +8,10 @@ import torch
 from vaedensity.arithmetic import fresh_thread
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Table, TableCodec
-from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.escape import CentreFirst, EndsFirst
 from vaedensity.coding.latent_table import STEPS, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
+from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.windows import windows
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from vaedensity import items
 from vaedensity.arithmetic import full_precision
 from vaedensity.coding.chains import ChainCodecs
-from vaedensity.coding.engine import fastest_stacks
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.order import DIGITS, Order
 from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.sequence import SequenceCodec
+from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.top_down import PASS_VALUES, ItemCodec, TopDownPass, gaussian
 from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
 from vaedensity.model.checkpoint import ModelFile
