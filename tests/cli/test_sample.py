@@ -223,6 +223,7 @@ def test_missing_data(refused: Refused, model: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     name: str, force: bool, refused: Refused, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from vaedensity.api import sample
 
     passes = []
 

@@ -9,6 +9,7 @@ import pytest
 from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
+from vaedensity.coding import stacks_choice
 from vaedensity.coding.stacks_choice import fastest_stacks
 
 MODULES = ("kernels", "mixture_rows")
@@ -18,7 +19,7 @@ MODULES = ("kernels", "mixture_rows")
 def compiled() -> None:
     pytest.importorskip("numba")
     if fastest_stacks().__name__ != "CompiledStacks":
-        pytest.skip(f"{engine.VARIABLE} asks for others")
+        pytest.skip(f"{stacks_choice.VARIABLE} asks for others")
 
 
 def interpret(patch: pytest.MonkeyPatch) -> None:

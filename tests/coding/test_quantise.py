@@ -11,6 +11,7 @@ from networks import SHAPES, random_items, random_model, random_network
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaedensity.coding import quantise as quantise_module
 from vaedensity.coding.quantise import build, coded_bits, quantise
 from vaedensity.model import integer_conv
 from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerConv, IntegerKernel, largest_exact_kernel
@@ -191,16 +192,16 @@ def test_patches_taken_in_pieces_are_the_whole_convolution(batch: int, size: int
 def test_weights_too_large_for_one_unit_are_lowered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(next(iter(SHAPES)))
     calibration = random_items(model.config, 4, seed=0)
-    usual = quantise._quantise_with_unit
+    usual = quantise_module._quantise_with_unit
 
-    def too_large(model: Network, unit: int) -> quantise.IntegerNetwork:
+    def too_large(model: Network, unit: int) -> quantise_module.IntegerNetwork:
         if unit == refused:
             raise ValueError("too large")
         return usual(model, unit)
 
-    monkeypatch.setattr(quantise, "_quantise_with_unit", too_large)
+    monkeypatch.setattr(quantise_module, "_quantise_with_unit", too_large)
     for refused in (256, 128):
         assert quantise(model, calibration).config.unit != refused
-    monkeypatch.setattr(quantise, "UNITS", (128,))
+    monkeypatch.setattr(quantise_module, "UNITS", (128,))
     with pytest.raises(ValueError, match="too large"):
         quantise(model, calibration)

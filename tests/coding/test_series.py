@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vaedensity.coding import chains
+from vaedensity.coding import quantise as quantise_module
 from vaedensity.coding import sequence as sequence_coding
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
@@ -221,4 +222,4 @@ def test_tables_are_bytes() -> None:
     tables = {name for name, k in integers.kernels.items() if k.weight.dtype == torch.int8}
     assert tables == {"patch_table", "value_table", "context_tables.0", "context_tables.1"}
     assert all(int(integers.kernels[name].weight.abs().max()) > 63 for name in tables)  # else a finer shift would fit
-    assert quantise.words_enough(integers.bits_back()) == 64 + 3 // 2
+    assert quantise_module.words_enough(integers.bits_back()) == 64 + 3 // 2

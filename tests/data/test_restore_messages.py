@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from test_tree_note import ARRAYS, GOOD
+from test_tree_meta import ARRAYS, GOOD
 
 from vaedensity.data.restore import check_restore_metadata
 from vaedensity.data.tree_meta import check_tree, check_tree_meta
