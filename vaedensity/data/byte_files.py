@@ -9,7 +9,7 @@ import numpy as np
 
 from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.collection import Collection
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
 from vaedensity.data.long_paths import LongPaths
 from vaedensity.errors import UsageError, changed
 

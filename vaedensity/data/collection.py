@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from vaedensity.data.atomic import OwnFiles
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
 
 
 @dataclass(frozen=True)

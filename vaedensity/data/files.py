@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.disk_array import DiskArray
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import DiskArray, FileArray
 from vaedensity.data.tree_names import escaped
 from vaedensity.data.whole import require_arrays_alone, require_member_alone, require_npy_alone
 from vaedensity.errors import UsageError, changed

@@ -8,7 +8,7 @@ from ctypes import c_int
 from pathlib import Path
 from typing import Any
 
-from vaedensity.data.atomic import sync_folder, system_call
+from vaedensity.data.system_calls import sync_folder, system_call
 
 STEP = 1 << 10  # bytes of a path that are given to the system at once
 BY_DESCRIPTOR = {os.open, os.stat, os.mkdir, os.rmdir, os.unlink} <= os.supports_dir_fd

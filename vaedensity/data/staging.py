@@ -13,8 +13,9 @@ from pathlib import Path, PurePath
 from secrets import token_hex
 from typing import NamedTuple
 
-from vaedensity.data.atomic import ENDING, TOKEN, Claim, beside, exchange, rename_new, seize, sync_folder
+from vaedensity.data.atomic import ENDING, TOKEN, Claim, beside, seize
 from vaedensity.data.long_paths import make_folders, missing, remove_tree, sync_tree
+from vaedensity.data.system_calls import exchange, rename_new, sync_folder
 from vaedensity.data.targets import keep_attributes, real_target
 from vaedensity.errors import AlreadyThere, VaedensityError
 
