@@ -21,7 +21,7 @@ from vaedensity.api.compress import gather
 from vaedensity.api.settle import settle
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.quantise import coded_bits, coding_model, quantise
-from vaedensity.data.files import save_npz
+from vaedensity.data.array_files import save_npz
 from vaedensity.data.named import load_digits
 from vaedensity.data.tree import scan
 from vaedensity.items import apply_map, layout_of, series_layout, to_items, value_map

@@ -87,6 +87,15 @@ def naming(path: Path) -> Iterator[None]:
         raise DamagedArchive(f"{path}: {error}") from error.__cause__
 
 
+@contextmanager
+def writing(name: object) -> Iterator[None]:
+    """Turn an OSError into a VaedensityError that says ``name`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise VaedensityError(f"cannot write {name}: {error.strerror or error}") from error
+
+
 def refuse_if_out_of_memory(error: Exception) -> None:
     """Raise VaedensityError if ``error`` means lack of memory, which torch reports as a RuntimeError of many words."""
     if isinstance(error, MemoryError) or (

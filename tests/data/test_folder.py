@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from vaedensity.data import restore
+from vaedensity.data.array_files import load_npy, load_npz, main_array, save_npz
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.files import load_npy, load_npz, main_array, save_npz
 from vaedensity.data.folder import WRITERS, load_folder, save_image
 from vaedensity.data.load import load, load_array
 from vaedensity.data.named import load_named

@@ -17,7 +17,7 @@ except ImportError:  # Windows
 
 from vaedensity.data.system_calls import rename_new, sync_folder
 from vaedensity.data.targets import keep_attributes, real_target, require_free
-from vaedensity.errors import AlreadyThere, UsageError, VaedensityError
+from vaedensity.errors import AlreadyThere, UsageError, VaedensityError, writing
 
 TOKEN = r"[0-9a-f]{16}"
 ENDING = ".partial"
@@ -78,25 +78,24 @@ def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     if place.is_dir():
         raise UsageError(f"{path} is a folder; expected the name of a file to make")
     try:
-        remove_stale(place)
-        mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
-        temporary = claim.file(place.parent, f".{_stem(place)}.{os.getpid()}.", mode)
-        with open(temporary, "r+b") as f:
-            yield f
-            f.flush()
+        with writing(path):
+            remove_stale(place)
+            mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
+            temporary = claim.file(place.parent, f".{_stem(place)}.{os.getpid()}.", mode)
+            with open(temporary, "r+b") as f:
+                yield f
+                f.flush()
+                if overwrite:
+                    keep_attributes(place, temporary)
+                os.fsync(f.fileno())
             if overwrite:
-                keep_attributes(place, temporary)
-            os.fsync(f.fileno())
-        if overwrite:
-            os.replace(temporary, place)
-        else:
-            try:
-                rename_new(temporary, place)
-            except FileExistsError:
-                raise AlreadyThere(path) from None
-        sync_folder(place.parent)
-    except OSError as error:
-        raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
+                os.replace(temporary, place)
+            else:
+                try:
+                    rename_new(temporary, place)
+                except FileExistsError:
+                    raise AlreadyThere(path) from None
+            sync_folder(place.parent)
     finally:
         claim.give_up()
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.errors import VaedensityError, changed
+from vaedensity.errors import changed, writing
 
 PIECE_BYTES = 1 << 22
 IN_MEMORY = 1 << 16  # bytes: smaller arrays are not worth a file
@@ -136,30 +136,24 @@ class DiskArray(_InFile):
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         text = io.BytesIO()
         np.lib.format.write_array_header_1_0(text, header)
-        try:
+        with writing(path):
             file = open(path, "x+b", buffering=0)
             super().__init__(path, file, dtype, shape, file.write(text.getvalue()))
             file.truncate(self.offset + self.nbytes)
-        except OSError as error:
-            raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
 
     def __setitem__(self, rows: slice, part: NDArray[Any]) -> None:
         first, end, _ = rows.indices(len(self))
         data = np.ascontiguousarray(part, self.dtype)
         assert data.shape == (end - first, *self.shape[1:])
-        try:
-            self._write(data.reshape(-1).view(np.uint8).data, self.offset + first * self._row_bytes)
-        except OSError as error:
-            raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-    def _write(self, data: memoryview, at: int) -> None:
-        while data:
-            if self.shared:
-                written = os.pwrite(self._file.fileno(), data, at)
-            else:
-                self._file.seek(at)
-                written = self._file.write(data)
-            data, at = data[written:], at + written
+        room, at = data.reshape(-1).view(np.uint8).data, self.offset + first * self._row_bytes
+        with writing(self.path):
+            while room:
+                if self.shared:
+                    written = os.pwrite(self._file.fileno(), room, at)
+                else:
+                    self._file.seek(at)
+                    written = self._file.write(room)
+                room, at = room[written:], at + written
 
     def close(self) -> None:
         """Close the file, which stays."""

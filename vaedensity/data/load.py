@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.data.array_files import NotOnlyArrays, load_npy, load_npz, main_array
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.files import NotOnlyArrays, load_npy, load_npz, main_array
 from vaedensity.data.image_names import holds_images, is_image_name
 from vaedensity.data.named import is_named, load_named, names
 from vaedensity.errors import UsageError

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.data.array_files import save_npy, save_npz
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
-from vaedensity.data.files import save_npy, save_npz
 from vaedensity.data.long_paths import make_folders
 from vaedensity.data.restore_metadata import KINDS_OF_BYTES, meta_path, require_apart, require_sizes, safe_name
 from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
