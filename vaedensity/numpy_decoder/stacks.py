@@ -1,4 +1,4 @@
-"""ANS stacks of several chains (section 10). Few are walked one after the other, many in lockstep."""
+"""ANS stacks of several chains (docs/format.md, "Stack"). Few are walked one after the other, many in lockstep."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
