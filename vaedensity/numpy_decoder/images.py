@@ -100,7 +100,7 @@ class ImageCoder:
         return x
 
     def _distributions(self, top_down: TopDownPass, x: Items) -> Iterator[tuple[SubImage, int, Distribution]]:
-        """(sub-image, channel, distribution of its pixels) in order; ``x`` must hold those before, when one is asked for."""
+        """(sub-image, channel, distribution of its pixels) in order; ``x`` must hold what was decoded before."""
         pixels = Pixels(self.network, top_down.h, x)
         for p, sub_image in enumerate(self.network.sub_images):
             if sub_image.rows and sub_image.columns:
