@@ -114,8 +114,8 @@ def _not_readable(record: dict[str, Any]) -> str | None:
     """Why a model file with this record cannot be read here, None where it can."""
     if "format" in record:
         return f"model format {record['format']!r:.40} was never released; fit the model anew"
-    if record["version"] != VERSION:
-        return f"model version {record['version']!r:.40} is not known, expected {VERSION}; update vaedensity"
+    if record.get("version") != VERSION:
+        return f"model version {record.get('version')!r:.40} is not known, expected {VERSION}; update vaedensity"
     return None
 
 
@@ -192,7 +192,7 @@ def _image_config(given: dict[str, Any]) -> dict[str, Any]:
     if config["kind"] != "image" or set(config) != {*limits, "kind", "latents", "widths", "sub_images", "likelihood"}:
         raise ValueError("fields of the configuration are missing or left over")
     if config["channels"] == 2 or config["unit"] not in UNITS or type(config["sub_images"]) is not int:
-        raise ValueError("channels, unit or sub_images are not as they should be")
+        raise ValueError("channels, unit or sub-images are not as they should be")
     if not 1 <= n <= 6 or len(widths) != n or not _numbers(widths, 1, 512, 6):
         raise ValueError("latents and widths do not fit")
     factors = [f for f, _ in latents]
@@ -203,7 +203,7 @@ def _image_config(given: dict[str, Any]) -> dict[str, Any]:
     ):
         raise ValueError(f"latents {latents} are not as they should be")
     if config["sub_images"] not in (4, 7) or (config["sub_images"] == 7 and n < 2):
-        raise ValueError(f"{config['sub_images']} sub_images of {n} levels of latents")
+        raise ValueError(f"{config['sub_images']} sub-images of {n} levels of latents")
     if config["likelihood"] not in ("mixture", "categorical"):
         raise ValueError(f"a likelihood {config['likelihood']!r}")
     if config["likelihood"] == "categorical" and config["neighbours"]:
