@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.data.collection import Collection
 from vaedensity.data.disk_array import DiskArray, FileArray
 from vaedensity.data.tree_names import escaped
 from vaedensity.errors import UsageError, changed, first_line
@@ -159,18 +159,6 @@ def _end_of(f: IO[bytes], member: zipfile.ZipInfo) -> int:
 
 def _name_bytes(member: zipfile.ZipInfo) -> bytes:
     return member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
-
-
-def main_array(collection: Collection, options: LoadOptions) -> NDArray[Any]:
-    """The one array that is meant: the only one, or the first of the usual names."""
-    arrays = collection.arrays
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    for name in options.usual_names:
-        if name in arrays:
-            return arrays[name]
-    found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
-    raise UsageError(f"{collection.source}: which array? It holds {found}; name one as {collection.source}:NAME")
 
 
 class _Checked:

@@ -20,7 +20,7 @@ from vaedensity.data.restore_metadata import is_safe as is_safe
 from vaedensity.data.staging import Move, heal, move_into_place
 from vaedensity.data.staging import staging as staging
 from vaedensity.data.tree_contents import check_metadata
-from vaedensity.data.tree_meta import check_tree
+from vaedensity.data.tree_meta import MODES, SUFFIXES, check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
 
@@ -139,8 +139,6 @@ def check_collection(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
 
 def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
     """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``meta``."""
-    from vaedensity.data.folder import MODES, WRITERS
-
     files, mode = meta["files"], meta.get("mode")
     if (
         images.dtype != np.uint8
@@ -149,7 +147,7 @@ def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
         or 0 in images.shape
         or len(files) != len(images)
         or mode not in MODES
-        or any(Path(f).suffix.lower() not in WRITERS for f in files)
+        or any(Path(f).suffix.lower() not in SUFFIXES for f in files)
     ):
         raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
 
@@ -157,7 +155,7 @@ def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
 def _write_folder(
     meta: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
 ) -> None:
-    from vaedensity.data.folder import save_image
+    from vaedensity.data.image_files import save_image
 
     check_folder(meta, images)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.data import metadata
+from vaedensity.data import image_metadata
 from vaedensity.data.pool import Pool, Ranges
 from vaedensity.data.tree_meta import FILE, IMAGE, image_extras, image_groups, suffix_of
 from vaedensity.errors import DamagedArchive
@@ -63,7 +63,7 @@ def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any], lost: Mappin
     for _, name, content in contents(meta, arrays, lost or {}):
         if isinstance(content, Image):
             try:
-                metadata.check(content.extras, suffix_of(name))
+                image_metadata.check(content.extras, suffix_of(name))
             except ValueError as error:
                 raise DamagedArchive(f"the archive's metadata of {name!a} make no sense ({error})") from error
 
