@@ -88,7 +88,7 @@ def paths_from(incomplete: str) -> list[str]:
 
 def what_is(name: str) -> str:
     """In words: a folder, a model, an archive, an array, a data set, a file, or nothing."""
-    from vaedensity.numpy_decoder.layout import MAGIC
+    from vaedensity.archive.container import MAGIC
 
     path, head = Path(name), b""
     try:

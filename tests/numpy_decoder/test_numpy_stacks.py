@@ -1,9 +1,9 @@
-"""Stacks against the formulas of section 10 in Python's integers."""
+"""Stacks against the formulas of docs/format.md, "Stack", in Python's integers; logarithms and powers."""
 
 import numpy as np
 import pytest
 
-from vaedensity.numpy_decoder import stacks as room
+from vaedensity.numpy_decoder import stacks as stacks_module
 from vaedensity.numpy_decoder.stacks import Stacks
 from vaedensity.numpy_decoder.tables import TOTAL, lg, power
 
@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 class Oracle:
-    """One stack, as section 10 writes it."""
+    """One stack, as the document writes it."""
 
     def __init__(self, words: list[int]):
         n = len(words)
@@ -41,7 +41,7 @@ def edges(rows: int, symbols: int) -> np.ndarray:
 
 @pytest.mark.parametrize("many", [1, 1000])
 def test_pops_and_pushes_are_those_of_the_document(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MANY", many)
+    monkeypatch.setattr(stacks_module, "MANY", many)
     words = [RNG.integers(1, 1 << 32, n).tolist() for n in (0, 1, 2, 3, 40)]
     found = Stacks([np.array(w, "<u4").tobytes() for w in words])
     oracles = [Oracle(w) for w in words]
@@ -65,7 +65,7 @@ def test_pops_and_pushes_are_those_of_the_document(many: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("words", [b"123", b"\1\0\0\0\0\0\0\0"])
-def test_words_that_no_stack_has_are_refused(words: bytes) -> None:
+def test_words_that_no_stack_has_are_rejected(words: bytes) -> None:
     with pytest.raises(ValueError):
         Stacks([words])
 

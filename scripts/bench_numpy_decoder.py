@@ -1,8 +1,8 @@
-"""How much slower the numpy reader of archives is than the torch one, for a model and data.
+"""How much slower the numpy decoder is than the torch one, for a model and data.
 
-    python scripts/bench_plain.py MODEL DATA [--items 300] [--repeats 3]
+    python scripts/bench_numpy_decoder.py MODEL DATA [--items 300] [--repeats 3]
 
-Packs the first items of DATA (.npy, or .npz:name) with MODEL (a file or a released name), decompresses the archive with
+Compresses the first items of DATA (.npy, or .npz:name) with MODEL (a file or a released name), decompresses the archive with
 both engines in turn, each in a process of its own on one core, and prints the least time of each: of the whole command,
 and of decoding alone, without the start of Python and its libraries.
 """
@@ -23,7 +23,7 @@ ENGINES = ("torch", "numpy")
 
 
 def run(*arguments: object) -> tuple[float, dict[str, object]]:
-    """(seconds of a command, the record that it printed)."""
+    """(seconds of a command, the JSON that it printed)."""
     started = time.monotonic()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run([*COMMAND, *map(str, arguments), "--json"], capture_output=True, text=True, env=environment)
@@ -60,8 +60,9 @@ def main() -> None:
                 alone[engine].append(float(str(record["seconds"])))
                 assert np.array_equal(np.load(out / "data.npy"), array)
         for what, times in (("command", whole), ("decoding", alone)):
-            torch, plain = (min(times[engine]) for engine in ENGINES)
-            print(f"{what:<8}  torch {torch:.2f} s  numpy {plain:.2f} s  ratio {plain / torch:.2f}")
+            torch_seconds, numpy_seconds = (min(times[engine]) for engine in ENGINES)
+            ratio = numpy_seconds / torch_seconds
+            print(f"{what:<8}  torch {torch_seconds:.2f} s  numpy {numpy_seconds:.2f} s  ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
