@@ -64,6 +64,9 @@ class NumpyDecoder:
         """What this machine makes of the fixed question of docs/format.md, "Probe": 16 hexadecimal digits."""
         return probe.answer(self.network)
 
+    def prepare(self) -> None:
+        """Nothing: its tables are built when they are first needed."""
+
     def chains_at_once(self, way: Way) -> int:
         """How many chains to decode in lockstep, so that the network's maps stay small."""
         return max(1, min(CHAINS, VALUES // int(np.prod(self.item_shape))) // way.particles)
