@@ -25,7 +25,7 @@ def cut(items: np.ndarray, *lengths: int) -> list[np.ndarray]:
 def enough(kind: str, bits_a_latent: int) -> int:
     """Items of a chain after which its stack holds so many bits a latent."""
     integers, decoder = both(kind)
-    item_bits = integers.config.dims * np.log2(integers.config.levels) / 2
+    item_bits = integers.config.dims * np.log2(integers.config.levels) * 0.8
     return 5 + int((bits_a_latent * decoder.latents + 128) / item_bits)
 
 
@@ -49,7 +49,7 @@ def test_chains_of_any_model(kind: str) -> None:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_chains_of_coupled_particles(kind: str, way: Way) -> None:
     integers, decoder = both(kind)
-    count = enough(kind, bits_a_latent=32)
+    count = enough(kind, bits_a_latent=27)
     lengths = [count, count - 1]
     parts = cut(items_of(kind, sum(lengths)), *lengths)
     blocks = coded(integers, parts, way)
