@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coded import KINDS, model_file
+from both_engines import KINDS, model_file
 
 from vaedensity.errors import ModelError
 from vaedensity.model import checkpoint

@@ -147,7 +147,7 @@ class TopDownPass:
         net, i = self.network, len(self.streams) - 1
         c, r, s = net.shapes[i]
         points = z.reshape(-1, c, r, s).transpose(1, 0, 2, 3).astype(np.float32) - 128
-        h = self.streams[i] + net.layers(f"latent_in.{i}", points)
+        h: Map = self.streams[i] + net.layers(f"latent_in.{i}", points)
         h = net.residual(f"decoder.{i}", net.config["blocks"], h)
         self.streams.append(h if i == net.n - 1 else shuffle(net.layers(f"expand.{i}", net.relu(h))))
 
