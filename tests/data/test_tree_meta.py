@@ -121,7 +121,7 @@ HOSTILE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_good_note_passes_and_is_restored(tmp_path: Path) -> None:
+def test_good_metadata_passes_and_is_restored(tmp_path: Path) -> None:
     check_tree_meta(GOOD)
     check_tree(GOOD, ARRAYS)
     check_metadata(GOOD, ARRAYS)
@@ -136,7 +136,7 @@ def test_a_good_note_passes_and_is_restored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_notes_that_make_no_sense_are_refused(tmp_path: Path, name: str) -> None:
+def test_metadata_that_makes_no_sense_is_rejected(tmp_path: Path, name: str) -> None:
     meta = HOSTILE[name]
     with pytest.raises(DamagedArchive, match=r"^[^\n]{1,400}$"):
         check_tree_meta(meta)
@@ -204,7 +204,7 @@ def test_a_pool_may_be_several_arrays_of_any_shape() -> None:
     check_metadata(meta, ARRAYS | parts)
 
 
-def test_large_notes_are_checked_quickly() -> None:
+def test_large_metadata_is_checked_quickly() -> None:
     count = 100_000
     folders = [f"folder {n}" for n in range(1000)]
     names = [

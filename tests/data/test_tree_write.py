@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, texts
+from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, texts
 
 from vaedensity.data import restore, tree_contents, tree_names, tree_write
 from vaedensity.data.long_paths import LongPaths, remove_tree
@@ -181,7 +181,7 @@ def test_what_is_being_made_is_closed_to_others(tmp_path: Path, monkeypatch: pyt
     folder = grow(tmp_path / "in", {"d/f": b"1"})
     for name, rights in (("", 0o755), ("d", 0o755), ("d/f", 0o600)):
         (folder / name).chmod(rights)
-    meta, arrays = noted(scan(folder).collection(never))
+    meta, arrays = packed(scan(folder).collection(never))
     seen = []
     really = tree_write._NewFolder.fill
 
@@ -266,7 +266,7 @@ class OnDisk:
 def test_arrays_are_read_image_by_image_and_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"0.png": encoded(GREY, "PNG", pnginfo=texts()), "1.png": encoded(GREY[::-1], "PNG"), "a": bytes(250)}
     files |= {"b": os.urandom(99), "c": b"", "d": b"x"}
-    meta, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
+    meta, arrays = packed(scan(grow(tmp_path / "in", files)).collection(always))
     monkeypatch.setattr(tree_contents, "PIECE", 64)
     disk = {name: OnDisk(array) for name, array in arrays.items()}
     assert write_tree(meta, disk, tmp_path / "out") == []
@@ -291,7 +291,7 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
     }
     folder = grow(tmp_path / "in", files)
     os.symlink("a", folder / "l")
-    meta, arrays = noted(scan(folder).collection(always))
+    meta, arrays = packed(scan(folder).collection(always))
     extra = meta["extras"][0]
     assert meta["extras"] == [extra, 0, extra] and len(arrays["bytes"]) == 2 * extra + 9
     for number, (ranges, gone) in enumerate(
@@ -393,7 +393,7 @@ def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
                 if not stat.S_ISLNK(paths.state(name).st_mode):
                     os.chmod(path, data.draw(st.sampled_from([0o700, 0o755, 0o500, 0o777, 0o711])), **where)
                 os.utime(path, ns=(0, time), follow_symlinks=False, **where)
-        meta, arrays = noted(scan(Path(os.fsdecode(root))).collection(never))
+        meta, arrays = packed(scan(Path(os.fsdecode(root))).collection(never))
         remarks: list[str] = []
         check_tree_meta(meta)
         assert write_tree(meta, arrays, Path(home, "out"), "any", remarks=remarks) == [] == remarks
