@@ -446,9 +446,8 @@ def redirected(stream: Any) -> Iterator[None]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument(
-        "--every-line", action="store_true", help="and a kill at every line of atomic.py and staging.py"
-    )
+    every_line = "and a kill at every line of atomic.py, staging.py and system_calls.py"
+    parser.add_argument("--every-line", action="store_true", help=every_line)
     parser.add_argument("--enospc", type=int, default=100, help="refused writes, and as many on a full disk")
     parser.add_argument("--reads", type=int, default=10, help="of each command, runs with short reads and with EINTR")
     parser.add_argument("--pairs", type=int, default=20, help="of each command, races of two writers")

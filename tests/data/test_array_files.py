@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vaedensity.data import restore
 from vaedensity.data.array_files import load_npy, load_npz, save_npz
-from vaedensity.data.collection import Collection, LoadOptions
+from vaedensity.data.collection import Collection
 from vaedensity.data.load import load, load_array, main_array
 from vaedensity.errors import UsageError
 
@@ -171,7 +171,7 @@ def test_altered_array_files_are_read_or_refused_but_never_crash(tmp_path: Path,
 def test_main_array_prefers_the_only_one_then_the_usual_names() -> None:
     def pick(*names: str) -> str:
         arrays = {name: np.array(name) for name in names}
-        return str(main_array(Collection("f.npz", arrays, {}), LoadOptions()))
+        return str(main_array(Collection("f.npz", arrays, {})))
 
     assert pick("odd") == "odd"
     assert pick("labels", "images") == "images"

@@ -276,7 +276,9 @@ def test_killed_anywhere(way: str, old: bytes | None, tmp_path: Path, no_sync: N
         if old:
             path.write_bytes(old)
 
-    for _ in killed_at_each_line({atomic.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))):
+    for _ in killed_at_each_line(
+        {atomic.__file__, system_calls.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))
+    ):
         found.add(path.read_bytes() if path.exists() else None)
         with suppress(UsageError):
             write(path, b"newer", overwrite=bool(old))

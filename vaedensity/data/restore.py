@@ -14,7 +14,7 @@ from vaedensity.data.array_files import save_npy, save_npz
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
 from vaedensity.data.long_paths import make_folders
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES, meta_path, require_apart, require_sizes, safe_name
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES, require_apart, require_sizes, safe_name
 from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
 from vaedensity.data.restore_metadata import is_safe as is_safe
 from vaedensity.data.staging import Move, heal, move_into_place
@@ -47,7 +47,7 @@ def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any")
     UsageError
         If something is there that must stay, or this system cannot hold a name, or ``links`` forbids a tree.
     """
-    paths = [folder / meta_path(meta) for meta in metas]
+    paths = [folder / safe_name(meta["name"]) for meta in metas]
     for meta in metas:
         if meta["kind"] == "tree":
             require_restorable(meta, links)
@@ -104,7 +104,7 @@ def write_collection(
     VaedensityError
         If the disk refuses.
     """
-    path = stage / meta_path(meta)
+    path = stage / safe_name(meta["name"])
     if meta["kind"] != "tree":
         require_names((meta["name"], *meta.get("files", ())))
     lost, left_out = lost or {}, [] if left_out is None else left_out

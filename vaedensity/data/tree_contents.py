@@ -55,11 +55,11 @@ def contents(
             yield one.place, one.name, Image(array, one.item, mode, b"".join(piece.tobytes() for piece in pieces))
 
 
-def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges] | None = None) -> None:
+def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any]) -> None:
     """Raise DamagedArchive unless all images' metadata are as their formats have them; ``meta`` fits ``arrays``."""
     if not any(image_extras(meta)):
         return
-    for _, name, content in contents(meta, arrays, lost or {}):
+    for _, name, content in contents(meta, arrays, {}):
         if isinstance(content, Image):
             try:
                 image_metadata.check(content.extras, suffix_of(name))
