@@ -10,7 +10,7 @@ from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
 from vaedensity.archive import fallback
-from vaedensity.coding import chains
+from vaedensity.coding import engine as chains
 from vaedensity.errors import VaedensityError
 
 ZEROS = np.zeros(500, np.uint8)
