@@ -131,14 +131,14 @@ from vaedensity.model import integer_conv
 
 network = random_network("rgb")
 parts = list(random_items(network.config, 60).numpy().reshape(20, 3, *network.config.item_shape))
-usual = chains.encode_chains(codecs(network), parts).blocks
+usual = chains.encode_chains(codecs(network), parts).words
 asked = len(integer_conv._trusted)
 assert asked and all(integer_conv._trusted.values())
 with torch.backends.mkldnn.flags(enabled=False):
-    assert chains.encode_chains(codecs(network), parts).blocks == usual
+    assert chains.encode_chains(codecs(network), parts).words == usual
 assert len(integer_conv._trusted) > asked and all(integer_conv._trusted.values())
 integer_conv.trusted = lambda kind, test: False
-assert chains.encode_chains(codecs(network), parts).blocks == usual
+assert chains.encode_chains(codecs(network), parts).words == usual
 """
 
 
