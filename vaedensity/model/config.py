@@ -1,6 +1,7 @@
 """What a network looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar, TypeVar
 
 LEVELS_MAX, LARGEST = 256, 512
@@ -86,8 +87,11 @@ class VAEConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":
         fields = {key: value for key, value in record.items() if key != "kind"}
-        if unknown := sorted(set(fields) - VAEConfig.__dataclass_fields__.keys()):
+        known = {one.name for one in dataclass_fields(VAEConfig)}
+        if unknown := sorted(set(fields) - known):
             raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
+        if missing := sorted(known - set(fields)):
+            raise ValueError(f"model configuration: field {missing[0]!r} is missing")
         fields["latents"] = tuple((f, c) for f, c in fields["latents"])
         fields["widths"] = tuple(fields["widths"])
         return VAEConfig(**fields)

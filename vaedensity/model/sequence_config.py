@@ -1,6 +1,7 @@
 """What a network over sequences looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 from vaedensity.model.config import LEVELS_MAX
@@ -79,8 +80,11 @@ class SequenceConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "SequenceConfig":
         fields = {key: value for key, value in record.items() if key != "kind"}
-        if unknown := sorted(set(fields) - SequenceConfig.__dataclass_fields__.keys()):
+        known = {one.name for one in dataclass_fields(SequenceConfig)}
+        if unknown := sorted(set(fields) - known):
             raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
+        if missing := sorted(known - set(fields)):
+            raise ValueError(f"model configuration: field {missing[0]!r} is missing")
         for field in ("dilations", "contexts"):
             fields[field] = tuple(fields[field])
         return SequenceConfig(**fields)
