@@ -22,7 +22,7 @@ from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.engine import coding_model
 from vaedensity.coding.quantise import coded_bits, quantise
-from vaedensity.data.files import save_npz
+from vaedensity.data.array_files import save_npz
 from vaedensity.data.named import load_digits
 from vaedensity.data.tree import scan
 from vaedensity.items import apply_map, layout_of, series_layout, to_items, value_map

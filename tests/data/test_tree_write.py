@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, texts
 
-from vaedensity.data import pool, restore, tree_names, tree_write
+from vaedensity.data import restore, tree_contents, tree_names, tree_write
 from vaedensity.data.long_paths import LongPaths, remove_tree
-from vaedensity.data.pool import Pool
 from vaedensity.data.staging import Move, move_into_place
 from vaedensity.data.tree import scan
+from vaedensity.data.tree_contents import Pool
 from vaedensity.data.tree_meta import check_tree_meta
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
@@ -267,7 +267,7 @@ def test_arrays_are_read_image_by_image_and_in_pieces(tmp_path: Path, monkeypatc
     files = {"0.png": encoded(GREY, "PNG", pnginfo=texts()), "1.png": encoded(GREY[::-1], "PNG"), "a": bytes(250)}
     files |= {"b": os.urandom(99), "c": b"", "d": b"x"}
     meta, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
-    monkeypatch.setattr(pool, "PIECE", 64)
+    monkeypatch.setattr(tree_contents, "PIECE", 64)
     disk = {name: OnDisk(array) for name, array in arrays.items()}
     assert write_tree(meta, disk, tmp_path / "out") == []
     images, data = disk["images 11x9 L"].reads, disk["bytes"].reads
@@ -336,7 +336,7 @@ def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
         gone |= {begin + i * width + j for i in refused for j in range(width)}
         arrays.append(OnDisk(part.reshape(rows, width), refused))
         begin += rows * width
-    old, pool.PIECE = pool.PIECE, data.draw(st.integers(1, 20))
+    old, tree_contents.PIECE = tree_contents.PIECE, data.draw(st.integers(1, 20))
     try:
         found, at = Pool(arrays, lost), 0
         while True:
@@ -350,7 +350,7 @@ def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
             if at == len(whole):
                 break
     finally:
-        pool.PIECE = old
+        tree_contents.PIECE = old
 
 
 PARTS = st.binary(min_size=1, max_size=3).filter(lambda b: not set(b) & {0, 47} and b not in (b".", b"..")) | st.just(

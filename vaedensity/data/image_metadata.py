@@ -1,6 +1,6 @@
-"""Metadata of image files, taken out of their bytes and put back: docs/format.md, section 5.1.
+"""Metadata of PNG, WebP and TIFF files, taken out of their bytes and put back (docs/format.md).
 
-`take` reads the file of somebody else, `put` one that Pillow has just written, `check` what an archive holds.
+`take` reads a file of any program, `put` one that Pillow has just written, and `check` what an archive holds.
 """
 
 import struct
@@ -9,7 +9,7 @@ import zlib
 from vaedensity.data import tiff
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-# What says how pixels are stored and shown, and so comes from the new file or is not there.
+# Chunks that say how pixels are stored and shown: they come from the new file, or are not there.
 PNG_PIXELS = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT"])
 PNG_PLAIN = frozenset([b"IHDR", b"IDAT", b"IEND"])
 WEBP_KEPT = (b"ICCP", b"EXIF", b"XMP ")  # the order of the metadata in an archive
@@ -20,20 +20,17 @@ KEPT_OF = {".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 
 
 def take(data: bytes, suffix: str) -> bytes:
-    """The metadata of an image file; empty where there is none. ``suffix``: of its name, in lower case.
+    """The metadata of an image file, as bytes; empty where there are none.
 
-    Raises ValueError where the file is not of this format, is damaged, or holds what could not be put back.
+    ``suffix`` is that of the file's name in lower case, one of KEPT_OF. Raises ValueError where the file is not of this
+    format, is damaged, or holds what could not be put back.
     """
     match KEPT_OF[suffix]:
         case "png":
             chunks = _png_chunks(data, len(PNG_HEAD)) if data.startswith(PNG_HEAD) else []
             kinds = [kind for kind, _ in chunks]
-            if (
-                kinds[:1] != [b"IHDR"]
-                or kinds.count(b"IHDR") != 1
-                or kinds[-1:] != [b"IEND"]
-                or kinds.count(b"IEND") != 1
-            ):
+            ends = kinds[:1] == [b"IHDR"] and kinds[-1:] == [b"IEND"]
+            if not ends or kinds.count(b"IHDR") != 1 or kinds.count(b"IEND") != 1:
                 raise ValueError("no plain PNG file")
             if any(kind in PNG_PIXELS - PNG_PLAIN or (kind[:1].isupper() and kind not in PNG_PLAIN) for kind in kinds):
                 raise ValueError("a PNG file with a palette, transparency or several frames")
@@ -50,7 +47,7 @@ def take(data: bytes, suffix: str) -> bytes:
 
 
 def put(data: bytes, suffix: str, extras: bytes) -> bytes:
-    """The image file ``data``, which has no metadata, with ``extras``. Raises ValueError where those are none."""
+    """The image file ``data``, which has no metadata, with the metadata ``extras``. Raises ValueError as `check`."""
     check(extras, suffix)
     if not extras:
         return data
@@ -64,11 +61,8 @@ def put(data: bytes, suffix: str, extras: bytes) -> bytes:
             icc, exif, xmp = _webp_parts(extras)
             flags = sum(flag for flag, part in zip(WEBP_FLAGS, (icc, exif, xmp)) if part)
             size = int.from_bytes(pixels[1:5], "little")  # 14 bits of width - 1, 14 of height - 1
-            extended = (
-                struct.pack("<I", flags)
-                + (size & 0x3FFF).to_bytes(3, "little")
-                + (size >> 14 & 0x3FFF).to_bytes(3, "little")
-            )
+            width, height = size & 0x3FFF, size >> 14 & 0x3FFF
+            extended = struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
             parts = ((b"VP8X", extended), (b"ICCP", icc), (b"VP8L", pixels), (b"EXIF", exif), (b"XMP ", xmp))
             body = b"".join(
                 kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts if part

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from test_atomic import killed, names, no_sync
 
-from vaedensity.data import atomic
+from vaedensity.data import atomic, system_calls
 from vaedensity.data import staging as module
-from vaedensity.data.atomic import rename_new
 from vaedensity.data.long_paths import sync_tree
 from vaedensity.data.staging import Move, heal, move_into_place, staging
+from vaedensity.data.system_calls import rename_new
 from vaedensity.errors import UsageError, VaedensityError
 
 pytest.importorskip("fcntl")
@@ -30,7 +30,7 @@ __all__ = ["no_sync"]  # a fixture
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How what exists is replaced."""
     if request.param == "in two steps":
-        monkeypatch.setattr(atomic, "_renameat2", lambda: None)
+        monkeypatch.setattr(system_calls, "_renameat2", lambda: None)
     return str(request.param)
 
 
@@ -135,7 +135,7 @@ def kill_a_run(folder: Path, kind: str, *where: Any, steps: str = "two", **optio
     def work() -> None:
         with pytest.MonkeyPatch.context() as patch:
             if steps == "two":
-                patch.setattr(atomic, "_renameat2", lambda: None)
+                patch.setattr(system_calls, "_renameat2", lambda: None)
             dies_at(patch, *where, **options)
             restore(folder, kind, b"new")
 
@@ -472,7 +472,7 @@ def test_the_system_refuses(call: str, kind: str, tmp_path: Path, monkeypatch: p
     grow(tmp_path / "target", kind, b"old")
     before = seen(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(VaedensityError) as found:
-        patch.setattr(atomic, "_renameat2", lambda: None)
+        patch.setattr(system_calls, "_renameat2", lambda: None)
         with staging(tmp_path) as stage:
             grow(stage / "target", kind, b"new")
             patch.setattr(os, call, refusing(errno.ENOSPC))
@@ -500,7 +500,7 @@ def test_the_second_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         rename_new(source, target)
 
-    monkeypatch.setattr(atomic, "_renameat2", lambda: None)
+    monkeypatch.setattr(system_calls, "_renameat2", lambda: None)
     monkeypatch.setattr(module, "rename_new", second)
     with staging(tmp_path) as stage:
         grow(stage / "target", "folder", b"new")

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from vaedensity.data import atomic
-from vaedensity.data.atomic import atomic_file, exchange, remove_stale, rename_new
+from vaedensity.data import atomic, system_calls
+from vaedensity.data.atomic import atomic_file, remove_stale
+from vaedensity.data.system_calls import exchange, rename_new
 from vaedensity.data.targets import keep_attributes
 from vaedensity.errors import UsageError, VaedensityError
 
@@ -33,7 +34,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     if request.param != WAYS[0]:
-        monkeypatch.setattr(atomic, "_renameat2", lambda: None)
+        monkeypatch.setattr(system_calls, "_renameat2", lambda: None)
     if request.param == WAYS[2]:
         monkeypatch.setattr(os, "link", refuse)
     return str(request.param)
@@ -343,7 +344,7 @@ def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "file").is_dir() and (tmp_path / "folder").read_bytes() == b"x"
     with pytest.raises(FileNotFoundError):
         exchange(tmp_path / "file", tmp_path / "gone")
-    monkeypatch.setattr(atomic, "_renameat2", lambda: None)
+    monkeypatch.setattr(system_calls, "_renameat2", lambda: None)
     assert not exchange(tmp_path / "file", tmp_path / "folder")
 
 
