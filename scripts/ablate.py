@@ -21,7 +21,7 @@ from vaedensity.data.load import load_array
 from vaedensity.model.config import preset_config
 from vaedensity.model.cost import multiplications
 from vaedensity.report.tables import render
-from vaedensity.training.fit import FitSettings, elbo_bits_per_dim, fit
+from vaedensity.training.fit import fit
 from vaedensity.training.gradients import (
     AddNoise,
     Centralise,
@@ -33,8 +33,10 @@ from vaedensity.training.gradients import (
     Sign,
     SkipOnSpike,
 )
+from vaedensity.training.objective import elbo_bits_per_dim
+from vaedensity.training.penalties import Flood, PenaliseGradient
 from vaedensity.training.schedule import FreeBits, Length, WarmupCosine
-from vaedensity.training.terms import Flood, PenaliseGradient
+from vaedensity.training.settings import FitSettings
 
 Variant = tuple[dict[str, Any], dict[str, Any]]
 # name -> (changes of the network, changes of the settings), both from the preset and its defaults

@@ -15,7 +15,7 @@ from vaedensity import Annealed, ImportanceSampling, Jackknife, UntilStandardErr
 from vaedensity.api.fit import DEFAULT_SECONDS, FitRequest
 from vaedensity.api.score import ScoreRequest
 from vaedensity.cli.main import COMMANDS, main
-from vaedensity.training.fit import FitSettings
+from vaedensity.training.settings import FitSettings
 
 
 def options(command: str) -> dict[str, Any]:

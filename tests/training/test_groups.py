@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vaedensity.errors import Interrupted, UsageError
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training.fit import fit
-from vaedensity.training.groups import param_groups, parse_scales, scaled_parametrization, set_rate
+from vaedensity.training.groups import param_groups, scaled_parametrization, set_rate
 from vaedensity.training.patterns import assign, matching
 
 NAMES = ["encoder.0.weight", "encoder.0.bias", "encoder.1.weight", "decoder.weight", "decoder_2.weight", "start"]
@@ -144,13 +144,6 @@ def test_rejected_scales_change_nothing(scales: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         param_groups(net, scales, lr=1.0)
     assert all(p.requires_grad for p in net.parameters())
-
-
-def test_scales_as_text() -> None:
-    assert list(parse_scales(["a=1", "b.*=0", "a=1e-2"]).items()) == [("b.*", 0.0), ("a", 0.01)]
-    for spec in ("a", "a=", "=1", "a=x", "a=-1", "a=nan", "a=inf", ""):
-        with pytest.raises(UsageError, match="PATTERN=SCALE"):
-            parse_scales([spec])
 
 
 # The reparametrisation: theta = lambda phi

@@ -297,5 +297,5 @@ def test_a_closure_and_bad_rates() -> None:
     for lr, ratio in ((0.0, 0.5), (0.1, 1.0), (0.1, 0.0), (math.inf, 0.5)):
         with pytest.raises(UsageError, match="0 < ratio < 1"):
             TwoRateAlternation([x], lr, ratio)
-    with pytest.raises(UsageError, match="0 < ascent < top_down"):
+    with pytest.raises(UsageError, match="0 < ascent < descent"):
         alternation_weight(0.1, 0.1)

@@ -23,11 +23,12 @@ from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.model.kinds import Config
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, sequence_config
-from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
+from vaedensity.training.fit import FitResult, Observer, fit
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
-from vaedensity.training.terms import LossTerm
+from vaedensity.training.settings import FitSettings
+from vaedensity.training.penalties import LossTerm
 
 WORTH_SAYING = 0.02  # growth of the rate on validation items since its best
 DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}

@@ -153,8 +153,7 @@ def fit_command(
     silence_libraries()
     from vaedensity.api.fit import FitRequest, beside, fit_model
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.training.gradient_spec import parse_terms, parse_transforms
-    from vaedensity.training.groups import parse_scales
+    from vaedensity.cli.gradient_spec import parse_scales, parse_terms, parse_transforms
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
