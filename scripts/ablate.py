@@ -19,7 +19,7 @@ from vaedensity import items
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.load import load_array
 from vaedensity.model.config import preset_config
-from vaedensity.model.cost import multiplications
+from vaedensity.model.kinds import multiplications
 from vaedensity.report.tables import render
 from vaedensity.training.fit import fit
 from vaedensity.training.gradients import (

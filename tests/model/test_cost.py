@@ -1,7 +1,7 @@
 """Multiplications are counted as by hand."""
 
 from vaedensity.model.config import VAEConfig, preset_config
-from vaedensity.model.cost import multiplications
+from vaedensity.model.kinds import multiplications
 
 
 def test_by_hand() -> None:

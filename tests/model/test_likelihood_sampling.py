@@ -204,7 +204,7 @@ def test_simulated_items_follow_the_likelihood(network: HierarchicalVAE) -> None
     uniform = torch.rand(n, network.uniform_dim, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     with torch.no_grad():
         x, latents = network.simulate(noise, uniform.clamp(1e-12, 1 - 1e-12))
-        h = network.descend(n, lambda level, h, prior: network.split_latents(latents)[level])
+        h = network.top_down(n, lambda level, h, prior: network.split_latents(latents)[level])
         parameters, part = next(network.walk_sub_images(x, h))
         levels = torch.arange(network.config.levels)
         one = parameters[:1, :, :, :1, :1]

@@ -26,9 +26,9 @@ from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, s
 from vaedensity.training.fit import FitResult, Observer, fit
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
+from vaedensity.training.penalties import LossTerm
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
 from vaedensity.training.settings import FitSettings
-from vaedensity.training.penalties import LossTerm
 
 WORTH_SAYING = 0.02  # growth of the rate on validation items since its best
 DEFAULT_SECONDS = {"fast": 180.0, "tiny": 180.0, "small": 1200.0, "medium": 2400.0, "base": 7200.0}

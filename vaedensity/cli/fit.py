@@ -152,8 +152,8 @@ def fit_command(
     a folder of images, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
     from vaedensity.api.fit import FitRequest, beside, fit_model
-    from vaedensity.data.collection import LoadOptions
     from vaedensity.cli.gradient_spec import parse_scales, parse_terms, parse_transforms
+    from vaedensity.data.collection import LoadOptions
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient

@@ -1,8 +1,8 @@
 """Model files: safetensors with a JSON record inside, never a pickle.
 
-Tensors ``float/<parameter>`` are the trained weights that score; ``integer/<layer>/weight``, ``bias``
-and ``shift`` and ``integer/start`` are the network that codes. The file is untrusted input: names,
-shapes, dtypes and finiteness are checked on reading, the exactness bounds when it is built.
+Tensors ``float/<parameter>`` are the trained weights that score; ``integer/<layer>/weight``, ``bias`` and ``shift`` and
+``integer/start`` are the network that codes. The file is untrusted input: names, shapes, dtypes and finiteness are
+checked on reading, the exactness bounds when the integer network is built.
 """
 
 import hashlib
@@ -34,8 +34,23 @@ MAX_FILE_BYTES = 1 << 32
 class ModelFile:
     """A model file's checked contents.
 
-    ``values``: what the two levels of two-valued data stand for, else None. ``card``: name, training
-    and measured rates. ``file_sha256`` is that of the file's bytes.
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    config : VAEConfig or SequenceConfig
+        The network.
+    values : list of int or None
+        What the two levels of two-valued data stand for.
+    card : dict
+        Name, training and measured rates.
+    weights : dict of Tensor
+        The real weights by parameter; empty where the file holds integers alone.
+    kernels, start, unit, direct_steps
+        The integer network: kernels by layer, what the stream begins with, the unit of activations, and the step
+        sizes of latents that are coded directly.
+    file_sha256, file_bytes : str, int
+        Of the file itself. A model is known by :attr:`sha256` instead.
     """
 
     path: Path
@@ -52,8 +67,11 @@ class ModelFile:
 
     @fresh_thread()
     def float_model(self) -> Network:
-        """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
-        that its integers stand for."""
+        """The trained network in real arithmetic, in evaluation mode.
+
+        Of a file without real weights it has the numbers that the integers stand for. Raises ModelError where the
+        weights do not fit the configuration.
+        """
         if not self.weights:
             return self._from_integers()
         wanted = dict(outline(self.config).named_parameters())
@@ -93,8 +111,10 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """What a model is known by: SHA-256 of everything that decides coded bits, as in :func:`network_sha256`. It is the
-        same of a file without float weights or with another card."""
+        """What a model is known by: SHA-256 of everything that decides coded bits (:func:`network_sha256`).
+
+        It is the same of a file without real weights or with another card.
+        """
         return network_sha256(self.coding_config, self.values, self.direct_steps, self.kernels, self.start)
 
 
@@ -137,9 +157,25 @@ def save_model(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a model file; equal inputs give equal bytes. Where the network scores with the numbers that its integers stand
-    for, those are all that is stored."""
-    tensors = {}
+    """Write a model file; equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Where to write; the file is there whole or not at all.
+    model : HierarchicalVAE or SequenceVAE
+        Its real weights are stored unless it scores with the numbers that its integers stand for.
+    values, card, kernels, start, unit, direct_steps
+        As in :class:`ModelFile`; the last four come from ``vaedensity.coding.quantise.quantise``.
+    overwrite : bool
+        Whether to replace a file.
+
+    Raises
+    ------
+    VaedensityError
+        Where the file cannot be written, or exists and shall not be replaced.
+    """
+    tensors: dict[str, Tensor] = {}
     if model.stores_floats:
         tensors |= {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
@@ -158,8 +194,8 @@ def save_model(
 
 
 def slim_model(file: ModelFile) -> bytes:
-    """The part of a model file that decoding needs, itself a model file of an even number of bytes: no float weights, of the card
-    only what must be there."""
+    """The part of a model file that decoding needs, itself a model file, of an even number of bytes: no real weights,
+    of the card only what must be there."""
     record = {
         "version": VERSION,
         "config": file.config.to_json(),
@@ -178,7 +214,29 @@ def slim_model(file: ModelFile) -> bytes:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read and check a model file. Raises ModelError with one line."""
+    """Read and check a model file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; ``vaedensity.model.released.resolve`` gives the path of a released name.
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    ModelError
+        Where it is missing, damaged, or of a version that is not known here; in one line.
+
+    Examples
+    --------
+    >>> from vaedensity.model.released import resolve
+    >>> file = load_model(resolve("digits"))
+    >>> file.config.item_shape, file.config.levels
+    ((1, 8, 8), 17)
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; 'vaedensity models' lists the released ones")
     try:

@@ -1,4 +1,4 @@
-"""Where models lie: the released ones that come with the package, and how an archive's model is found by its SHA-256."""
+"""Where models lie: the released ones that come with the package, and how an archive finds its own by SHA-256."""
 
 import json
 import os
@@ -38,8 +38,11 @@ def resolve(name_or_path: str) -> Path:
 
 
 def search(sha256: str, name: str, archive: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Model files that say that they are the one with this SHA-256, in ``folder``, the folders of VAEDENSITY_MODELS, that
-    of ``archive``, and among the released ones, which need not say it: the caller checks. Only headers are read."""
+    """Model files that say that they are the one with this SHA-256, likeliest first; the caller checks.
+
+    They lie in ``folder``, the folders of VAEDENSITY_MODELS, that of ``archive``, and among the released ones, which
+    need not say it. Only headers are read.
+    """
     folders = [Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part]
     for place in [*([] if folder is None else [folder]), *folders, archive.parent]:
         for path in _named_first(place, name):

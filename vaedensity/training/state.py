@@ -99,8 +99,8 @@ class TrainingState:
                 self.optimizer.state[p] = {
                     key: t.clone().to(t.device if key == "step" else p.device) for key, t in moments[name].items()
                 }
-        for name, p in self.average.average.items():
-            p.copy_(tensors[f"average/{name}"])
+        for name, mean in self.average.average.items():
+            mean.copy_(tensors[f"average/{name}"])
         self.generator.set_state(tensors["generator"])
         self.gradient.load_state_dict(_below("gradient", tensors))
         self.steps = snapshot.steps
