@@ -34,12 +34,8 @@ MAX_FILE_BYTES = 1 << 32
 class ModelFile:
     """A model file's checked contents.
 
-    Parameters
+    Attributes
     ----------
-    path : Path
-        For messages.
-    config : VAEConfig or SequenceConfig
-        The network.
     values : list of int or None
         What the two levels of two-valued data stand for.
     card : dict
@@ -49,8 +45,8 @@ class ModelFile:
     kernels, start, unit, direct_steps
         The integer network: kernels by layer, what the stream begins with, the unit of activations, and the step
         sizes of latents that are coded directly.
-    file_sha256, file_bytes : str, int
-        Of the file itself. A model is known by :attr:`sha256` instead.
+    file_sha256 : str
+        Of the file's bytes. A model is known by :attr:`sha256` instead.
     """
 
     path: Path
@@ -107,6 +103,7 @@ class ModelFile:
 
     @property
     def coding_config(self) -> Config:
+        """The configuration of the integer network."""
         return with_unit(self.config, self.unit)
 
     @cached_property
@@ -130,7 +127,7 @@ def network_sha256(
     facts = {"config": config.to_json(), "values": values, "direct_steps": direct_steps}
     digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name, tensor in sorted(_integer_tensors(kernels, start).items()):
-        array = tensor.contiguous().numpy()
+        array = tensor.numpy()
         array = array.astype(array.dtype.newbyteorder("<"))
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     return digest.hexdigest()
@@ -142,7 +139,7 @@ def _integer_tensors(kernels: dict[str, IntegerKernel], start: Tensor) -> dict[s
         tensors[f"integer/{name}/weight"] = kernel.weight
         tensors[f"integer/{name}/bias"] = kernel.bias
         tensors[f"integer/{name}/shift"] = kernel.shift
-    return tensors
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def save_model(
@@ -157,12 +154,10 @@ def save_model(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a model file; equal inputs give equal bytes.
+    """Write the model file ``path``, whole or not at all. Equal inputs give equal bytes.
 
     Parameters
     ----------
-    path : Path
-        Where to write; the file is there whole or not at all.
     model : HierarchicalVAE or SequenceVAE
         Its real weights are stored unless it scores with the numbers that its integers stand for.
     values, card, kernels, start, unit, direct_steps
@@ -175,38 +170,42 @@ def save_model(
     VaedensityError
         Where the file cannot be written, or exists and shall not be replaced.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors = _integer_tensors(kernels, start)
     if model.stores_floats:
         tensors |= {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
-    tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
+    sha256 = network_sha256(with_unit(model.config, unit), values, direct_steps, kernels, start)
+    data = _file(tensors, model.config, values, card, unit, direct_steps, sha256)
+    with atomic_file(path, overwrite) as f:
+        f.write(data)
+
+
+def _file(
+    tensors: dict[str, Tensor],
+    config: Config,
+    values: list[int] | None,
+    card: dict[str, Any],
+    unit: int,
+    direct_steps: list[list[int]],
+    sha256: str,
+) -> bytes:
     record = {
         "version": VERSION,
-        "config": model.config.to_json(),
+        "config": config.to_json(),
         "values": values,
         "card": card,
         "unit": unit,
         "direct_steps": direct_steps,
-        "sha256": network_sha256(with_unit(model.config, unit), values, direct_steps, kernels, start),
+        "sha256": sha256,
     }
-    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
-    with atomic_file(path, overwrite) as f:
-        f.write(data)
+    return save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
 
 
 def slim_model(file: ModelFile) -> bytes:
     """The part of a model file that decoding needs, itself a model file, of an even number of bytes: no real weights,
     of the card only what must be there."""
-    record = {
-        "version": VERSION,
-        "config": file.config.to_json(),
-        "values": file.values,
-        "card": {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card},
-        "unit": file.unit,
-        "direct_steps": file.direct_steps,
-        "sha256": file.sha256,
-    }
-    tensors = {name: t.contiguous() for name, t in _integer_tensors(file.kernels, file.start).items()}
-    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+    tensors = _integer_tensors(file.kernels, file.start)
+    card = {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card}
+    data = _file(tensors, file.config, file.values, card, file.unit, file.direct_steps, file.sha256)
     if len(data) % 2:
         end = 8 + int.from_bytes(data[:8], "little")
         data = (end - 7).to_bytes(8, "little") + data[8:end] + b" " + data[end:]
@@ -214,16 +213,7 @@ def slim_model(file: ModelFile) -> bytes:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read and check a model file.
-
-    Parameters
-    ----------
-    path : Path
-        The file; ``vaedensity.model.released.resolve`` gives the path of a released name.
-
-    Returns
-    -------
-    ModelFile
+    """Read and check the model file ``path``. Of a released model, ``vaedensity.model.released.resolve`` gives it.
 
     Raises
     ------
@@ -282,15 +272,7 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         return file
     except ModelError:
         raise
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
@@ -300,13 +282,7 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
 def _tensors_of(data: bytes) -> dict[str, Tensor]:
     try:
         return load(data)
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:  # of so many versions, in so many words
+    except (SafetensorError, KeyError, TypeError, RuntimeError, OverflowError) as error:  # whose words vary
         raise ValueError("its tensors cannot be read") from error
 
 
