@@ -46,10 +46,10 @@ NETWORK: dict[str, Variant] = {
     "no free bits": ({}, {"free_bits": FreeBits(0.0)}),
     "no neighbours": ({"neighbours": 0}, {}),
     "8 neighbours": ({"neighbours": 8}, {}),
-    "4 sub_images": ({"sub_images": 4}, {}),
-    "4 sub_images, no neighbours, Adam": ({"sub_images": 4, "neighbours": 0}, {"optimizer": "adam"}),
+    "4 sub-images": ({"sub_images": 4}, {}),
+    "4 sub-images, no neighbours, Adam": ({"sub_images": 4, "neighbours": 0}, {"optimizer": "adam"}),
     "no residual blocks": ({"blocks": 0}, {}),
-    "2 blocks a sub_image": ({"sub_image_blocks": 2}, {}),
+    "2 blocks a sub-image": ({"sub_image_blocks": 2}, {}),
     "one level of latents": ({"latents": ((2, 1),), "widths": (32,), "sub_images": 4}, {}),
     "wider": ({"widths": (64, 48)}, {}),
 }

@@ -71,7 +71,7 @@ def test_several_texts_are_a_chain() -> None:
         ("clip_norm(-1)", "expected a limit above 0"),
     ],
 )
-def test_other_text_is_refused_in_one_line(spec: str, says: str) -> None:
+def test_other_text_is_rejected_in_one_line(spec: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_transform(spec)
     assert says in str(caught.value) and "\n" not in str(caught.value)

@@ -197,7 +197,7 @@ def test_posterior_noise_inverts_log_weight(network: HierarchicalVAE, monkeypatc
 
 
 def test_simulated_items_follow_the_likelihood(network: HierarchicalVAE) -> None:
-    """One value of the first sub_image, many times under the same latents."""
+    """One value of the first sub-image, many times under the same latents."""
     n = 2000
     noise, uniform = numbers(network, 1, 3)
     noise = noise.expand(n, -1)

@@ -182,7 +182,7 @@ def test_a_gate_is_nearly_a_sigmoid() -> None:
 
 @pytest.mark.parametrize("unit", [128, 256])
 @torch.no_grad()
-def test_the_lowered_network_is_near_and_nearer_to_its_fake_quantisation(unit: int) -> None:
+def test_the_quantised_network_is_near_and_nearer_to_its_fake_quantisation(unit: int) -> None:
     model = random_model(seed=3, unit=unit)
     integers = quantised(model, unit).network
     assert isinstance(integers, SequenceVAE)
@@ -275,7 +275,7 @@ def test_it_begins_with_the_frequencies_it_looked_at() -> None:
         {"unit": 100},
     ],
 )
-def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:
+def test_impossible_configurations_are_rejected(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="model configuration"):
         config(**change)
 

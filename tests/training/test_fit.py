@@ -81,7 +81,7 @@ def test_the_best_weights_are_kept_and_their_step_is_known(tmp_path: Path, monke
     assert all(torch.equal(p, kept[40][name]) for name, p in result.model.named_parameters())
 
 
-def test_resume_refuses_other_runs(tmp_path: Path) -> None:
+def test_resume_rejects_other_runs(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with pytest.raises(UsageError, match="no training state"):
         fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
@@ -149,7 +149,7 @@ def test_optimisers_resume_only_as_themselves(optimizer: str, tmp_path: Path) ->
     assert fit(TRAIN, VALID, CONFIG, settings(9, optimizer=optimizer), state_path=state, resume=True).steps == 9
 
 
-def test_an_optimiser_that_is_none_is_refused() -> None:
+def test_an_optimiser_that_is_none_is_rejected() -> None:
     with pytest.raises(UsageError, match="'sgd': expected one of muon, adam, egdd, two-rate"):
         settings(5, optimizer="sgd")
 
@@ -201,6 +201,6 @@ def test_schedules() -> None:
     assert Length(steps=10).progress(5, 1e9) == 0.5 and Length(seconds=10).progress(1, 20) == 1.0
 
 
-def test_nothing_to_fit_is_refused() -> None:
+def test_nothing_to_fit_is_rejected() -> None:
     with pytest.raises(UsageError, match="found 0 and 100"):
         fit(TRAIN[:0], VALID, CONFIG, settings(1))

@@ -263,7 +263,7 @@ def test_check_finds_a_wrong_pattern_wherever_it_is() -> None:
         (SkipOnSpike, (2.0, 10, 0.5)),
     ],
 )
-def test_settings_without_sense_are_refused(kind: Any, arguments: tuple[float, ...]) -> None:
+def test_settings_without_sense_are_rejected(kind: Any, arguments: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match=f"{kind.__name__}.*expected"):
         kind(*arguments)
 
@@ -297,7 +297,7 @@ def test_resume_with_transforms_is_exact(tmp_path: Path) -> None:
     assert LIVELY.transforms[0].state_dict()["count"] == 0  # settings serve many runs
 
 
-def test_resume_refuses_other_transforms(tmp_path: Path) -> None:
+def test_resume_rejects_other_transforms(tmp_path: Path) -> None:
     state = tmp_path / "state"
     fit(TRAIN, VALID, CONFIG, settings(4, gradient=LIVELY), state_path=state)
     for other in (ClipGlobalNorm(1.0), Chain([*LIVELY.transforms, Sign()])):

@@ -204,7 +204,7 @@ def test_it_takes_parameters_of_the_module_itself() -> None:
     assert torch.equal(model.start, before) and isinstance(model, HierarchicalVAE)
 
 
-def test_what_a_parametrization_refuses() -> None:
+def test_what_a_parametrization_rejects() -> None:
     net = network()
     for factor in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UsageError, match="above 0"):
@@ -240,7 +240,7 @@ def test_fit_freezes_and_scales() -> None:
     assert records[0]["learning_rate"] == options.schedule.rate(0.0, 0)  # the log states the rate of scale 1
 
 
-def test_resume_with_scales_is_exact_and_refuses_others(tmp_path: Path) -> None:
+def test_resume_with_scales_is_exact_and_rejects_others(tmp_path: Path) -> None:
     options = settings(30, scales={"prior_heads": 0, "decoder": 0.5})
     whole, state = fit(TRAIN, VALID, CONFIG, options), tmp_path / "state"
 

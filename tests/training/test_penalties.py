@@ -153,7 +153,7 @@ def test_on_inputs_does_not_depend_on_the_batch() -> None:
     assert penalty(x) == pytest.approx(sum(penalty(item[None]) for item in x) / 6)
 
 
-def test_what_cannot_be_differentiated_is_refused() -> None:
+def test_what_cannot_be_differentiated_is_rejected() -> None:
     x, other = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
     with pytest.raises(UsageError, match="requires_grad_"):
         GradientPenalty(1.0)(x.sum(), [torch.ones(2)])
