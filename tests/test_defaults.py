@@ -12,10 +12,10 @@ import pytest
 
 import vaedensity
 from vaedensity import Annealed, ImportanceSampling, Jackknife, UntilStandardError, VAEDensity
-from vaedensity.api.fit import DEFAULT_SECONDS, FitRequest
+from vaedensity.api.fit_request import DEFAULT_SECONDS, FitRequest
 from vaedensity.api.score import ScoreRequest
 from vaedensity.cli.main import COMMANDS, main
-from vaedensity.training.fit import FitSettings
+from vaedensity.training.settings import FitSettings
 
 
 def options(command: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_the_estimator_trains_as_fit_does(
         seen.append(settings)
         raise Stopped
 
-    monkeypatch.setattr("vaedensity.api.fit.fit", stop)
+    monkeypatch.setattr("vaedensity.api.fit.fit_network", stop)
     np.save(tmp_path / "x.npy", digits[:200])
     with pytest.raises(Stopped):
         VAEDensity(preset=preset).fit(digits[:200])

@@ -120,7 +120,7 @@ def test_init_begins_with_a_models_weights(few: Path, tmp_path: Path, done: Done
     assert load_model(second).card["init"] == str(first)
 
 
-def test_init_with_another_network_is_refused(few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
+def test_init_with_another_network_is_rejected(few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
     first = tmp_path / "a.safetensors"
     done("fit", few, "-o", first, *OPTIONS)
     out = tmp_path / "b.safetensors"

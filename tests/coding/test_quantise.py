@@ -16,7 +16,7 @@ from vaedensity.coding.quantise import build, coded_bits, quantise
 from vaedensity.model import integer_conv
 from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerConv, IntegerKernel, largest_exact_kernel
 from vaedensity.model.kinds import Network
-from vaedensity.training.fit import elbo_bits_per_dim
+from vaedensity.training.objective import elbo_bits_per_dim
 
 
 def oracle_conv(kernel: IntegerKernel, x: Tensor, stride: int) -> Tensor:

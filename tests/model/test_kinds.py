@@ -1,7 +1,7 @@
 """Multiplications are counted as by hand."""
 
 from vaedensity.model.config import VAEConfig, preset_config
-from vaedensity.model.cost import multiplications
+from vaedensity.model.kinds import multiplications
 
 
 def test_by_hand() -> None:
@@ -10,7 +10,7 @@ def test_by_hand() -> None:
     at_half += 16 * (5 * 5 * 9 + 5 * 5)  # from the encoder and the decoder
     at_half += 16 * 4 * (5 * 3)  # two heads of prior and posterior
     at_half += 16 * (3 * 5 * 9)  # latents in
-    at_half += 16 * 4 * 5 + 16 * 3 * (5 * 9)  # four sub_images' heads, three sub_images' pixels
+    at_half += 16 * 4 * 5 + 16 * 3 * (5 * 9)  # four sub-images' heads, three sub-images' pixels
     assert multiplications(c) == at_half
 
 

@@ -1,10 +1,11 @@
-"""Gradient transforms and terms of the loss written as text, for a command line: ``encoder.*=clip_norm(1.0)``.
+"""The text of fit's options --grad, --term and --lr-scale: ``encoder.*=clip_norm(1.0)``, ``flood(1.0)``, ``stem=0.1``.
 
-The text is parsed, never evaluated: one call with a known name and literal numbers.
+It is parsed, never evaluated: one call with a known name and literal numbers.
 """
 
 import ast
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from vaedensity.training.gradients import (
     Sign,
     SkipOnSpike,
 )
-from vaedensity.training.terms import Flood, LossTerm, PenaliseGradient
+from vaedensity.training.penalties import Flood, LossTerm, PenaliseGradient
 
 Part = TypeVar("Part")
 
@@ -40,9 +41,9 @@ TERMS: dict[str, type[LossTerm]] = {"flood": Flood, "penalise_gradient": Penalis
 
 
 def parse_transform(spec: str) -> GradientTransform:
-    """The transform that ``NAME(NUMBERS)`` means, or ``PATTERN=NAME(NUMBERS)`` for a part of the parameters.
+    """The transform of ``NAME(NUMBERS)``, or of ``PATTERN=NAME(NUMBERS)`` for a part of the parameters.
 
-    Raises UsageError for anything else, unknown names and wrong numbers.
+    Raises UsageError for any other text, unknown names and wrong numbers.
 
     >>> parse_transform("encoder.*=clip_norm(1.0)")
     ForPattern(pattern='encoder.*', transform=ClipNorm(limit=1.0))
@@ -59,19 +60,39 @@ def parse_transform(spec: str) -> GradientTransform:
 
 
 def parse_transforms(specs: Iterable[str]) -> GradientTransform:
-    """All of ``specs``, one after the other."""
+    """The transforms of ``specs``, one after the other."""
     transforms = [parse_transform(spec) for spec in specs]
     return transforms[0] if len(transforms) == 1 else Chain(transforms)
 
 
 def parse_terms(specs: Iterable[str]) -> tuple[LossTerm, ...]:
-    """Terms of the loss from ``NAME(NUMBERS)`` each. Raises UsageError for anything else.
+    """Terms of the loss from ``NAME(NUMBERS)`` each. Raises UsageError for any other text.
 
     >>> parse_terms(["flood(1.0)"])
     (Flood(level=1.0),)
     """
     form = "NAME(NUMBERS), for example flood(1.0)"
     return tuple(_call(spec.strip(), spec, "term of the loss", TERMS, form) for spec in specs)
+
+
+def parse_scales(specs: Iterable[str]) -> dict[str, float]:
+    """Factors of the learning rate from ``PATTERN=SCALE`` each, in order. Raises UsageError for any other text.
+
+    >>> parse_scales(["encoder.*=0.1", "start=0"])
+    {'encoder.*': 0.1, 'start': 0.0}
+    """
+    scales: dict[str, float] = {}
+    for spec in specs:
+        pattern, equals, number = spec.rpartition("=")
+        try:
+            scale = float(number)
+        except ValueError:
+            scale = math.nan
+        if not pattern or not equals or not (math.isfinite(scale) and scale >= 0):
+            raise UsageError(f"learning-rate scale {spec!r}: expected PATTERN=SCALE, for example encoder.*=0.1")
+        scales.pop(pattern, None)  # given again, it counts where it came last
+        scales[pattern] = scale
+    return scales
 
 
 def _call(text: str, spec: str, what: str, known: Mapping[str, type[Part]], form: str) -> Part:

@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vaedensity.model.gaussian import Gaussian
+from vaedensity.model.latent_model import Gaussian
 
 
 def pair() -> tuple[Gaussian, Normal]:
