@@ -1,7 +1,6 @@
 """Files made to keep a reader busy, or to take memory out of all proportion: refused within seconds."""
 
 import struct
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -9,12 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import invoke
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-from fuzzing.bad_layouts import base
-from fuzzing.bad_notes import BYTES, meta, noted
-from fuzzing.parts import Parts, put_varint
-
+from scripts.nightly.bad.layouts import base
+from scripts.nightly.bad.restore_metadata import BYTES, meta, noted
+from scripts.nightly.fuzzing.parts import Parts, put_varint
 from vaedensity.archive.block import LOST
 from vaedensity.archive.block_header import MARKER, scan
 from vaedensity.archive.reader import Archive

@@ -1,16 +1,13 @@
-"""One bad archive or model for each reason to refuse (tests/refused, made by scripts/make_rejected.py): status, message, nothing written."""
+"""One bad archive or model for each reason to reject (made by scripts/nightly/rejected.py): status, message, no file."""
 
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from conftest import invoke, tree
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-from fuzzing import bad_layouts
-from fuzzing.parts import put_varint
+from scripts.nightly.bad import layouts
+from scripts.nightly.fuzzing.parts import put_varint
 
 FOLDER = Path(__file__).parent / "rejected"
 CASES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".vdz", ".safetensors"))
@@ -76,7 +73,7 @@ def test_every_case_is_there() -> None:
 
 @pytest.mark.parametrize("which", ["record", "closing", "directory"])
 def test_streams_that_inflate_too_far(which: str, tmp_path: Path) -> None:
-    parts = bad_layouts.base()
+    parts = layouts.base()
     packer = zlib.compressobj(9)
     limit = 1 << (30 if which == "directory" else 28)
     head = put_varint(0) if which == "directory" else parts.text if which == "record" else bytes(32)

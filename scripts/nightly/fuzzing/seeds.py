@@ -11,12 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from fuzzing.parts import Part, Parts, take_apart, to_early
-from fuzzing.tiny import COLOURS, IMAGES, SERIES, TWO, model_bytes, packed, pictures, series, tree_arrays, tree_meta
+from scripts.nightly import GOLDEN
+from scripts.nightly.fuzzing.parts import Part, Parts, take_apart, to_early
+from scripts.nightly.fuzzing.tiny import (
+    COLOURS,
+    IMAGES,
+    SERIES,
+    TWO,
+    model_bytes,
+    packed,
+    pictures,
+    series,
+    tree_arrays,
+    tree_meta,
+)
 from vaedensity.archive import fallback
 from vaedensity.archive.repair import repair
 
-GOLDEN = Path(__file__).parent.parent.parent / "tests" / "golden"
 LARGEST = 6000  # bytes of a seed: larger ones are slow
 
 

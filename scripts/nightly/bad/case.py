@@ -7,8 +7,10 @@ BOTH = "test decompress"
 
 
 class Case(NamedTuple):
-    """A file that must be refused with ``status`` by ``commands``, run with ``options``; ``suffix`` is that of a model file for
-    models, with which an archive is decoded that needs one."""
+    """A file that ``commands``, run with ``options``, must reject with ``status``.
+
+    A model has the suffix of a model file: with it an archive is decoded that needs a model.
+    """
 
     name: str
     status: int

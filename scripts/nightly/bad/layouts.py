@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fuzzing.cases import DAMAGED, USAGE, Case, changed
-from fuzzing.parts import Parts, put_varint, take_apart, to_early
-from fuzzing.tiny import packed
+from scripts.nightly.bad.case import DAMAGED, USAGE, Case, changed
+from scripts.nightly.fuzzing.parts import Parts, put_varint, take_apart, to_early
+from scripts.nightly.fuzzing.tiny import packed
 
 DATA = np.arange(12, dtype=np.uint8).reshape(4, 3)
 

@@ -1,13 +1,13 @@
-"""Run the readers of archives and models on inputs made to break them, and see that each is accepted or refused with one line.
+"""Run the readers of archives and models on inputs made to break them: each is accepted, or rejected with one line.
 
-    python scripts/fuzz.py [--minutes 60 | --runs N] [--seed S] [--target archive|model|plain|all] [--jobs 1]
-                           [--corpus tests/corpus] [--minimise] [--json FILE] [--failures build/fuzz]
+    python -m scripts.nightly.fuzz [--minutes 60 | --runs N] [--seed S] [--target archive|model|plain|all] [--jobs 1]
+                                   [--corpus tests/corpus] [--minimise] [--failures build/fuzz]
 
-Inputs are goldens, small archives and models made at the start, and files of the corpus, altered: bytes of them, or what they are made of,
-with checksums that are right. What reaches new lines of the package, or another refusal, is altered further. Exit status 1 where a
-run crashed, hung (10 s of the processor), took more than 6 GiB, raised what is no refusal, or where two readers differ. Inputs that did are
-written to the folder of failures. With --minimise the corpus becomes the fewest inputs that reach all lines found, of less than
-300 KB together.
+Inputs are goldens, small archives and models made at the start, and files of the corpus, altered: bytes of them, or
+what they are made of, with checksums that are right. What reaches new lines of the package, or another refusal, is
+altered further. The exit status is 1 where a run crashed, hung (10 s of the processor), took more than 6 GiB, raised
+another exception than a refusal, or where two readers differ. Inputs that did are written to the folder of failures.
+With --minimise the corpus becomes the fewest inputs that reach all lines found, of less than 300 KB together.
 """
 
 import argparse
@@ -24,10 +24,20 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from scripts.nightly import CORPUS, ROOT, Outcome
+from scripts.nightly.corpus import minimise
+from scripts.nightly.fuzzing.seeds import write_seeds
+from scripts.nightly.fuzzing.worker import work
+
 RUNS_OF_A_PROCESS, SECONDS_OF_A_PROCESS = 500_000, 900
 SILENCE = 90  # seconds after which a process that says nothing is taken to hang where Python cannot stop it
 FIRST_SILENCE = 600  # while it starts
+SETTING: dict[str, Any] = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}}
+
+
+def command(*options: object) -> list[str]:
+    """This script, with these options."""
+    return [sys.executable, "-m", "scripts.nightly.fuzz", *map(str, options)]
 
 
 class Process:
@@ -36,10 +46,9 @@ class Process:
     def __init__(self, work: Path, number: int, options: argparse.Namespace, runs: int, seconds: float):
         self.number, self.said, self.heard = number, {"runs": 0, "lines": 0, "seeds": 0, "failures": 0}, 0
         self.at, self.folder = time.monotonic(), work / f"run-{number}"
-        line = [sys.executable, __file__, "--worker", str(work), str(number), str(runs), str(seconds)]
-        line += ["--target", options.target, "--seed", f"{options.seed}", "--failures", str(options.failures)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
-        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment)
+        line = command("--worker", work, number, runs, seconds, "--target", options.target)
+        line += ["--seed", f"{options.seed}", "--failures", str(options.failures)]
+        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, **SETTING)
         Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -60,7 +69,6 @@ class Campaign:
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
-        self.unmade: Counter[str] = Counter()
         self.lines: set[tuple[str, int]] = set()
         self.failures: list[dict[str, str]] = []
         self.started = time.monotonic()
@@ -84,7 +92,7 @@ class Campaign:
         )
 
     def finished(self, process: Process) -> None:
-        """Take in the report of a worker that ended, or meta that it crashed."""
+        """Take in the report of a worker that ended, or note that it crashed."""
         report = self.work / f"report-{process.number}.json"
         if process.process.returncode != 0 or not report.exists():
             if not process.heard:
@@ -103,7 +111,6 @@ class Campaign:
         self.tally.update(found["tally"])
         self.refusals.update(found["refusals"])
         self.examples |= found["examples"]
-        self.unmade.update(found["unmade"])
         self.lines |= {(file, line) for file, line in found["lines"]}
         self.failures += found["failures"]
 
@@ -124,7 +131,7 @@ class Campaign:
                 if process.process.poll() is not None:
                     running.remove(process)
                     self.finished(process)
-            if time.monotonic() - shown > 10:
+            if not self.options.quiet and time.monotonic() - shown > 10:
                 shown = time.monotonic()
                 self.show(running)
 
@@ -140,86 +147,86 @@ class Campaign:
         )
 
     def report(self) -> dict[str, Any]:
+        """What all workers found."""
         spent = time.monotonic() - self.started
-        files = Counter(Path(file).name for file, _ in self.lines)
         return {
-            "target": self.options.target,
-            "seed": self.options.seed,
             "seconds": round(spent, 1),
             "runs": self.tally["runs"],
-            "rate": round(self.tally["runs"] / spent, 1),
             "outcomes": {key: n for key, n in sorted(self.tally.items()) if ":" in key},
-            "kinds_of_refusal": len(self.refusals),
             "refusals": [[count, key, self.examples[key]] for key, count in self.refusals.most_common()],
-            "unmade": dict(self.unmade.most_common(20)),
             "lines": len(self.lines),
-            "lines_by_file": dict(sorted(files.items())),
             "failures": self.failures,
         }
 
 
 def table(report: dict[str, Any]) -> None:
-    print(
-        f"\n{report['runs']} runs in {report['seconds']} s, {report['rate']} a second, {report['lines']} lines reached"
-    )
+    """What the runs came to, and the commonest reasons to reject an input."""
+    print(f"\n{report['runs']} runs in {report['seconds']} s, {report['lines']} lines reached")
     for key, count in report["outcomes"].items():
         print(f"  {count:9d}  {key}")
-    print(f"{report['kinds_of_refusal']} kinds of refusal, the commonest:")
-    for count, key, example in report["refusals"][:25]:
-        print(f"  {count:9d}  {key.partition(' ')[0]}: {example}")
-    for count, key, example in report["refusals"]:
-        if "alone refuses" in key:
-            print(f"  {count:9d}  {example}")
-    for one in report["failures"]:
-        print(f"FAILURE {one['kind']} at {one['where']}: {one['said']}  ({one['input']})")
+    print(f"{len(report['refusals'])} kinds of refusal, the commonest, and those of one reader alone:")
+    for number, (count, key, example) in enumerate(report["refusals"]):
+        if number < 25 or "alone refuses" in key:
+            print(f"  {count:9d}  {key.partition(' ')[0]}: {example}")
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--runs", type=int)
-    parser.add_argument("--seed", default="0")
-    parser.add_argument("--target", choices=("archive", "model", "plain", "all"), default="all")
-    parser.add_argument("--corpus", type=Path, default=ROOT / "tests" / "corpus")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--minimise", action="store_true")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--failures", type=Path, default=ROOT / "build" / "fuzz")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--seeds", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = parsed()
-    if options.worker:
-        from fuzzing.worker import work
-
-        folder, number, runs, seconds = options.worker
-        seed = f"{options.seed}-{number}"
-        work(Path(folder), options.target, seed, int(number), options.failures, int(runs), float(seconds))
-        return 0
-    if options.seeds:
-        from fuzzing.seeds import write_seeds
-
-        write_seeds(options.seeds, options.corpus)
-        return 0
-    sys.path.insert(0, str(ROOT))
+def fuzz(options: argparse.Namespace) -> dict[str, Any]:
+    """Make the seeds, run the workers, and say what they found."""
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="vaedensity-fuzz-", dir=shared if shared.is_dir() else None) as work:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
-        make = [sys.executable, __file__, "--seeds", str(Path(work, "seeds")), "--corpus", str(options.corpus)]
-        subprocess.run(make, check=True, env=environment)
+        seeds = Path(work, "seeds")
+        subprocess.run([*command("--seeds", seeds), "--corpus", options.corpus], check=True, **SETTING)
         campaign = Campaign(options, Path(work))
         campaign.run()
         report = campaign.report()
-        table(report)
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=1))
         if options.minimise:
-            minimise = [sys.executable, str(ROOT / "scripts" / "minimise_corpus.py"), str(Path(work, "seeds"))]
-            subprocess.run([*minimise, str(options.corpus)], check=True, env=environment)
-    return 1 if report["failures"] else 0
+            print(minimise(seeds, options.corpus))
+    return report
+
+
+def check(seconds: float, seed: int) -> Outcome:
+    """Inputs of all kinds for this long, at least ten seconds."""
+    report = fuzz(parser().parse_args(["--minutes", str(max(10, seconds) / 60), "--seed", str(seed), "--quiet"]))
+    return Outcome(report["runs"], failures_of(report))
+
+
+def failures_of(report: dict[str, Any]) -> list[str]:
+    """One line for each."""
+    return [f"{one['kind']} at {one['where']}: {one['said']} ({one['input']})" for one in report["failures"]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, and two hidden ones of the processes that this one starts."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--minutes", type=float, default=60)
+    found.add_argument("--runs", type=int)
+    found.add_argument("--seed", default="0")
+    found.add_argument("--target", choices=("archive", "model", "plain", "all"), default="all")
+    found.add_argument("--corpus", type=Path, default=CORPUS)
+    found.add_argument("--jobs", type=int, default=1)
+    found.add_argument("--minimise", action="store_true")
+    found.add_argument("--failures", type=Path, default=ROOT / "build" / "fuzz")
+    found.add_argument("--quiet", action="store_true")
+    found.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    found.add_argument("--seeds", type=Path, help=argparse.SUPPRESS)
+    return found
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if options.worker:
+        folder, number, runs, seconds = options.worker
+        seed = f"{options.seed}-{number}"
+        work(Path(folder), options.target, seed, int(number), options.failures, int(runs), float(seconds))
+    elif options.seeds:
+        write_seeds(options.seeds, options.corpus)
+    else:
+        report = fuzz(options)
+        table(report)
+        for line in failures_of(report):
+            print(f"FAILURE {line}")
+        return 1 if report["failures"] else 0
+    return 0
 
 
 if __name__ == "__main__":

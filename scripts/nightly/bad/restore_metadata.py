@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fuzzing.cases import DAMAGED, USAGE, Case
-from fuzzing.parts import Parts, take_apart
-from fuzzing.tiny import packed, png_comment, tree_arrays, tree_meta
+from scripts.nightly.bad.case import DAMAGED, USAGE, Case
+from scripts.nightly.fuzzing.parts import Parts, take_apart
+from scripts.nightly.fuzzing.tiny import packed, png_comment, tree_arrays, tree_meta
 
 BYTES = {"x": np.arange(12, dtype=np.uint8)}
 IMAGES = {"x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}

@@ -29,8 +29,10 @@ class Run(NamedTuple):
 
 
 class Process:
-    """A command in a forked process that leads a group of its own. ``fault`` is called in it first; what that returns, last, and
-    its number is reported."""
+    """A command in a forked process that leads a group of its own.
+
+    ``fault`` is called in it first. What that returns is called last, and its number is reported.
+    """
 
     def __init__(self, command: list[str], folder: Path, fault: Callable[[], Any] = lambda: None):
         self.line, told = os.pipe()
@@ -119,7 +121,7 @@ def limit_files(size: int) -> None:
 
 
 def fail_at_operation(number: int, code: int) -> Callable[[], int]:
-    """The n-th of all writes, renames, links, flushes and new folders fails with ``code``; each third write is short."""
+    """The n-th of all writes, renames, links, flushes and new folders fails; each third write is short."""
     count = 0
 
     def tick() -> None:
@@ -184,8 +186,10 @@ NEW_NAMESPACE, NEW_USER = 0x20000, 0x10000000
 
 
 def own_file_system(folder: Path) -> None:
-    """A small, empty file system at ``folder``, which only this process and its children see. Raises OSError where that is not
-    allowed."""
+    """A small, empty file system at ``folder``, which only this process and its children see.
+
+    Raises OSError where that is not allowed.
+    """
     user, group = os.geteuid(), os.getegid()
     call("unshare", NEW_NAMESPACE | (0 if user == 0 else NEW_USER))
     if user:

@@ -5,12 +5,12 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
-from fuzzing.odd import VARINTS, mutate_json
-from fuzzing.parts import ModelParts, Part, Parts
+from scripts.nightly.fuzzing.odd import VARINTS, mutate_json
+from scripts.nightly.fuzzing.parts import ModelParts, Part, Parts
 
 
 def mutate_bytes(rng: Random, data: bytes, other: bytes = b"") -> bytes:
-    """Bits and bytes flipped, runs overwritten, cut, doubled, moved, or taken from ``other``; numbers that are edges."""
+    """Bits flipped; bytes overwritten, cut, doubled, moved, or taken from ``other``; numbers that are edges."""
     out, size = bytearray(data), len(data)
     at, choice = rng.randrange(size + 1), rng.randrange(10)
     if choice < 3 and at < size:

@@ -13,10 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from fuzzing import lines, targets
-from fuzzing.mutate import mutate_bytes, mutate_model, mutate_parts
-from fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
-from fuzzing.targets import STATUSES, Chances, Wrong, outcome, runs_of
+from scripts.nightly import GOLDEN
+from scripts.nightly.fuzzing import lines
+from scripts.nightly.fuzzing.mutate import mutate_bytes, mutate_model, mutate_parts
+from scripts.nightly.fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
+from scripts.nightly.fuzzing.targets import Chances, outcome, runs_of
+from scripts.nightly.fuzzing.tiny import coding
+from vaedensity.coding.quantise import CodingModel
 from vaedensity.errors import VaedensityError
 
 HANG_SECONDS = 10  # of the processor, which others may use too; that a process waits for ever, its parent sees
@@ -45,10 +48,11 @@ class Worker:
     def __init__(self, work: Path, target: str, seed: str, number: int, failures: Path):
         self.work, self.target, self.rng, self.number = work, target, Random(seed), number
         self.failures, self.watcher = failures, lines.watcher()
-        self.seeds, self.sound, self.models = [], [], {}  # type: list[Seed], list[Seed], dict[str, CodingModel]
+        self.seeds: list[Seed] = []
+        self.sound: list[Seed] = []
+        self.models: dict[str, CodingModel] = {}
         self.tally: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.unmade: Counter[str] = Counter()
         self.found: list[dict[str, str]] = []
         self.examples: dict[str, str] = {}
         self.loaded: set[str] = set()
@@ -79,7 +83,7 @@ class Worker:
             self.sound.append(self.seeds[-1])
 
     def choose(self) -> Seed:
-        """Smaller ones more often, sound ones too: in others what is altered is often not reached. Models rarely: they are slow."""
+        """A seed: small and sound ones more often (readers reach more of those), models rarely (they are slow)."""
         suffix = ".vdz"
         if self.target == "model" or (self.target == "all" and self.rng.random() < MODELS):
             suffix = ".safetensors"
@@ -113,8 +117,7 @@ class Worker:
         seed = self.choose()
         try:
             data = self.mutated(seed)
-        except NOT_APART as error:
-            self.unmade[repr(error)[:80]] += 1
+        except NOT_APART:
             data = mutate_bytes(self.rng, seed.data)
         self.judge(data, seed.suffix)
 
@@ -180,7 +183,6 @@ class Worker:
             "tally": self.tally,
             "refusals": self.refusals,
             "examples": self.examples,
-            "unmade": self.unmade,
             "lines": sorted(self.watcher.seen),
             "seeds": len(self.seeds),
             "failures": self.found,
@@ -229,9 +231,6 @@ def work(folder: Path, target: str, seed: str, number: int, failures: Path, runs
 
 def known_models(worker: Worker) -> None:
     """The models of goldens, by hash."""
-    from fuzzing.seeds import GOLDEN
-    from fuzzing.tiny import coding
-
     if worker.target == "model":
         return
     for path in sorted(GOLDEN.glob("*.safetensors")):
@@ -240,6 +239,3 @@ def known_models(worker: Worker) -> None:
         except VaedensityError:
             continue
         worker.models[model.sha256] = model
-
-
-__all__ = ["STATUSES", "Wrong", "targets", "work"]

@@ -22,7 +22,7 @@ def lines_of(code: CodeType) -> set[int]:
 
 
 class Traced:
-    """Lines by `sys.settrace`, which works in every version and is slow: functions whose lines are ``seen`` are passed over."""
+    """Lines by `sys.settrace`: slow, but in every version. Functions whose lines are all ``seen`` are passed over."""
 
     def __init__(self) -> None:
         self.seen: set[Line] = set()

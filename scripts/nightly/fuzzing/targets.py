@@ -47,8 +47,10 @@ class Chances:
 
 
 def outcome(run: Any, *arguments: Any) -> tuple[str, str, str]:
-    """("accepted" or a kind of refusal, the line, where it was raised and what led to it). Raises whatever else comes, or Wrong for
-    what is no line."""
+    """("accepted" or a kind of refusal, the line, where it was raised and what led to it).
+
+    Raises whatever else the run raises, and Wrong where a refusal is not one line.
+    """
     try:
         said = run(*arguments)
     except VaedensityError as error:
@@ -160,7 +162,7 @@ def run_restore(path: Path, chances: Chances, models: Models) -> str:
 
 
 def run_plain(path: Path, chances: Chances, models: Models) -> str:
-    """The numpy reader, and that it decodes what the other reader does where both do. Where one of them alone refuses, says so."""
+    """The numpy reader, and that both readers decode the same. Where one of them alone refuses, says so."""
     try:
         arrays = _plain_arrays(path, chances)
     except VaedensityError as error:

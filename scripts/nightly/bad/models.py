@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fuzzing.cases import DAMAGED, MODEL, Case, changed
-from fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
-from fuzzing.tiny import IMAGES, SERIES, model_bytes, packed, pictures, series
+from scripts.nightly.bad.case import DAMAGED, MODEL, Case, changed
+from scripts.nightly.fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
+from scripts.nightly.fuzzing.tiny import IMAGES, SERIES, model_bytes, packed, pictures, series
 
 WEIGHT, BIAS, SHIFT = (f"integer/stem/{part}" for part in ("weight", "bias", "shift"))
 

@@ -1,30 +1,26 @@
 """Write to files, cut them off and replace them while vaedensity packs them; then look at what was made of them.
 
-    python scripts/change_sources.py --rounds 200 [--seed 0] [--json FILE]
-
-A command that succeeds must have made an archive that passes `vaedensity test`; one that is refused says in one line what changed
-and leaves what was there before, and nothing else. With --keep-going, what was at rest must be in the archive. Prints a table; exits
-1 if anything else happened.
+A command that succeeds must have made an archive that passes `vaedensity test`. One that is rejected says in one line
+what changed, leaves what was there before, and nothing else. With --keep-going, what was at rest must be in the archive.
 """
 
-import argparse
-import json
 import os
 import random
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from itertools import cycle, product
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a forked process cannot use its parent's threads
 
 import numpy as np
-from faults import Process, Run
 
+from scripts.nightly import Outcome
+from scripts.nightly.faults import Process, Run
 from vaedensity.cli.main import main
 from vaedensity.data.named import load_digits
 
@@ -62,16 +58,19 @@ CHANGES: tuple[Change, ...] = (overwrite, cut_off, append, replace, remove)
 
 
 def array(folder: Path) -> Path:
-    np.save(folder / "live.npy", np.tile(load_digits(), (2, 1, 1)))
+    """An array that a model codes."""
+    np.save(folder / "live.npy", load_digits()[:400])
     return folder / "live.npy"
 
 
 def log(folder: Path) -> Path:
+    """One large file."""
     (folder / "live.log").write_bytes(np.random.default_rng(0).integers(0, 16, 1 << 19, np.uint8))
     return folder / "live.log"
 
 
 def tree(folder: Path) -> Path:
+    """A folder of thirty files."""
     (folder / "logs").mkdir()
     for k in range(30):
         (folder / "logs" / f"{k}.log").write_bytes(np.random.default_rng(k).integers(0, 16, 1 << 14, np.uint8))
@@ -91,8 +90,9 @@ def prepared(kind: Callable[[Path], Path], parent: Path) -> tuple[Path, Path, li
 
 
 def usual_seconds(kind: Callable[[Path], Path], parent: Path) -> float:
+    """How long packing takes that nobody disturbs."""
     times = []
-    for _ in range(3):
+    for _ in range(2):
         folder, _, line = prepared(kind, parent)
         begin = time.monotonic()
         run = Process(line, folder).wait()
@@ -120,59 +120,34 @@ def judge(folder: Path, run: Run, keep_going: bool) -> tuple[str, str]:
         return ("packed" if run.status == 0 else "the rest packed"), ""
     if run.status == 2 and not made:
         told = any(words in run.said for words in ("changed while it was read", "cannot be read", "no such file"))
-        return ("rejected", "") if told else ("refused for another reason", run.said)
+        return ("rejected", "") if told else ("rejected for another reason", run.said)
     return f"status {run.status}", run.said
 
 
-def campaign(rounds: int, seed: int, parent: Path) -> tuple[Counter[tuple[str, str, str]], list[str]]:
-    chance, counts, complaints = random.Random(seed), Counter[tuple[str, str, str]](), []
-    with tempfile.TemporaryFile("w") as null:  # so that all forked from this process find everything compiled
-        keep, sys.stdout = sys.stdout, null
-        try:
-            folder, _, line = prepared(array, parent)
-            main([*line[:-4], "-o", str(folder / "a.vdz"), "-m", "digits"], standalone_mode=False)
-        finally:
-            sys.stdout = keep
-    seconds = {kind: usual_seconds(kind, parent) for kind in KINDS}
-    for n in range(rounds):
-        kind, change = KINDS[n % len(KINDS)], CHANGES[n // len(KINDS) % len(CHANGES)]
-        keep_going = n // len(KINDS) // len(CHANGES) % 2 == 1
-        folder, source, line = prepared(kind, parent)
-        process = Process([*line, "--keep-going"] if keep_going else line, folder)
-        time.sleep(chance.random() * seconds[kind])
-        victim = source if source.is_file() else source / f"{chance.randrange(30)}.log"
-        change(victim, chance)
-        run = process.wait()
-        what, wrong = judge(folder, run, keep_going)
-        counts[kind.__name__, change.__name__, what] += 1
-        if wrong:
-            complaints.append(f"{kind.__name__}, {change.__name__}, --keep-going {keep_going}: {what}: {wrong}")
-            print(f"WRONG: {complaints[-1]}", flush=True)
-        shutil.rmtree(folder)
-    return counts, complaints
+def compile_everything(folder: Path) -> None:
+    """Pack once in this process, so that all forked from it find everything imported and compiled."""
+    made, _, line = prepared(array, folder)
+    with open(os.devnull, "w") as null, redirect_stdout(null):
+        main([*line[:-4], "-o", str(made / "a.vdz"), "-m", "digits"], standalone_mode=False)
 
 
-def run() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="changes-") as folder:
-        counts, complaints = campaign(options.rounds, options.seed, Path(folder).resolve())
-    outcomes = sorted({what for _, _, what in counts})
-    print("input  change     " + "  ".join(outcomes))
-    for kind in KINDS:
-        for change in CHANGES:
-            found = [counts[kind.__name__, change.__name__, what] for what in outcomes]
-            cells = "  ".join(str(n).rjust(len(what)) for n, what in zip(found, outcomes))
-            print(f"{kind.__name__:6} {change.__name__:10} {cells}")
-    print(f"{options.rounds} rounds; wrong: {len(complaints)}")
-    if options.json:
-        rows = [{"input": k, "change": c, "outcome": o, "count": n} for (k, c, o), n in sorted(counts.items())]
-        options.json.write_text(json.dumps({"seed": options.seed, "rows": rows, "complaints": complaints}) + "\n")
-    return 1 if complaints else 0
-
-
-if __name__ == "__main__":
-    sys.exit(run())
+def check(seconds: float, seed: int) -> Outcome:
+    """Every change of every kind of input, with and without ``--keep-going``, again and again."""
+    end, chance, rounds, complaints = time.monotonic() + seconds, random.Random(seed), 0, []
+    with tempfile.TemporaryDirectory(prefix="changes-") as name:
+        parent = Path(name).resolve()
+        compile_everything(parent)
+        usual = {kind: usual_seconds(kind, parent) for kind in KINDS}
+        for change, keep_going, kind in cycle(product(CHANGES, (False, True), KINDS)):
+            if rounds >= len(KINDS) and time.monotonic() > end:
+                break
+            folder, source, line = prepared(kind, parent)
+            process = Process([*line, "--keep-going"] if keep_going else line, folder)
+            time.sleep(chance.random() * usual[kind])
+            change(source if source.is_file() else source / f"{chance.randrange(30)}.log", chance)
+            what, wrong = judge(folder, process.wait(), keep_going)
+            rounds += 1
+            if wrong:
+                complaints.append(f"{kind.__name__}, {change.__name__}, --keep-going {keep_going}: {what}: {wrong}")
+            shutil.rmtree(folder)
+    return Outcome(rounds, complaints)
