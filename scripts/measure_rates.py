@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
 from vaedensity.api.score import ScoreRequest, score_array
 from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.load import load_array

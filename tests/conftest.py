@@ -26,8 +26,8 @@ FIT_OPTIONS = ("--preset", "tiny", "--steps", "120", "--rate", "0.02", "--batch-
 def small_blocks() -> Iterator[None]:
     """Chains of about 2 KB, whatever they cost, so that a small archive has several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vaedensity.coding.model_blocks.BLOCK_BYTES", 2000)
-        patch.setattr("vaedensity.coding.model_blocks.OVERHEAD_SHARE", 1.0)
+        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
+        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
         yield
 
 

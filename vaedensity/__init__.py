@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vaedensity.api.archive import Archive as Archive
-    from vaedensity.api.python import compress as compress
-    from vaedensity.api.python import decompress as decompress
+    from vaedensity.api.compress import compress as compress
+    from vaedensity.api.decompress import decompress as decompress
     from vaedensity.api.python import fit as fit
     from vaedensity.api.python import load_model as load_model
     from vaedensity.api.python import score as score
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Annealed": "density.annealed",
     "Archive": "api.archive",
-    "compress": "api.python",
-    "decompress": "api.python",
+    "compress": "api.compress",
+    "decompress": "api.decompress",
     "Estimate": "density.estimate",
     "fit": "api.python",
     "ImportanceSampling": "density.importance",

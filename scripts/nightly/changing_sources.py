@@ -1,7 +1,7 @@
 """Write to files, cut them off and replace them while vaedensity packs them; then look at what was made of them.
 
 A command that succeeds must have made an archive that passes `vaedensity test`. One that is rejected says in one line
-what changed, leaves what was there before, and nothing else. With --keep-going, what was at rest must be in the archive.
+what changed, leaves what was there before, and nothing else. With --keep-going, the archive must hold what was at rest.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Run the readers of archives and models on inputs made to break them: each is accepted, or rejected with one line.
 
-    python -m scripts.nightly.fuzz [--minutes 60 | --runs N] [--seed S] [--target archive|model|plain|all] [--jobs 1]
+    python -m scripts.nightly.fuzz [--minutes 60 | --runs N] [--seed S] [--target archive|model|numpy|all] [--jobs 1]
                                    [--corpus tests/corpus] [--minimise] [--failures build/fuzz]
 
 Inputs are goldens, small archives and models made at the start, and files of the corpus, altered: bytes of them, or
@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--minutes", type=float, default=60)
     found.add_argument("--runs", type=int)
     found.add_argument("--seed", default="0")
-    found.add_argument("--target", choices=("archive", "model", "plain", "all"), default="all")
+    found.add_argument("--target", choices=("archive", "model", "numpy", "all"), default="all")
     found.add_argument("--corpus", type=Path, default=CORPUS)
     found.add_argument("--jobs", type=int, default=1)
     found.add_argument("--minimise", action="store_true")

@@ -5,7 +5,7 @@
 Every combination of ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, OMP_NUM_THREADS and VAEDENSITY_ENGINE gets a process of
 its own, which decodes a reference archive with batches of 1, 7 and 256 chains and encodes the data anew. So does a
 process that may take no more than 600 MB beyond what importing takes, and each other interpreter that --python names
-(with another version of torch, say). The numpy reader decodes the same archive without torch. All must agree with the
+(with another version of torch, say). The numpy engine decodes the same archive without torch. All must agree with the
 reference to the bit. Nothing is coded on a GPU, so none is asked.
 """
 
@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from scripts.nightly import ROOT, Outcome
-from vaedensity.api.compress import compress
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
+from vaedensity.api.compress import pack
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.load import load, load_array
 
@@ -42,10 +42,10 @@ WORKER = """
 import hashlib, json, resource, sys
 from pathlib import Path
 from vaedensity.archive.decoding import read_arrays
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.data.load import load
-from vaedensity.api.models import open_model
-from vaedensity.api.compress import compress
+from vaedensity.api.choose import open_model
+from vaedensity.api.compress import pack
 
 archive, data, model, out, room = sys.argv[1:6]
 coder = open_model(model)
@@ -54,19 +54,21 @@ if int(room):
     resource.setrlimit(resource.RLIMIT_AS, (now + int(room), now + int(room)))
 found = {"decoded": []}
 for lockstep in map(int, sys.argv[6:]):
-    with Archive(archive) as a:
+    with ArchiveFile(archive) as a:
         arrays = read_arrays(a, coder, lockstep=lockstep)
     found["decoded"].append(hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest())
-compress([load(data)], Path(out), coder, verify=False)
+pack([load(data)], Path(out), coder, verify=False)
 found["encoded"] = hashlib.sha256(Path(out).read_bytes()).hexdigest()
 print(json.dumps(found))
 """
 NUMPY_WORKER = """
 import hashlib, json, sys
-from pathlib import Path
-from vaedensity.numpy_decoder.archive import read_arrays
+from vaedensity.api.models import model_for
+from vaedensity.archive.decoding import read_arrays
+from vaedensity.archive.reader import ArchiveFile
 
-arrays = read_arrays(Path(sys.argv[1]), sys.argv[3])
+with ArchiveFile(sys.argv[1]) as archive:
+    arrays = read_arrays(archive, model_for(archive, sys.argv[3], "numpy"))
 assert "torch" not in sys.modules
 print(json.dumps({"decoded": [hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest()]}))
 """
@@ -89,13 +91,13 @@ class Setting:
 
 
 def settings(engines: list[str], pythons: list[str]) -> list[Setting]:
-    """Every process to be run. The first three are the plainest kernels, the numpy reader and little memory."""
+    """Every process to be run. The first three are the plainest kernels, the numpy engine and little memory."""
     matrix = []
     for aten, onednn, threads, engine in itertools.product(ATEN, ONEDNN, THREADS, engines):
         variables = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "OMP_NUM_THREADS": threads}
         name = f"aten {aten}, onednn {onednn}, threads {threads}, {engine}"
         matrix.append(Setting(name, variables | {"VAEDENSITY_ENGINE": engine}))
-    reader = Setting("numpy reader", worker=NUMPY_WORKER)
+    reader = Setting("numpy engine", worker=NUMPY_WORKER)
     little = Setting("600 MB of room", {"OMP_NUM_THREADS": "1"}, room=600 << 20)
     found = [matrix[0], reader, little, *matrix[1:]]
     for python in pythons:
@@ -103,7 +105,7 @@ def settings(engines: list[str], pythons: list[str]) -> list[Setting]:
             Setting(f"{python}, {engine}", {"VAEDENSITY_ENGINE": engine, "OMP_NUM_THREADS": "1"}, python)
             for engine in engines
         ]
-        found.append(Setting(f"{python}, numpy reader", python=python, worker=NUMPY_WORKER))
+        found.append(Setting(f"{python}, numpy engine", python=python, worker=NUMPY_WORKER))
     return found
 
 
@@ -128,7 +130,7 @@ def run_all(
         array = np.ascontiguousarray(load_array(data, LoadOptions())[1][:items])
         source, reference = Path(folder, "data.npy"), Path(folder, "reference.vdz")
         np.save(source, array)
-        compress([load(str(source))], reference, open_model(model), verify=False)
+        pack([load(str(source))], reference, open_model(model), verify=False)
         decoded, encoded = (hashlib.sha256(x).hexdigest() for x in (array.tobytes(), reference.read_bytes()))
 
         def tried(job: tuple[int, Setting]) -> tuple[int, list[str]]:

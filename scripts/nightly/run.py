@@ -2,8 +2,8 @@
 
     python -m scripts.nightly.run [--only NAME]... [--minutes 60 | --quick] [--seed N]
 
-The time is shared out among the checks; some take less than their share, and each tries a few cases however short it is.
-The seed is the day's number unless it is given. The exit status is 1 if anything failed.
+The time is shared out among the checks. Some take less than their share, and each tries a few cases however short it
+is. The seed is the day's number unless it is given. The exit status is 1 if anything failed.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vaedensity as vd
-from vaedensity.archive.reader import Archive as ArchiveFile
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, ModelError, UsageError
 
 N = 120

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.api.compress import compress
-from vaedensity.api.decompress import decompress
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
+from vaedensity.api.compress import pack
+from vaedensity.api.decompress import unpack
 from vaedensity.api.rivals import MISSING, Rival, known_rivals, lay_out
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
@@ -111,22 +111,22 @@ def measure_archive(
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
         if array.ndim == 1:
             collection = Collection("bytes", {"bytes": array}, {"kind": "file", "name": "x"})
-        record = compress([collection], archive, coder, verify=False, particles=particles, threads=threads, say=say)
-        restored = decompress(archive, back, model, threads=threads)
-        found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])
+        record = pack([collection], archive, coder, verify=False, particles=particles, threads=threads, say=say)
+        restored = unpack(archive, back, model, threads=threads)
+        found = np.fromfile(restored.restored[0], np.uint8) if array.ndim == 1 else np.load(restored.restored[0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
-    used = f"vaedensity, model {coder.name}" if record["model_items"] else f"vaedensity, model {coder.name} not used"
+    used = f"vaedensity, model {coder.name}" if record.model_items else f"vaedensity, model {coder.name} not used"
     return {
         "codec": used + (f", {particles} particles" if particles > 1 else ""),
         "layout": "archive",
-        "bytes": record["bytes_out"],
-        "compress_seconds": record["seconds"],
-        "decompress_seconds": restored["seconds"],
-        "model_bytes": record["model_bytes"],
-        "expected_bits_per_dim": record["expected_bits_per_dim"],
-        "overhead_bytes": record["overhead_bytes"],
-        "model_items": record["model_items"],
+        "bytes": record.bytes_out,
+        "compress_seconds": record.seconds,
+        "decompress_seconds": restored.seconds,
+        "model_bytes": record.model_bytes,
+        "expected_bits_per_dim": record.expected_bits_per_dim,
+        "overhead_bytes": record.overhead_bytes,
+        "model_items": record.model_items,
     }
 
 

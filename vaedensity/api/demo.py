@@ -5,6 +5,7 @@ import lzma
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaedensity.api.compress import compress
-from vaedensity.api.decompress import decompress
+from vaedensity.api.choose import open_model
+from vaedensity.api.compress import pack
+from vaedensity.api.decompress import unpack
 from vaedensity.api.fit import FitRequest, fit_model
-from vaedensity.api.models import open_model
 from vaedensity.api.score import ScoreRequest, score_array
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.named import load_named
@@ -50,8 +51,8 @@ def run_demo(
             load_model(model), array, held_out.source, ScoreRequest(ImportanceSampling(256)), progress=progress
         ).record
         say("compressing and decompressing")
-        packed = compress([held_out], archive, open_model(str(model)), progress=progress)
-        decompress(archive, Path(folder, "restored"), str(model), progress=progress)
+        packed = pack([held_out], archive, open_model(str(model)), progress=progress)
+        unpack(archive, Path(folder, "restored"), str(model), progress=progress)
         back = np.load(Path(folder, "restored", "digits-test.npy"), allow_pickle=False)
         if back.dtype != array.dtype or back.shape != array.shape or (back != array).any():
             raise VaedensityError("the restored digits differ from the originals")
@@ -59,7 +60,7 @@ def run_demo(
     table = [
         {"name": f"log-likelihood, K = {scores['samples']}", "bits_per_dim": scores["bits_per_dim"], "bytes": None},
         {"name": "ELBO", "bits_per_dim": scores["elbo_bits_per_dim"], "bytes": None},
-        {"name": "vaedensity archive, complete", "bits_per_dim": packed["bits_per_dim"], "bytes": packed["bytes_out"]},
+        {"name": "vaedensity archive, complete", "bits_per_dim": packed.bits_per_dim, "bytes": packed.bytes_out},
     ]
     for name, size in general_codecs(array).items():
         table.append({"name": name, "bits_per_dim": bits * size / array.size, "bytes": size})
@@ -67,9 +68,9 @@ def run_demo(
         "items": len(array),
         "fit": fitted,
         "score": scores,
-        "compress": packed,
+        "compress": asdict(packed),
         "table": table,
-        "verdict": f"restored bit for bit: {len(array)} digits, {array.nbytes} bytes from {packed['bytes_out']}",
+        "verdict": f"restored bit for bit: {len(array)} digits, {array.nbytes} bytes from {packed.bytes_out}",
     }
 
 

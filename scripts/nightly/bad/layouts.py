@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scripts.nightly.bad.case import DAMAGED, USAGE, Case, changed
-from scripts.nightly.fuzzing.parts import Parts, put_varint, take_apart, to_early
+from scripts.nightly.fuzzing.parts import Parts, put_varint, take_apart
 from scripts.nightly.fuzzing.tiny import packed
 
 DATA = np.arange(12, dtype=np.uint8).reshape(4, 3)
@@ -21,33 +21,36 @@ def base() -> Parts:
 
 
 def layouts() -> Iterator[Case]:
-    """Head, opening, closing, tail."""
+    """Head, header, index, footer."""
     whole = base().together()
     yield Case("empty", DAMAGED, b"")
-    yield Case("too-short", DAMAGED, whole[:35])
-    yield Case("cut-in-the-opening", DAMAGED, whole[:20] + whole[-18:])
+    yield Case("too-short", DAMAGED, whole[:43])
+    yield Case("cut-in-the-header", DAMAGED, whole[:30] + whole[-18:])
     yield Case("text", DAMAGED, b"hello " * 10)
     yield Case("text-mode-transfer", DAMAGED, whole.replace(b"\r\n", b"\n", 1))
+    for number in (1, 5):
+        yield Case(f"never-released-{number}", DAMAGED, b"\x89VDZ" + whole[4:8] + bytes([number]) + whole[9:])
     for name, version, zero in (
         ("version-0", 0, 0),
-        ("version-6", 6, 0),
-        ("version-5-1", 5, 1),
-        ("version-259", 259, 0),
+        ("version-2", 2, 0),
+        ("version-1-1", 1, 1),
+        ("version-257", 257, 0),
     ):
         yield Case(name, DAMAGED, whole[:8] + struct.pack("<HH", version, zero) + whole[12:])
     yield Case("half", DAMAGED, whole[: len(whole) // 2])
     yield Case("last-byte-missing", DAMAGED, whole[:-1])
     yield Case("byte-appended", DAMAGED, whole + b"\0")
     yield Case("byte-inside", DAMAGED, whole[:60] + b"\0" + whole[60:])
-    yield Case("record-longer-than-the-file", DAMAGED, whole[:12] + struct.pack("<I", 1 << 20) + whole[16:])
-    yield Case("record-altered", DAMAGED, whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
+    yield Case("header-longer-than-the-file", DAMAGED, whole[:12] + struct.pack("<I", 1 << 20) + whole[16:])
+    yield Case("header-beyond-the-limit", DAMAGED, whole[:12] + struct.pack("<I", (1 << 28) + 1) + whole[16:])
+    yield Case("header-altered", DAMAGED, whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
     yield Case("index-altered", DAMAGED, whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
     yield Case("lengths-do-not-add-up", DAMAGED, whole[:-24] + struct.pack("<Q", 3) + whole[-16:])
     parts = base()
     for name, stream in {
-        "record-no-stream": b"no zlib stream",
-        "record-then-more": zlib.compress(parts.text) + b"x",
-        "record-cut-off": zlib.compress(parts.text)[:-4],
+        "header-no-stream": b"no zlib stream",
+        "header-then-more": zlib.compress(parts.text) + b"x",
+        "header-cut-off": zlib.compress(parts.text)[:-4],
         "record-no-json": zlib.compress(b"{]"),
         "record-no-utf-8": zlib.compress(b'{"arrays": "\xff"}'),
         "record-no-object": zlib.compress(b"[]"),
@@ -55,20 +58,20 @@ def layouts() -> Iterator[Case]:
         "record-deep-inside": zlib.compress(json.dumps(parts.record | {"by": nested(40)}).encode()),
         "record-of-brackets": zlib.compress(b"[" * ((1 << 24) + 1), 9),
     }.items():
-        parts.streams = {"record": stream}
+        parts.streams = {"header": stream}
         yield Case(name, DAMAGED, parts.together())
     parts = base()
-    index = parts.index([p.framed(b"") for p in parts.parts])
-    for name, closing in {
+    columns = parts.columns([p.together(b"") for p in parts.parts])
+    for name, index in {
         "digests-cut-off": b"",
         "index-missing": bytes(32),
-        "index-cut-off": bytes(32) + index[:-1],
-        "index-then-more": bytes(32) + index + b"\0",
-        "number-written-longer": bytes(32) + b"\x81\0" + index[1:],
+        "index-cut-off": bytes(32) + columns[:-1],
+        "index-then-more": bytes(32) + columns + b"\0",
+        "number-written-longer": bytes(32) + b"\x81\0" + columns[1:],
         "number-too-long": bytes(32) + b"\xff" * 10,
         "more-blocks-than-room": bytes(32) + put_varint(1000) + bytes(4000),
     }.items():
-        parts.closing = closing
+        parts.index = index
         yield Case(name, DAMAGED, parts.together())
 
 
@@ -80,43 +83,44 @@ def nested(depth: int) -> Any:
 
 
 def indices() -> Iterator[Case]:
-    """Blocks that are not those of the arrays, and frames that say other than the index."""
+    """Blocks that are not those of the arrays, and block headers that say other than the index."""
 
     def case(name: str, change: Callable[[Parts], Any], status: int = DAMAGED) -> Case:
         parts = base()
         change(parts)
         return Case(name, status, parts.together())
 
-    for field, value in (("array", 1), ("coder", 9), ("coder", 16), ("items", 3), ("items", 0), ("length", 40)):
+    for field, value in (("array", 1), ("codec", 6), ("codec", 4), ("items", 3), ("items", 0), ("length", 40)):
         yield case(f"index-says-{field}-{value}", lambda p, f=field, v=value: p.parts[0].listed.update({f: v}))
     for field, value in (
         ("array", 1),
         ("first", 1),
         ("items", 3),
-        ("coder", 1),
+        ("codec", 1),
         ("length", 11),
         ("checksum", 0),
         ("check", 0),
     ):
-        yield case(f"frame-says-{field}-{value}", lambda p, f=field, v=value: p.parts[0].said.update({f: v}))
+        yield case(f"block-header-says-{field}-{value}", lambda p, f=field, v=value: p.parts[0].said.update({f: v}))
     yield case("block-of-no-array", lambda p: setattr(p.parts[0], "array", 1))
-    yield case("coder-unknown", lambda p: setattr(p.parts[0], "coder", 4))
-    yield case("coder-23", lambda p: setattr(p.parts[0], "coder", 23))
+    for codec, what in ((6, "unknown"), (14, "unknown-too"), (16, "raw-with-a-flag"), (21, "series-with-a-flag")):
+        yield case(f"codec-{what}", lambda p, codec=codec: setattr(p.parts[0], "codec", codec))
+    for codec in (4 + 64, 4 + 128, 15 + 16):
+        yield case(f"codec-flag-unknown-{codec}", lambda p, codec=codec: setattr(p.parts[0], "codec", codec))
     yield case("block-twice", lambda p: p.parts.append(p.parts[0]))
     yield case("no-blocks", lambda p: p.parts.clear())
-    yield case("block-lost", lambda p: changed(p.parts[0], coder=15, payload=b"", checksum=0))
-    yield case("items-checksum", lambda p: changed(p.parts[0], checksum=1))
+    yield case("block-lost", lambda p: changed(p.parts[0], codec=15, payload=b"", items_checksum=0))
+    yield case("items-checksum", lambda p: changed(p.parts[0], items_checksum=1))
     yield case("raw-too-short", lambda p: changed(p.parts[0], payload=p.parts[0].payload[:11]))
     yield case("raw-too-long", lambda p: changed(p.parts[0], payload=p.parts[0].payload + b"\0"))
-    yield case("deflate-of-nothing", lambda p: changed(p.parts[0], coder=1, payload=b"\xff"))
-    yield case("deflate-then-more", lambda p: changed(p.parts[0], coder=1, payload=deflated(DATA.tobytes()) + b"x"))
-    yield case("deflate-bomb", lambda p: changed(p.parts[0], coder=1, payload=deflated(bytes(100_000))))
-    yield case("deflate-cut-off", lambda p: changed(p.parts[0], coder=1, payload=deflated(DATA.tobytes())[:-2]))
-    yield case("lzma-of-nothing", lambda p: changed(p.parts[0], coder=2, payload=b"\xff"))
-    yield case("lzma-cut-off", lambda p: changed(p.parts[0], coder=2, payload=b"\x01\0\x0b" + DATA.tobytes()))
-    yield case(
-        "planes-of-bytes", lambda p: changed(p.parts[0], coder=3, payload=b"\x01\0\x0b" + DATA.tobytes() + b"\0")
-    )
+    yield case("deflate-of-nothing", lambda p: changed(p.parts[0], codec=1, payload=b"\xff"))
+    yield case("deflate-then-more", lambda p: changed(p.parts[0], codec=1, payload=deflated(DATA.tobytes()) + b"x"))
+    yield case("deflate-bomb", lambda p: changed(p.parts[0], codec=1, payload=deflated(bytes(100_000))))
+    yield case("deflate-cut-off", lambda p: changed(p.parts[0], codec=1, payload=deflated(DATA.tobytes())[:-2]))
+    yield case("lzma-of-nothing", lambda p: changed(p.parts[0], codec=2, payload=b"\xff"))
+    stream = b"\x01\0\x0b" + DATA.tobytes()
+    yield case("lzma-cut-off", lambda p: changed(p.parts[0], codec=2, payload=stream))
+    yield case("planes-of-bytes", lambda p: changed(p.parts[0], codec=3, payload=stream + b"\0"))
     yield case("wrong-digest", lambda p: p.digests.__setitem__(0, b"\1" * 32))
 
 
@@ -151,6 +155,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "layout-of-floats": {"layout": "NT", "dtype": "<f4"},
     "layout-of-no-positions": {"layout": "NT", "shape": [4, 0]},
 }
+NAMED = {"name": "x", "sha256": "0" * 64, "probe": "0" * 16}
 RECORDS: dict[str, dict[str, Any]] = {
     "requires-telepathy": {"requires": ["telepathy"]},
     "requires-two": {"requires": ["b\n", "a"]},
@@ -159,19 +164,20 @@ RECORDS: dict[str, dict[str, Any]] = {
     "arrays-no-list": {"arrays": {}},
     "arrays-missing": {"arrays": None},
     "arrays-of-numbers": {"arrays": [5]},
-    "meta-no-object": {"meta": []},
-    "meta-missing": {"meta": None},
+    "restore-no-list": {"restore": {}},
+    "restore-missing": {"restore": None},
     "model-no-object": {"model": "x"},
-    "model-without-hash": {"model": {"name": "x"}},
-    "model-name-a-number": {"model": {"name": 5, "sha256": "0" * 64}},
-    "probe-a-number": {"model": {"name": "x", "sha256": "0" * 64, "probe": 7}},
-    "probe-too-short": {"model": {"name": "x", "sha256": "0" * 64, "probe": "0" * 15}},
-    "particles-0": {"model": {"name": "x", "sha256": "0" * 64, "particles": 0}},
-    "particles-257": {"model": {"name": "x", "sha256": "0" * 64, "particles": 257}},
-    "particles-of-truth": {"model": {"name": "x", "sha256": "0" * 64, "particles": True}},
-    "model-in-no-array": {"model": {"name": "x", "sha256": "0" * 64, "array": "y"}},
-    "model-in-a-list": {"model": {"name": "x", "sha256": "0" * 64, "array": ["x"]}},
-    "model-in-an-array-of-bytes": {"model": {"name": "x", "sha256": "0" * 64, "array": "x"}},
+    "model-without-hash": {"model": {"name": "x", "probe": "0" * 16}},
+    "model-without-probe": {"model": {"name": "x", "sha256": "0" * 64}},
+    "model-name-a-number": {"model": NAMED | {"name": 5}},
+    "probe-a-number": {"model": NAMED | {"probe": 7}},
+    "probe-too-short": {"model": NAMED | {"probe": "0" * 15}},
+    "particles-0": {"model": NAMED | {"particles": 0}},
+    "particles-257": {"model": NAMED | {"particles": 257}},
+    "particles-of-truth": {"model": NAMED | {"particles": True}},
+    "model-in-no-array": {"model": NAMED | {"array": "y"}},
+    "model-in-a-list": {"model": NAMED | {"array": ["x"]}},
+    "model-in-an-array-of-bytes": {"model": NAMED | {"array": "x"}},
 }
 
 
@@ -191,49 +197,3 @@ def records() -> Iterator[Case]:
     yield Case("output-beyond-the-usual", USAGE, large.together())
     yield Case("output-beyond-what-is-allowed", USAGE, parts.together(), "--max-output 11")
     yield Case("memory-beyond-what-is-allowed", USAGE, parts.together(), "--memory 35")
-
-
-def early() -> Iterator[Case]:
-    """Of versions 1 to 4."""
-
-    def of(version: int, **changes: Any) -> Parts:
-        parts = to_early(base(), version, "0" * 64)
-        record = parts.record
-        entry = record["arrays"][0] | changes.pop("entry", {})
-        return parts.with_record(record | {"arrays": [entry]} | changes)
-
-    whole = of(1).together()
-    yield Case("early-wrong-digest", DAMAGED, whole)
-    yield Case("early-half", DAMAGED, whole[: len(whole) // 2])
-    yield Case("early-last-byte-missing", DAMAGED, whole[:-1])
-    yield Case("early-directory-altered", DAMAGED, whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
-    yield Case("early-block-altered", DAMAGED, whole[:14] + bytes([whole[14] ^ 1]) + whole[15:])
-    yield Case("early-other-version", DAMAGED, whole[:8] + b"\2" + whole[9:])
-    for name, digest in {"no-digest": None, "digest-short": "0" * 63, "digest-in-capitals": "A" * 64}.items():
-        yield Case(f"early-{name}", DAMAGED, of(1, sha256=digest).together())
-    for name, count in {
-        "blocks-missing": None,
-        "blocks-negative": -1,
-        "blocks-too-many": 2,
-        "blocks-of-truth": True,
-    }.items():
-        yield Case(f"early-{name}", DAMAGED, of(1, entry={"blocks": count}).together())
-    yield Case("early-series", DAMAGED, of(3, entry={"layout": "NT"}).together())
-    for version, coder in ((1, 17), (2, 18), (3, 22), (4, 3), (4, 15)):
-        parts = of(version)
-        parts.parts[0].coder = coder
-        yield Case(f"early-{version}-coder-{coder}", DAMAGED, parts.together())
-    for name, items, length in (("items", 3, 12), ("length", 4, 13), ("no-items", 0, 12)):
-        parts = of(4)
-        parts.parts[0].listed = {"items": items, "length": length}
-        yield Case(f"early-index-says-{name}", DAMAGED, parts.together())
-    parts, text = of(1), of(1).text
-    for name, directory in {
-        "record-cut-off": put_varint(len(text)) + text[:-1],
-        "index-missing": put_varint(len(text)) + text,
-        "index-cut-off": put_varint(len(text)) + text + b"\1\0\4\x0c\0\0\0",
-        "index-then-more": put_varint(len(text)) + text + b"\1\0\4\x0c" + bytes(5),
-        "more-blocks-than-bytes": put_varint(len(text)) + text + put_varint(13) + bytes(13 * 7),
-    }.items():
-        parts.closing = directory
-        yield Case(f"early-{name}", DAMAGED, parts.together())

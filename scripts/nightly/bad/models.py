@@ -11,19 +11,23 @@ import numpy as np
 from scripts.nightly.bad.case import DAMAGED, MODEL, Case, changed
 from scripts.nightly.fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
 from scripts.nightly.fuzzing.tiny import IMAGES, SERIES, model_bytes, packed, pictures, series
+from vaedensity.archive.block import LOST, Codec, Kind
+from vaedensity.archive.block import SERIES as SERIES_BLOCK
+
+SINGLE, COUPLED = Codec(Kind.MODEL), Codec(Kind.MODEL, coupled=True)
 
 WEIGHT, BIAS, SHIFT = (f"integer/stem/{part}" for part in ("weight", "bias", "shift"))
 
 
 def wanting() -> bytes:
     """An archive of five 4x4 images in one block of a model that is not inside."""
-    return packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), inside=False, coder=18)
+    return packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), inside=False, codec=SINGLE)
 
 
 def blocks() -> Iterator[Case]:
     """Blocks that a model codes; the model is inside."""
-    one = packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), coder=18)
-    two = packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), coder=18, particles=2)
+    one = packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), codec=SINGLE)
+    two = packed({"x": pictures(IMAGES, 5)}, model=model_bytes(IMAGES), codec=COUPLED, particles=2)
 
     def case(name: str, change: Callable[[Parts], Any], whole: bytes = one, status: int = DAMAGED) -> Case:
         parts = take_apart(whole)
@@ -59,24 +63,24 @@ def blocks() -> Iterator[Case]:
         "words-more": payload + b"\1" * 4,
     }.items():
         yield case(f"block-{name}", lambda p, new=new: changed(p.parts[0], payload=new))
-    yield case("block-items-checksum", lambda p: changed(p.parts[0], checksum=1))
-    yield case("block-of-17-without-particles", lambda p: changed(p.parts[0], coder=17))
-    yield case("block-of-18-with-particles", lambda p: changed(p.parts[0], coder=18), two)
-    yield case("block-of-series-of-images", lambda p: changed(p.parts[0], coder=22))
+    yield case("block-items-checksum", lambda p: changed(p.parts[0], items_checksum=1))
+    yield case("block-coupled-without-particles", lambda p: changed(p.parts[0], codec=COUPLED.byte))
+    yield case("block-not-coupled-with-particles", lambda p: changed(p.parts[0], codec=SINGLE.byte), two)
+    yield case("block-of-series-of-images", lambda p: changed(p.parts[0], codec=SERIES_BLOCK.byte))
     yield case("block-item-coded-twice", lambda p: changed(p.parts[0], payload=b"\1\0\1\1\0\1" + payload[3:]), two)
     yield case("block-without-a-layout", entry(layout=None))
     yield case("block-too-long-a-chain", lambda p: changed(p.parts[0], items=4097))
     yield case("particles-of-an-archive-without", record(particles=2))
     yield case("model-inside-of-another-hash", record(sha256="0" * 64), status=MODEL)
-    yield case("model-inside-coded-by-itself", lambda p: changed(p.parts[1], coder=18))
+    yield case("model-inside-coded-by-itself", lambda p: changed(p.parts[1], codec=SINGLE.byte))
     yield case("model-inside-damaged", lambda p: p.parts[1].said.update(checksum=0))
-    yield case("model-inside-lost", lambda p: changed(p.parts[1], coder=15, payload=b"", checksum=0))
+    yield case("model-inside-lost", lambda p: changed(p.parts[1], codec=LOST.byte, payload=b"", items_checksum=0))
     nothing = np.zeros(50, "<i2")
     yield Case("model-inside-is-none", MODEL, with_inside(one, nothing))
     of_series = np.frombuffer(model_bytes(SERIES), "<i2")
     yield Case("model-inside-is-another", MODEL, with_inside(one, of_series))
     other = take_apart(packed({"x": pictures(IMAGES, 5)[:, :3]}))
-    other.parts[0].coder = 18
+    other.parts[0].codec = SINGLE.byte
     whole = take_apart(one)
     entries = whole.record["arrays"]
     shape = [5, 3, 4]
@@ -105,7 +109,7 @@ def of_no_model() -> Iterator[Case]:
     yield Case("block-of-a-model-that-is-not-named", DAMAGED, parts.with_record(record).together())
     coded = packed({"x": series(SERIES, 5)}, model=model_bytes(SERIES), inside=False)
     parts = take_apart(coded)
-    parts.parts[0].coder = 16
+    parts.parts[0].codec = SINGLE.byte
     yield Case("block-of-images-of-series", DAMAGED, parts.together())
 
 
@@ -155,7 +159,12 @@ def renamed(model: ModelParts) -> None:
 
 LARGEST = {"latents": [[2 ** (6 - i), 64] for i in range(6)], "widths": [512] * 6, "blocks": 16, "sub_image_blocks": 16}
 MODELS: dict[str, Callable[[ModelParts], Any]] = {
-    "format-99": said(format=99),
+    "never-released": said(format=4),
+    "version-99": said(version=99),
+    "version-missing": said(version=None),
+    "kind-missing": lambda model: model.record["config"].pop("kind"),
+    "config-field-missing": lambda model: model.record["config"].pop("blocks"),
+    "sha256-missing": lambda model: model.record.pop("sha256"),
     "no-config": said(config=None),
     "kind-unknown": configured(kind="audio"),
     "height-text": configured(height="4"),
@@ -208,6 +217,8 @@ def models() -> Iterator[Case]:
         model.data = model.data[:begin] + struct.pack("<f", number) + model.data[begin + 4 :]
         yield case(name, model.together())
     model = take_model_apart(sound)
+    model.record["sha256"] = "0" * 64
+    yield case("sha256-of-another", model.together(signed=False))
     yield case("empty", b"")
     yield case("text", b"hello " * 20)
     yield case("cut-off", sound[:-100])

@@ -25,17 +25,18 @@ ESCAPES = {
 """Names that leave the folder or can be none."""
 
 
-def noted(arrays: dict[str, np.ndarray], *collections: Any) -> bytes:
-    """An archive of ``arrays`` with this meta, whatever it is."""
+def noted(arrays: dict[str, np.ndarray], *metas: Any) -> bytes:
+    """An archive of ``arrays`` with these restore metadata, whatever they are."""
     parts: Parts = take_apart(packed(arrays))
-    return parts.with_record(parts.record | {"meta": {"collections": list(collections)}}).together()
+    return parts.with_record(parts.record | {"restore": list(metas)}).together()
 
 
 def meta(**changes: Any) -> dict[str, Any]:
+    """The metadata of an array x of the file x.npy, changed."""
     return {"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | changes
 
 
-NOTES: dict[str, dict[str, Any]] = {
+METAS: dict[str, dict[str, Any]] = {
     "kind-unknown": {"kind": "tar"},
     "kind-missing": {"kind": None},
     "npy-of-two": {"arrays": {"x": "x", "y": "y"}},
@@ -58,7 +59,8 @@ NOTES: dict[str, dict[str, Any]] = {
 
 
 def metas() -> Iterator[Case]:
-    for name, change in NOTES.items():
+    """Of arrays, files and folders of images."""
+    for name, change in METAS.items():
         yield Case(f"meta-{name}", DAMAGED, noted(BYTES, meta(**change)))
     yield Case(
         "meta-original-names-twice",
@@ -131,6 +133,7 @@ TREES: dict[str, dict[str, Any]] = {
 
 
 def trees() -> Iterator[Case]:
+    """Of folders of anything."""
     own = {name: name for name in tree_arrays()}
     for name, change in TREES.items():
         yield Case(f"tree-{name}", DAMAGED, noted(tree_arrays(), tree_meta(**change) | {"arrays": own}))

@@ -68,10 +68,10 @@ def _payload(rng: Random, out: Parts, other: Parts | None) -> None:
 
 def _field(rng: Random, out: Parts, other: Parts | None) -> None:
     if out.parts:
-        part, name = rng.choice(out.parts), rng.choice(("array", "first", "items", "coder"))
+        part, name = rng.choice(out.parts), rng.choice(("array", "first", "items", "codec"))
         value, high = getattr(part, name), rng.choice(VARINTS)
-        if name in ("array", "coder"):
-            high = rng.randrange(25) if name == "coder" else rng.randrange(max(1, len(out.digests)))
+        if name in ("array", "codec"):
+            high = rng.choice(CODECS) if name == "codec" else rng.randrange(max(1, len(out.digests)))
         setattr(part, name, rng.choice((abs(value + rng.choice((-1, 1))), value ^ 1, high)))
 
 
@@ -79,8 +79,8 @@ def _said(rng: Random, out: Parts, other: Parts | None) -> None:
     if out.parts:
         said, fields = rng.choice(
             [
-                (rng.choice(out.parts).said, ("array", "first", "items", "coder", "length", "checksum")),
-                (rng.choice(out.parts).listed, ("array", "items", "coder", "length")),
+                (rng.choice(out.parts).said, ("array", "first", "items", "codec", "length", "checksum")),
+                (rng.choice(out.parts).listed, ("array", "items", "codec", "length")),
             ]
         )
         name = rng.choice(fields)
@@ -89,7 +89,7 @@ def _said(rng: Random, out: Parts, other: Parts | None) -> None:
 
 def _checksum(rng: Random, out: Parts, other: Parts | None) -> None:
     if out.parts:
-        rng.choice(out.parts).checksum = rng.choice((0, rng.getrandbits(32)))
+        rng.choice(out.parts).items_checksum = rng.choice((0, rng.getrandbits(32)))
 
 
 def _blocks(rng: Random, out: Parts, other: Parts | None) -> None:
@@ -103,15 +103,13 @@ def _blocks(rng: Random, out: Parts, other: Parts | None) -> None:
     elif choice == 3 and other and other.parts:
         out.parts.insert(rng.randrange(len(out.parts) + 1), rng.choice(other.parts).copied())
     else:
-        out.parts.append(
-            Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice((0, 1, 2, 3, 15, 16)), b"abc")
-        )
+        out.parts.append(Part(rng.choice(VARINTS[:4]), 0, rng.choice(VARINTS[:9]), rng.choice(CODECS), b"abc"))
 
 
 def _lost(rng: Random, out: Parts, other: Parts | None) -> None:
     if out.parts:
         part = rng.choice(out.parts)
-        part.coder, part.payload, part.checksum = 15, rng.choice((b"", b"x")), 0
+        part.codec, part.payload, part.items_checksum = 15, rng.choice((b"", b"x")), 0
 
 
 def _digests(rng: Random, out: Parts, other: Parts | None) -> None:
@@ -123,17 +121,17 @@ def _digests(rng: Random, out: Parts, other: Parts | None) -> None:
     elif choice == 2 and out.digests:
         out.digests.pop()
     else:
-        out.closing = mutate_bytes(rng, b"".join(out.digests) + out.index([p.framed(b"") for p in out.parts]))
+        out.index = mutate_bytes(rng, b"".join(out.digests) + out.columns([p.together(b"") for p in out.parts]))
 
 
 def _version(rng: Random, out: Parts, other: Parts | None) -> None:
-    out.version = rng.choice((1, 2, 3, 4, 5, 5, rng.choice(VARINTS)))
+    out.version = rng.choice((0, 1, 1, 2, rng.choice(VARINTS)))
     out.zero = rng.choice((0, 0, 0, 1))
 
 
 def _streams(rng: Random, out: Parts, other: Parts | None) -> None:
     """A stream that inflates too far, is followed by something, or is damaged inside."""
-    name, choice = rng.choice(("record", "closing")), rng.randrange(4)
+    name, choice = rng.choice(("header", "index")), rng.randrange(4)
     if choice == 0:
         out.streams[name] = zlib.compress(out.text + b" " * (1 << 20), 1)
     elif choice == 1:
@@ -144,6 +142,8 @@ def _streams(rng: Random, out: Parts, other: Parts | None) -> None:
         out.streams[name] = zlib.compress(mutate_bytes(rng, out.text), 0)
 
 
+CODECS = (0, 1, 2, 3, 4, 5, 6, 15, 16, 20, 21, 36, 52, 68, 132)
+"""Bytes of codecs, and some that are none."""
 Change = Callable[[Random, Parts, Parts | None], None]
 CHANGES: list[Change] = [
     _record,

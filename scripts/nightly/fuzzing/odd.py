@@ -22,13 +22,13 @@ WORDS = words(
     normal mixture categorical I16 I8 I32 F32 F16 BF16 F64 U8 BOOL F8_E4M3
     """
 )
-WORDS += ["0" * 64, "f" * 64]
+WORDS += ["0" * 64, "f" * 64, "0" * 16]
 FLOATS = [0.5, -1.0, 1e300, float("inf"), float("-inf"), float("nan")]
 KEYS = words(
     """
-    arrays name dtype shape layout blocks meta collections kind files sizes mode entries types links
-    images groups extras rights times bytes requires model particles array sha256 config values card
-    unit direct_steps format neighbours sub_images likelihood
+    arrays name dtype shape layout restore kind files sizes mode entries types links
+    images groups extras rights times bytes requires model particles probe array sha256 config values card
+    unit direct_steps version neighbours sub_images sub_image_blocks likelihood
     """
 )
 

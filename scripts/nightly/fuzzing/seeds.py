@@ -1,18 +1,17 @@
 """Where the fuzzer begins: goldens, and small archives of every kind there is."""
 
-import hashlib
-import math
 import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scripts.nightly import GOLDEN
-from scripts.nightly.fuzzing.parts import Part, Parts, take_apart, to_early
+from scripts.nightly.fuzzing.parts import Part, take_apart
 from scripts.nightly.fuzzing.tiny import (
     COLOURS,
     IMAGES,
@@ -26,6 +25,7 @@ from scripts.nightly.fuzzing.tiny import (
     tree_meta,
 )
 from vaedensity.archive import fallback
+from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.repair import repair
 
 LARGEST = 6000  # bytes of a seed: larger ones are slow
@@ -45,28 +45,35 @@ def mixed() -> dict[str, np.ndarray]:
     }
 
 
-def with_coders() -> bytes:
+def with_codecs() -> bytes:
     """An array in four blocks of the four fallback codecs."""
     whole = np.arange(40, dtype="<u4")
     parts = take_apart(packed({"x": whole}))
     parts.parts = []
-    for coder in range(4):
-        raw = whole[10 * coder : 10 * coder + 10].tobytes()
-        payload = {
-            0: lambda raw: raw,
-            1: fallback.deflate,
-            2: fallback._lzma,
-            3: lambda raw: fallback._lzma(fallback.to_planes(raw, 4)),
-        }[coder](raw)
-        parts.parts.append(Part(0, 10 * coder, 10, coder, payload, zlib.crc32(raw)))
+    for codec, packing in enumerate(
+        (bytes, fallback.deflate, fallback._lzma, lambda raw: fallback._lzma(fallback.to_planes(raw, 4)))
+    ):
+        raw = whole[10 * codec : 10 * codec + 10].tobytes()
+        parts.parts.append(Part(0, 10 * codec, 10, codec, packing(raw), zlib.crc32(raw)))
     return parts.together()
 
 
 def archives() -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of archives of version 5, then of versions 1 to 4."""
+    """Name and bytes of archives of every kind of restore metadata, of blocks, and repaired."""
     bytes_ = {"bytes": np.frombuffer(b"some bytes of files", np.uint8)}
     images = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}
     files = {"kind": "folder", "name": "p", "mode": "L", "files": ["a.png", "b/c.tif"]}
+    tree = {
+        "kind": "tree",
+        "name": "t",
+        "entries": [],
+        "types": "",
+        "bytes": [],
+        "images": [],
+        "sizes": [],
+        "links": [],
+    }
+    one_file = tree_meta(entries=["a"], types="f", images=[], extras=[], links=[], rights=[448, 511], times=[0, 0])
     plain: dict[str, tuple[dict[str, np.ndarray], list[dict[str, Any]]]] = {
         "npy": ({"x": np.arange(12).reshape(4, 3)}, [{"kind": "npy", "name": "x.npy"}]),
         "npz": (mixed(), []),
@@ -74,25 +81,8 @@ def archives() -> Iterator[tuple[str, bytes]]:
         "file": (bytes_, [{"kind": "file", "name": "f"}]),
         "files": (bytes_, [{"kind": "files", "name": "d", "files": ["a", "b/c", "e"], "sizes": [4, 15, 0]}]),
         "tree": (tree_arrays(), [tree_meta()]),
-        "tree-bytes": (
-            {"pool": tree_arrays()["pool"][:5]},
-            [tree_meta(entries=["a"], types="f", images=[], extras=[], links=[], rights=[448, 511], times=[0, 0])],
-        ),
-        "tree-none": (
-            {},
-            [
-                {
-                    "kind": "tree",
-                    "name": "t",
-                    "entries": [],
-                    "types": "",
-                    "bytes": [],
-                    "images": [],
-                    "sizes": [],
-                    "links": [],
-                }
-            ],
-        ),
+        "tree-bytes": ({"pool": tree_arrays()["pool"][:5]}, [one_file]),
+        "tree-none": ({}, [tree]),
         "nothing": ({}, [{"kind": "npz", "name": "x"}]),
         "empty": ({"x": np.zeros(0, "u1")}, [{"kind": "npy", "name": "x.npy"}]),
         "two": (
@@ -101,39 +91,25 @@ def archives() -> Iterator[tuple[str, bytes]]:
         ),
     }
     made = {name: packed(arrays, *metas) for name, (arrays, metas) in plain.items()}
-    made["coders"] = with_coders()
+    made["codecs"] = with_codecs()
     yield from made.items()
-    for name, version in (("npz", 1), ("folder", 2), ("two", 3), ("file", 4)):
-        yield f"{name}-early", early(made[name], version).together()
     yield from with_models()
-    for name in ("coders", "npz", "folder", "two", "file", "tree"):
+    for name in ("codecs", "npz", "folder", "two", "file", "tree"):
         if (data := repaired(made[name])) is not None:
             yield f"{name}-repaired", data
 
 
 def with_models() -> Iterator[tuple[str, bytes]]:
     """Archives of blocks that a model codes, which is inside."""
-    for name, config, coders in (("images", IMAGES, (16, 18, 20)), ("colours", COLOURS, (18,))):
+    for name, config in (("images", IMAGES), ("colours", COLOURS)):
         model = model_bytes(config)
-        for coder in coders:
-            for particles in (1, 2):
-                arrays = {"x": pictures(config, 5), "n": np.arange(3)}
-                yield f"{name}-{coder}-{particles}", packed(arrays, model=model, coder=coder, particles=particles)
+        for coupled, ends_first in product((False, True), repeat=2):
+            arrays = {"x": pictures(config, 5), "n": np.arange(3)}
+            codec = Codec(Kind.MODEL, coupled, ends_first)
+            yield f"{name}-{codec.byte}", packed(arrays, model=model, codec=codec, particles=1 + coupled)
     two = pictures(IMAGES, 5) % 2 * np.uint8(255)
     yield "two-valued", packed({"x": two}, model=model_bytes(TWO, [0, 255]))
     yield "series", packed({"x": series(SERIES, 5)}, model=model_bytes(SERIES))
-
-
-def early(data: bytes, version: int) -> Parts:
-    """``data``, whose blocks are fallback, as an archive of that version."""
-    parts = take_apart(data)
-    digest, entries = hashlib.sha256(), parts.record["arrays"]
-    for part in sorted(parts.parts, key=lambda p: p.array):
-        entry = entries[part.array]
-        width = np.dtype(entry["dtype"]).itemsize
-        size = part.items * width * math.prod(entry["shape"][1:])
-        digest.update(fallback.decode(part.coder, part.payload, size, width))
-    return to_early(parts, version, digest.hexdigest())
 
 
 def repaired(data: bytes) -> bytes | None:
@@ -150,6 +126,7 @@ def repaired(data: bytes) -> bytes | None:
 
 
 def models() -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of model files."""
     for name, config, values in (("images", IMAGES, None), ("colours", COLOURS, None), ("two", TWO, [0, 255])):
         yield name, model_bytes(config, values)
     yield "floats", model_bytes(IMAGES, slim=False)
@@ -157,15 +134,14 @@ def models() -> Iterator[tuple[str, bytes]]:
 
 
 def restorable(data: bytes) -> bytes:
-    """An archive that restores nothing, as goldens are, with restore metadata that restores all its arrays; others as they are."""
+    """An archive that restores nothing, as goldens do, made to restore all its arrays; others as they are."""
     try:
         parts = take_apart(data)
         record = parts.record
-        if record["meta"]["collections"] != []:
+        if record["restore"] != []:
             return data
         own = {entry["name"]: entry["name"] for entry in record["arrays"] if entry["name"] != inside(record)}
-        meta = {"collections": [{"kind": "npz", "name": "all.npz", "arrays": own}]}
-        return parts.with_record(record | {"meta": meta}).together()
+        return parts.with_record(record | {"restore": [{"kind": "npz", "name": "all.npz", "arrays": own}]}).together()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, zlib.error):
         return data
 

@@ -7,23 +7,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
-from vaedensity.api.decompress import checked_metadata, decompress
-from vaedensity.api.models import model_inside
-from vaedensity.archive.block import MODEL_CODERS
+from vaedensity.api.decompress import checked_metadata, unpack
+from vaedensity.api.models import model_for
+from vaedensity.archive.block import LOST
 from vaedensity.archive.decoding import read_arrays, read_rows
+from vaedensity.archive.engine import ENGINES, Decoder, engine
 from vaedensity.archive.limits import Limits
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.repair import repair
 from vaedensity.cli.inspect import archive_lines, describe_archive
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
 from vaedensity.data import restore
 from vaedensity.errors import CONTROL, LONGEST, ModelError, VaedensityError
 from vaedensity.model.checkpoint import parse_model
-from vaedensity.numpy_decoder.archive import read as plain_read
-from vaedensity.numpy_decoder.archive import read_arrays as plain_read_arrays
-from vaedensity.numpy_decoder.container import Directory
 
 STATUSES = {1: "failed", 2: "usage", 3: "damaged", 4: "model"}
 LIMITS = Limits(max_output=1 << 22, memory=1 << 24)
@@ -79,50 +75,51 @@ def _site(error: BaseException) -> str:
 
 
 def run_archive(path: Path, chances: Chances, models: Models) -> str:
-    """Everything that reads an archive."""
-    with Archive(path) as archive:
+    """Everything that reads an archive, with the model in torch."""
+    with ArchiveFile(path) as archive:
         metas = checked_metadata(archive)
         LIMITS.check(archive)
         if archive.model is not None and not chances.of(SHARE if _is_small(archive) else SHARE_OF_LARGE):
             return _payloads(archive)
-        arrays = read_arrays(archive, _model_of(archive, models), threads=1)
+        model = _model_of(archive, models)
+        arrays = read_arrays(archive, model, threads=1)
         for meta in metas:
             restore.check_collection(meta, arrays)
         if chances.of(0.02):
             for array in archive.contents:
                 if array.shape and array.rows:
-                    rows = read_rows(archive, array.name, 0, min(2, array.rows), _model_of(archive, models), threads=1)
+                    rows = read_rows(archive, array.name, 0, min(2, array.rows), model, threads=1)
                     if rows.tobytes() != arrays[array.name][: len(rows)].tobytes():
                         raise Wrong(f"items of {array.name} differ from the whole")
     return "decoded"
 
 
-def _is_small(archive: Archive) -> bool:
+def _is_small(archive: ArchiveFile) -> bool:
     """Whether a model decodes the archive in milliseconds."""
-    coded = {block.array for block in archive.blocks if block.coder in MODEL_CODERS}
+    coded = {block.array for block in archive.blocks if block.codec.by_model}
     return sum(archive.arrays[number].nbytes for number in coded) <= SMALL
 
 
-def _model_of(archive: Archive, models: Models) -> CodingModel | None:
+def _model_of(archive: ArchiveFile, models: Models) -> Decoder | None:
     if archive.model is None:
         return None
     if archive.model_array is not None:
-        return model_inside(archive)
-    if archive.model["sha256"] not in models:
+        return model_for(archive, None)
+    if archive.model.sha256 not in models:
         raise ModelError(f"{archive.path}: needs a model that is not there")
-    return models[archive.model["sha256"]]
+    return models[archive.model.sha256]
 
 
-def _payloads(archive: Archive) -> str:
+def _payloads(archive: ArchiveFile) -> str:
     """All blocks read, none decoded."""
-    for index in range(len(archive.blocks)):
-        archive.payload(index)
+    for place in range(len(archive.blocks)):
+        archive.payload(place)
     return "read"
 
 
 def run_describe(path: Path, chances: Chances, models: Models) -> str:
-    record = describe_archive(path)
-    archive_lines(record, members=True)
+    """`list`, as a table."""
+    archive_lines(describe_archive(path), members=True)
     return "described"
 
 
@@ -130,13 +127,13 @@ def run_repair(path: Path, chances: Chances, models: Models) -> str:
     """Repair, and what is repaired is an archive whose index is right."""
     out = path.with_suffix(".repaired")
     try:
-        if repair(path, out, overwrite=True)["whole"]:
+        if repair(path, out, overwrite=True).whole:
             return "whole"
-        with Archive(out) as archive:
-            for index, block in enumerate(archive.blocks):
-                if block.coder != 15:
-                    archive.payload(index)
-        if not repair(out, out.with_suffix(".again"))["whole"] and not any(b.coder == 15 for b in archive.blocks):
+        with ArchiveFile(out) as archive:
+            for place, block in enumerate(archive.blocks):
+                if block.codec != LOST:
+                    archive.payload(place)
+        if not repair(out, out.with_suffix(".again")).whole and not any(b.codec == LOST for b in archive.blocks):
             raise Wrong("a repaired archive is not whole")
     finally:
         out.unlink(missing_ok=True)
@@ -146,14 +143,14 @@ def run_repair(path: Path, chances: Chances, models: Models) -> str:
 
 def run_restore(path: Path, chances: Chances, models: Models) -> str:
     """Files made in a folder: nothing may appear beside it."""
-    with Archive(path) as archive:
-        if any(block.coder in MODEL_CODERS for block in archive.blocks):
+    with ArchiveFile(path) as archive:
+        if any(block.codec.by_model for block in archive.blocks):
             return "not restored"
     folder = path.parent / "out"
     before = set(os.listdir(path.parent)) | {"out"}
     try:
         links = chances.rng.choice(("inside", "none"))
-        decompress(path, folder, limits=LIMITS, keep_going=chances.rng.random() < 0.5, links=links, threads=1)
+        unpack(path, folder, limits=LIMITS, keep_going=chances.rng.random() < 0.5, links=links, threads=1)
     finally:
         if beside := set(os.listdir(path.parent)) - before:
             raise Wrong(f"made beside the folder: {sorted(beside)[:3]}")
@@ -161,58 +158,54 @@ def run_restore(path: Path, chances: Chances, models: Models) -> str:
     return "restored"
 
 
-def run_plain(path: Path, chances: Chances, models: Models) -> str:
-    """The numpy reader, and that both readers decode the same. Where one of them alone refuses, says so."""
-    try:
-        arrays = _plain_arrays(path, chances)
-    except VaedensityError as error:
-        if chances.of(0.2) and _others(path, models)[0] is not None:
-            return f"numpy alone refuses: {_sites(error)}"
-        raise
-    if arrays is None:
-        return "read"
-    if chances.of(0.3):
-        others, refusal = _others(path, models)
-        if others is None:
-            return f"torch alone refuses: {refusal}"
-        if {n: a.tobytes() for n, a in arrays.items()} != {n: np.asarray(a).tobytes() for n, a in others.items()}:
-            raise Wrong("the two readers differ")
+def run_engines(path: Path, chances: Chances, models: Models) -> str:
+    """An archive with its model inside: both engines decode the same. Where one alone refuses, says so."""
+    with ArchiveFile(path) as archive:
+        checked_metadata(archive)
+        LIMITS.check(archive)
+        if archive.model is None or archive.model_array is None:
+            return "needs no engine"
+        if not _is_small(archive) or not chances.of(20 * SHARE):
+            return _payloads(archive)
+        found = {name: _decoded(archive, name) for name in ENGINES}
+    refusals = {name: error for name, error in found.items() if isinstance(error, VaedensityError)}
+    if len(refusals) == len(ENGINES):
+        raise next(iter(refusals.values()))
+    for name, error in refusals.items():
+        return f"{name} alone refuses: {_sites(error)}"
+    if len({tuple(sorted(one.items())) for one in found.values() if isinstance(one, dict)}) > 1:
+        raise Wrong("the two engines differ")
     return "decoded"
 
 
-def _plain_arrays(path: Path, chances: Chances) -> dict[str, Any] | None:
-    """What the numpy reader decodes; None where that would take too long."""
-    with open(path, "rb") as file:
-        directory = Directory(file, path)
-        restore.check_restore_metadata(_collections(directory.meta), [array.name for array in directory.restored])
-        if sum(array.nbytes for array in directory.arrays) > 1 << 22:
-            return None
-        if directory.model is None or all(block.coder < 16 for block in directory.blocks):
-            return plain_read(directory, None)
-        return plain_read_arrays(path) if directory.inside is not None and chances.of(SHARE) else None
-
-
-def _others(path: Path, models: Models) -> tuple[dict[str, Any] | None, str]:
-    """(what the other reader decodes, None where it refuses; where)."""
+def _decoded(archive: ArchiveFile, engine: str) -> dict[str, bytes] | VaedensityError:
+    """What an engine decodes, or how it refuses."""
     try:
-        with Archive(path) as archive:
-            checked_metadata(archive)
-            return read_arrays(archive, _model_of(archive, models), threads=1), ""
+        return {n: a.tobytes() for n, a in read_arrays(archive, model_for(archive, None, engine), threads=1).items()}
     except VaedensityError as error:
-        return None, _sites(error)
-
-
-def _collections(meta: dict[str, Any]) -> list[Any]:
-    metas = meta.get("collections")
-    return metas if isinstance(metas, list) else []
+        return error
 
 
 def run_model(path: Path, chances: Chances, models: Models) -> str:
+    """A model file in torch, ready to code, and now and then in real arithmetic."""
     file = parse_model(path.read_bytes(), path)
     model = coding_model(file, "x")
     if chances.of(0.05):
         file.float_model()
     return f"{len(model.sha256)}"
+
+
+def run_numpy_model(path: Path, chances: Chances, models: Models) -> str:
+    """A model file in the numpy engine; in torch it has the same SHA-256."""
+    decoder = engine("numpy").load_decoder(path)
+    if chances.of(0.05):
+        try:
+            other = coding_model(parse_model(path.read_bytes(), path), "x")
+        except ModelError as error:
+            return f"torch alone refuses: {_sites(error)}"
+        if other.sha256 != decoder.sha256:
+            raise Wrong("the engines see two models")
+    return "read"
 
 
 ARCHIVE_RUNS = [(run_archive, 100), (run_describe, 4), (run_repair, 3), (run_restore, 3)]
@@ -221,7 +214,7 @@ ARCHIVE_RUNS = [(run_archive, 100), (run_describe, 4), (run_repair, 3), (run_res
 def runs_of(target: str, suffix: str) -> list[tuple[Any, int]]:
     """What may be done with an input, with weights."""
     if suffix == ".safetensors":
-        return [(run_model, 1)]
-    if target == "plain":
-        return [(run_plain, 1)]
-    return [*ARCHIVE_RUNS, (run_plain, 10)] if target == "all" else ARCHIVE_RUNS
+        return [(run_model, 2), (run_numpy_model, 1)]
+    if target == "numpy":
+        return [(run_engines, 1)]
+    return [*ARCHIVE_RUNS, (run_engines, 10)] if target == "all" else ARCHIVE_RUNS

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaedensity.archive.writer import write_archive
-from vaedensity.coding.model_blocks import BlockCoder
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.archive import model_blocks, writer
+from vaedensity.archive.block import Codec
+from vaedensity.coding.engine import CodingModel, coding_model
 from vaedensity.model.checkpoint import parse_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config, untrained
@@ -51,27 +51,29 @@ def coding(data: bytes, name: str = "tiny") -> CodingModel:
 
 def packed(
     arrays: dict[str, NDArray[Any]],
-    *collections: dict[str, Any],
+    *metas: dict[str, Any],
     model: bytes | None = None,
     inside: bool = True,
     particles: int = 1,
-    coder: int | None = None,
+    codec: Codec | None = None,
 ) -> bytes:
-    """An archive. Without ``collections`` the arrays are restored as all.npz; each of them that does not say otherwise has all
-    arrays under their own names."""
+    """An archive.
+
+    Without ``metas`` the arrays are restored as all.npz; each of them that does not say otherwise has all arrays under
+    their own names. However bad the tiny model is, its blocks are taken.
+    """
     own = {name: name for name in arrays}
-    metas = [{"arrays": own} | meta for meta in collections or ({"kind": "npz", "name": "all.npz"},)]
-    f = io.BytesIO()
-    network = None if model is None else coding(model)
-    # However bad the tiny model is, its blocks are taken.
-    with mock.patch.object(BlockCoder, "_fallback", lambda self, raw: (0, bytes(1 << 16))):
-        write_archive(
+    restore = [{"arrays": own} | meta for meta in metas or ({"kind": "npz", "name": "all.npz"},)]
+    f, network = io.BytesIO(), None if model is None else coding(model)
+    never = mock.Mock(return_value=False)
+    with mock.patch.object(model_blocks, "worth_asking", never), mock.patch.object(writer, "worth_asking", never):
+        writer.write_archive(
             f,
             arrays,
-            {"collections": metas},
+            restore,
             network,
             particles=particles,
-            coder=coder,
+            codec=codec,
             inside=model if inside else None,
             threads=1,
         )

@@ -19,7 +19,7 @@ from scripts.nightly.fuzzing.mutate import mutate_bytes, mutate_model, mutate_pa
 from scripts.nightly.fuzzing.parts import ModelParts, Parts, take_apart, take_model_apart
 from scripts.nightly.fuzzing.targets import Chances, outcome, runs_of
 from scripts.nightly.fuzzing.tiny import coding
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.coding.engine import CodingModel
 from vaedensity.errors import VaedensityError
 
 HANG_SECONDS = 10  # of the processor, which others may use too; that a process waits for ever, its parent sees
@@ -67,9 +67,9 @@ class Worker:
             self.loaded.add(path.name)
             if self.target == "model" and path.suffix == ".vdz":
                 continue
-            if self.target in ("archive", "plain") and path.suffix != ".vdz":
+            if self.target in ("archive", "numpy") and path.suffix != ".vdz":
                 continue
-            self.add(path.read_bytes(), path.suffix, path.stem.startswith("made-") or "-v" in path.stem)
+            self.add(path.read_bytes(), path.suffix, path.stem.startswith("made-") or (GOLDEN / path.name).exists())
 
     def add(self, data: bytes, suffix: str, sound: bool = True) -> None:
         parts = None
@@ -109,7 +109,7 @@ class Worker:
                 return mutate_bytes(rng, seed.data, other.data)
             if rng.random() < 0.05:
                 return parts.together(mutate_bytes(rng, json.dumps(parts.record).encode()).decode("latin1"))
-            return mutate_model(rng, parts).together()
+            return mutate_model(rng, parts).together(signed=rng.random() < 0.9)
         return mutate_bytes(rng, seed.data, other.data)
 
     def once(self) -> None:
