@@ -14,13 +14,11 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
-import torch
-
-from vaedensity.arithmetic import torch_threads
 from vaedensity.errors import VaedensityError
 from vaedensity.machine import choose_threads
 
@@ -73,12 +71,24 @@ def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, c
     """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory. Within an operation torch uses one: these are small, and
     threads that wait for each other at every one take longer."""
 
-    def start() -> None:
-        if torch.get_num_threads() != 1:  # each thread has a number of its own
-            torch.set_num_threads(1)
+    with _torch_kept_at_one():
+        yield from _in_pool(ThreadPoolExecutor(count, initializer=_one_torch_thread), work, jobs, ticker, count)
 
-    with torch_threads(1):
-        yield from _in_pool(ThreadPoolExecutor(count, initializer=start), work, jobs, ticker, count)
+
+def _torch_kept_at_one() -> AbstractContextManager[None]:
+    """One thread within torch's operations, if torch is loaded: what needs none does not load it."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from vaedensity.arithmetic import torch_threads
+
+    return torch_threads(1)
+
+
+def _one_torch_thread() -> None:
+    """The same for this thread, of which torch keeps a number of its own."""
+    torch = sys.modules.get("torch")
+    if torch and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 def _in_pool(
@@ -185,7 +195,7 @@ def _serve(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for other in others:  # else this process keeps its siblings' lines open
         other.close()
-    torch.set_num_threads(1)
+    _one_torch_thread()
     ticker.progress = lambda count: line.send(("tick", count, None))
     while True:
         try:

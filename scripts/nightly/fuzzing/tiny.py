@@ -27,9 +27,9 @@ TWO = VAEConfig(4, 4, 1, 2, ((2, 1),), (2,), 0, 0, 1)
 SERIES = SequenceConfig(6, 256, 2, 2, 4, 4, (1, 2), contexts=(2,), context_bits=2, context_width=2)
 
 
-def model_bytes(config: Config, values: list[int] | None = None, *, slim: bool = True) -> bytes:
+def model_bytes(config: Config, values: list[int] | None = None, *, slim: bool = True, seed: int = RNG_SEED) -> bytes:
     """A model file of a network of fixed small weights; ``slim``: without those in floating point."""
-    rng = np.random.default_rng(RNG_SEED)
+    rng = np.random.default_rng(seed)
     network = untrained(config)
     with torch.no_grad():
         for parameter in network.parameters():
