@@ -22,6 +22,15 @@ from vaedensity.data.named import load_digits
 FIT_OPTIONS = ("--preset", "tiny", "--steps", "120", "--rate", "0.02", "--batch-size", "32", "--device", "cpu")
 
 
+@contextmanager
+def small_blocks() -> Iterator[None]:
+    """Chains of about 2 KB, whatever they cost, so that a small archive has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
+        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
+        yield
+
+
 def invoke(*arguments: object) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(main, [str(a) for a in arguments])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import invoke
+from conftest import invoke, small_blocks
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -26,12 +26,8 @@ def items(model_archive: Path, model: Path) -> vd.Archive:
 @pytest.fixture(scope="module")
 def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """An archive of several blocks and what is in it."""
-    data, path = np.concatenate([digits] * 3), tmp_path_factory.mktemp("many") / "many.vdz"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "vaedensity.archive.model_blocks.WORTH_ASKING", 1e9
-        )  # fallback codecs see that it is the same thrice
-        patch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
+    data, path = digits[:600], tmp_path_factory.mktemp("many") / "many.vdz"
+    with small_blocks():
         vd.compress({"x": data}, path, model=model, verify=False)
     with ArchiveFile(path) as archive:
         assert len(archive.blocks) >= 3
@@ -104,8 +100,8 @@ def test_a_forked_child_does_not_disturb_its_parent(many: tuple[Path, np.ndarray
     assert np.array_equal(items[0], data[0])
     child = os.fork()
     if child == 0:
-        os._exit(0 if all(np.array_equal(items[i], data[i]) for i in range(0, len(data), 400)) else 1)
-    assert all(np.array_equal(items[i], data[i]) for i in range(len(data) - 1, 0, -500))
+        os._exit(0 if all(np.array_equal(items[i], data[i]) for i in range(0, len(data), 150)) else 1)
+    assert all(np.array_equal(items[i], data[i]) for i in range(len(data) - 1, 0, -200))
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -2,15 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
-from conftest import invoke
+from conftest import invoke, small_blocks
 from early import EarlyWriter, early_record
 from PIL import Image
 from refusals import DAMAGED, USAGE, Done, Refused
@@ -18,16 +16,7 @@ from refusals import DAMAGED, USAGE, Done, Refused
 from vaedensity.archive.container import read_contents
 from vaedensity.archive.reader import ArchiveFile
 
-ROWS = 1600
-
-
-@contextmanager
-def small_blocks() -> Iterator[None]:
-    """Chains of about 2 KB, whatever they cost."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
-        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
-        yield
+ROWS = 700
 
 
 @pytest.fixture(scope="module")
