@@ -39,10 +39,10 @@ SMALL_BYTES, SHARE_OF_MODEL = 1 << 20, 32
 class Coded:
     """What was coded, and what by.
 
-    ``bytes_in``: of files on disk, or of arrays, as ``bytes_in_from`` says; ``bytes_raw``: of all arrays; ``bytes_out``: of the
-    archive; ``files_of_same_pixels``: how many of the ``files`` come back with the same pixels and metadata, not the same
-    bytes; ``model``: None where no item is coded by one; ``model_inside``: whether the archive holds it;
-    ``model_released``: whether it comes with the package.
+    ``bytes_in``: of files on disk, or of arrays, as ``bytes_in_from`` says; ``bytes_raw``: of all arrays;
+    ``bytes_out``: of the archive; ``files_of_same_pixels``: how many of the ``files`` come back with the same pixels
+    and metadata, not the same bytes; ``model``: None where no item is coded by one; ``model_inside``: whether the
+    archive holds it; ``model_released``: whether it comes with the package.
     """
 
     items: int
@@ -65,8 +65,8 @@ class Coded:
 class Packed(Coded):
     """What became of collections.
 
-    ``dims``: values of an item, None where items differ; ``expected_bits_per_dim``: minus the ELBO; ``overhead_bytes``: by
-    what they are spent on; ``model_tried``, ``model_tried_items``: whether or not it was used in the end;
+    ``dims``: values of an item, None where items differ; ``expected_bits_per_dim``: minus the ELBO;
+    ``overhead_bytes``: by what they are spent on; ``model_tried``, ``model_tried_items``: used in the end or not;
     ``bytes_with_model``, ``bytes_without_model``: of the archive, where that was tried.
     """
 
@@ -160,7 +160,7 @@ def compress(
 
 
 def cut_bytes(collection: Collection, model: Encoder | None) -> Collection:
-    """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and what is left over."""
+    """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and the rest."""
     meta, arrays = collection.meta, collection.arrays
     name = "bytes"
     if model is None or not model.is_series or name not in arrays or meta["kind"] not in KINDS_WITH_BYTES:
@@ -267,9 +267,10 @@ def settled(
     particles: int,
     attempt: Callable[[list[Collection]], tuple[Tally, list[dict[str, Any]]]],
 ) -> Written:
-    """What ``attempt`` has written to ``f`` of ``collections``, of folders those images as files that are larger as pixels.
+    """What ``attempt`` has written to ``f`` of ``collections``, of folders as files those images larger as pixels.
 
-    ``attempt`` writes a whole archive and returns restore metadata of each collection."""
+    ``attempt`` writes a whole archive and returns restore metadata of each collection.
+    """
     first: tuple[int, int] | None = None
     while True:
         f.seek(0)
@@ -285,8 +286,10 @@ def settled(
 def smaller(
     collections: list[Collection], metas: list[dict[str, Any]], stored: dict[str, int]
 ) -> list[Collection] | None:
-    """``collections`` with those images as files that are larger as pixels, None where there are none. ``metas`` are of the
-    archive, ``stored`` the bytes that each of its arrays takes."""
+    """``collections`` with those images as files that are larger as pixels, None where there are none.
+
+    ``metas`` are of the archive, ``stored`` the bytes that each of its arrays takes.
+    """
     refused = [
         larger_as_pixels(collection, {own: stored[name] for name, own in meta["arrays"].items()})
         for collection, meta in zip(collections, metas)  # arrays put behind others have no metas
@@ -309,7 +312,7 @@ def require_fit(model: Encoder, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def require_readable(f: BinaryIO) -> None:
-    """Read the directory just written as a reader would: what could not be restored is refused now."""
+    """Read the header and the index just written as a reader would: what could not be restored is rejected now."""
     f.flush()
     try:
         with ArchiveFile(f.name) as archive:
@@ -355,8 +358,10 @@ def files_of(collections: list[Collection]) -> dict[str, int]:
 def gather(
     collections: list[Collection], taken: Names[str] = (), before: Sequence[dict[str, Any]] = ()
 ) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
-    """All arrays under unique names, none of which is ``taken``, and restore metadata per collection that says which are its own. ``before``:
-    metas of what the archive holds already."""
+    """All arrays under unique names, none of which is ``taken``, and restore metadata that say whose they are.
+
+    ``before``: restore metadata of what the archive holds already.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     metas: list[dict[str, Any]] = []
     for number, collection in enumerate(collections, len(before)):

@@ -17,8 +17,8 @@ GROUP_BYTES = 150  # what an archive says of one more array, in its record and i
 
 
 def settle(sources: Sequence[Collection | Tree], model: Encoder | None) -> list[Collection]:
-    """Collections to be packed. Of folders, images go as pixels where ``model`` fits them or that is smaller by estimate;
-    when they are coded, :func:`larger_as_pixels` tells where it was not."""
+    """Collections to be packed. Of folders, images go as pixels where ``model`` fits them or that is smaller by
+    estimate; when they are coded, :func:`larger_as_pixels` tells where it was not."""
     return [_settled(source, model) if isinstance(source, Tree) else source for source in sources]
 
 

@@ -173,5 +173,5 @@ def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], rang
 
 
 def _count(text: str, otherwise: int) -> int:
-    """The whole number that ``text`` is in digits, or what it is ``otherwise``; more digits than a file can have items are no number."""
+    """The number that ``text`` is in digits, else ``otherwise``; no file has items of so many digits as 20."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else otherwise

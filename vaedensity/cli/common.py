@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vaedensity.cli.arguments import ParamType
 from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
 from vaedensity.units import json_line
 
@@ -117,7 +118,10 @@ def elapsed() -> float:
 
 
 def answer(result: "dict[str, Any] | DataclassInstance", as_json: bool, lines: list[str]) -> None:
-    """Print the result: one JSON object of its fields, or ``lines`` for people. Its ``seconds`` are what the user waited."""
+    """Print the result: one JSON object of its fields, or ``lines`` for people.
+
+    Its ``seconds``, if it has any, are those that the user waited.
+    """
     if as_json:
         record = result if isinstance(result, dict) else asdict(result)
         record = record | ({"seconds": elapsed()} if "seconds" in record else {})
@@ -153,12 +157,12 @@ models_option = click.option(
 )
 
 
-class Threads(click.ParamType):
+class Threads(ParamType):
     """A number of threads, or ``auto``, which is None to the rest of the package."""
 
     name = "threads"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:  # type: ignore[override]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value == "auto":
             return None
         if isinstance(value, int):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
+from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, STREAM, expect_archive, expect_model
 from vaedensity.cli.common import (
     answer,
     data_options,
@@ -25,7 +25,6 @@ from vaedensity.cli.common import (
 from vaedensity.cli.inputs import at_rest, input_options, read_inputs
 from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
-    STREAM,
     file_on_stdout,
     refuse_open_file,
     refuse_terminal,

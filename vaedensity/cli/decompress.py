@@ -139,7 +139,7 @@ def decompress_command(
 
 
 def count_rows(path: Path) -> int | None:
-    """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
+    """How many entries of arrays the work on an archive will count; None where it will say what is wrong."""
     from vaedensity.archive.reader import ArchiveFile
 
     try:
