@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__
 from vaedensity.api.choose import choose_model, groups_of, open_model
-from vaedensity.api.compress import Coded, Say, Written, coded, cut_bytes, gather, require_readable, smaller
 from vaedensity.api.decompress import checked_metadata
 from vaedensity.api.models import model_for
-from vaedensity.api.settle import settle
+from vaedensity.api.packing import Coded, Say, Written, coded, cut_bytes, gather, require_readable
+from vaedensity.api.settle import settle, smaller
 from vaedensity.archive.container import Writer
 from vaedensity.archive.decoding import check_model, feed, read_rows
 from vaedensity.archive.reader import ArchiveFile

@@ -34,7 +34,8 @@ from vaedensity.cli.streams import (
 from vaedensity.errors import DAMAGED, SourceChanged, UsageError
 
 if TYPE_CHECKING:
-    from vaedensity.api.compress import Coded, Packed
+    from vaedensity.api.compress import Packed
+    from vaedensity.api.packing import Coded
 
 
 @click.command("compress")
@@ -91,7 +92,8 @@ def compress_command(
     or byte for byte with --bytes; all else byte for byte."""
     silence_libraries()
     from vaedensity.api.choose import choose_model, groups_of, open_model
-    from vaedensity.api.compress import cut_bytes, pack
+    from vaedensity.api.compress import pack
+    from vaedensity.api.packing import cut_bytes
     from vaedensity.api.settle import settle
     from vaedensity.archive.model_blocks import fits
     from vaedensity.data.atomic import refuse_existing
