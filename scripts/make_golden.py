@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vaedensity.api.compress import gather
+from vaedensity.api.packing import gather
 from vaedensity.api.settle import settle
 from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.writer import write_archive

@@ -23,6 +23,9 @@ def items(model_archive: Path, model: Path) -> vd.Archive:
     return vd.Archive(model_archive, model=model)
 
 
+both_engines = pytest.mark.parametrize("engine", ["torch", "numpy"])
+
+
 @pytest.fixture(scope="module")
 def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """An archive of several blocks and what is in it."""
@@ -34,7 +37,11 @@ def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFacto
     return path, data
 
 
-def test_items_and_slices_are_the_original_ones(items: vd.Archive, digits: np.ndarray) -> None:
+@both_engines
+def test_items_and_slices_are_the_original_ones(
+    engine: str, model_archive: Path, model: Path, digits: np.ndarray
+) -> None:
+    items = vd.Archive(model_archive, model=model, engine=engine)
     assert len(items) == N and items.shape == (N, 8, 8) and items.dtype == np.uint8
     for i in (0, 1, 57, N - 1, -1, -N):
         assert np.array_equal(items[i], digits[:N][i])
@@ -147,25 +154,12 @@ def test_another_model_is_refused(model_archive: Path, other_model: Path) -> Non
         vd.Archive(model_archive, model=other_model)[0]
 
 
+@both_engines
 def test_the_command_restores_what_was_asked_for(
-    model_archive: Path, model: Path, digits: np.ndarray, tmp_path: Path
+    engine: str, model_archive: Path, model: Path, digits: np.ndarray, tmp_path: Path
 ) -> None:
-    done = invoke(
-        "decompress",
-        model_archive,
-        "-o",
-        tmp_path,
-        "-m",
-        model,
-        "--item",
-        7,
-        "--range",
-        "3:5",
-        "--item",
-        "0",
-        "--range",
-        ":1",
-    )
+    asked = ("--item", 7, "--range", "3:5", "--item", "0", "--range", ":1")
+    done = invoke("decompress", model_archive, "-o", tmp_path, "-m", model, "--engine", engine, *asked)
     assert done.exit_code == 0, done.output
     assert np.array_equal(np.load(tmp_path / "digits.npy"), digits[[7, 0, 3, 4]])
 
