@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vaedensity.api.archive import Archive as Archive
     from vaedensity.api.compress import compress as compress
     from vaedensity.api.decompress import decompress as decompress
-    from vaedensity.api.python import fit as fit
+    from vaedensity.api.fit import fit as fit
     from vaedensity.api.python import load_model as load_model
     from vaedensity.api.python import score as score
     from vaedensity.api.python import self_test as self_test
@@ -32,7 +32,7 @@ _HOMES = {
     "compress": "api.compress",
     "decompress": "api.decompress",
     "Estimate": "density.estimate",
-    "fit": "api.python",
+    "fit": "api.fit",
     "ImportanceSampling": "density.importance",
     "Jackknife": "density.jackknife",
     "load_digits": "data.named",

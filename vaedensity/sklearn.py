@@ -1,5 +1,6 @@
 """A fitted density as a scikit-learn estimator: outlier detection and sampling for images."""
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from vaedensity.api.estimator_file import EstimatorRecord, open_bytes, record_in, save_with_record
 from vaedensity.api.estimator_input import check_parameters, whole_number
-from vaedensity.api.fit import FitRequest, fit_model, pick_device
+from vaedensity.api.fit import fit_model, pick_device
+from vaedensity.api.fit_request import FitRequest
 from vaedensity.api.sample import original_values, sample_batches
 from vaedensity.api.score import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.arithmetic import full_precision, torch_threads
@@ -93,7 +95,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             try:
-                record = fit_model(images, "X", path, request)
+                record = asdict(fit_model(images, "X", path, request))
             except Interrupted:
                 raise KeyboardInterrupt("fit was interrupted; nothing was kept") from None
             data = path.read_bytes()

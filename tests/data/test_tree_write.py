@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import cases
 from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, texts
 
 from vaedensity.data import restore, tree_contents, tree_names, tree_write
@@ -316,7 +317,7 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
     assert left == ["0.png"] and not (tmp_path / "last/0.png").exists() and (tmp_path / "last/2.png").exists()
 
 
-@settings(max_examples=300, deadline=None)
+@cases(100)
 @given(st.data())
 def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
     shapes = data.draw(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), max_size=4))
@@ -359,7 +360,7 @@ PARTS = st.binary(min_size=1, max_size=3).filter(lambda b: not set(b) & {0, 47} 
 SECONDS = st.integers(-(2**31), 2**33) | st.sampled_from([0, -1, 2**31, 15_000_000_000])
 
 
-@settings(max_examples=40, deadline=None)
+@cases(15)
 @given(st.data())
 def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
     """Deep and wide, with names of any bytes, links to anywhere, all permissions, times of any year."""

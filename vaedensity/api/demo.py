@@ -16,7 +16,8 @@ from PIL import Image
 from vaedensity.api.choose import open_model
 from vaedensity.api.compress import pack
 from vaedensity.api.decompress import unpack
-from vaedensity.api.fit import FitRequest, fit_model
+from vaedensity.api.fit import fit_model
+from vaedensity.api.fit_request import FitRequest
 from vaedensity.api.score import ScoreRequest, score_array
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.named import load_named
@@ -66,7 +67,7 @@ def run_demo(
         table.append({"name": name, "bits_per_dim": bits * size / array.size, "bytes": size})
     return {
         "items": len(array),
-        "fit": fitted,
+        "fit": asdict(fitted) | {"model": str(fitted.model)},
         "score": scores,
         "compress": asdict(packed),
         "table": table,

@@ -5,12 +5,11 @@ changes no result, and is as it was afterwards.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.api.fit import FitRequest, fit_model, pick_device
+from vaedensity.api.fit import pick_device
 from vaedensity.api.score import ScoreRequest, score_array
 from vaedensity.api.self_test import USUAL_ITEMS
 from vaedensity.api.self_test import self_test as run_self_test
@@ -25,19 +24,6 @@ from vaedensity.items import plain_array
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.checkpoint import load_model as read_model
 from vaedensity.model.released import resolve
-
-
-@fresh_thread()
-def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
-    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or to
-    series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces. The record's ``read_as`` says which.
-
-    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed, threads,
-    overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
-
-    >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
-    """
-    return fit_model(plain_array(x, "array"), "array", Path(out), FitRequest(**options))
 
 
 def load_model(name_or_path: str | Path) -> ModelFile:

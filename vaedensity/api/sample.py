@@ -18,7 +18,7 @@ from vaedensity.density.entropy import scale_entropy
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.kinds import Network
-from vaedensity.model.reshaped import Reshaped
+from vaedensity.model.likelihood import Reshaped
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.report.mosaic import GAP, MOST_PIXELS, mosaic_size, write_mosaic
