@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaedensity.data import restore
 from vaedensity.data.array_files import load_npy, load_npz, save_npz
 from vaedensity.data.collection import Collection
 from vaedensity.data.load import load, load_array, main_array
+from vaedensity.data.restore_metadata import safe_name
 from vaedensity.errors import UsageError
 
 RNG = np.random.default_rng(7)
@@ -115,7 +115,7 @@ def test_a_member_with_an_odd_name_restores_to_one_plain_file(tmp_path: Path, me
     with open(tmp_path / "f.npz", "wb") as f:
         save_npz(f, {member: GREY})
     found = load_npz(tmp_path / "f.npz", member)
-    assert restore.safe_name(found.meta["name"]).parts == (found.meta["name"],)
+    assert safe_name(found.meta["name"]).parts == (found.meta["name"],)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from vaedensity.data import restore
 from vaedensity.data.collection import Collection
 from vaedensity.data.folder import load_folder
 from vaedensity.data.load import load
+from vaedensity.data.restore_metadata import check_restore_metadata, safe_name
+from vaedensity.data.staging import staging
 from vaedensity.data.tree_meta import check_tree, check_tree_meta
 from vaedensity.errors import DamagedArchive, VaedensityError
 
@@ -30,21 +32,21 @@ def restored(collection: Collection, stage: Path) -> Path:
     """What is made of a collection that came back from an archive as it went in."""
     meta = collection.meta | {"arrays": {f"0/{name}": name for name in collection.arrays}}
     arrays = {f"0/{name}": np.array(a) for name, a in collection.arrays.items()}
-    restore.check_restore_metadata([meta], list(arrays))
+    check_restore_metadata([meta], list(arrays))
     restore.check_files(meta, arrays)
     return restore.write_collection(meta, arrays, stage)
 
 
 @pytest.mark.parametrize("name", ["a", "a.npy", "a/b/c.png", ".hidden", "..a", "a..", "with space", "\u00e9", "./a"])
 def test_safe_names(name: str) -> None:
-    path = restore.safe_name(name)
+    path = safe_name(name)
     assert not path.is_absolute() and ".." not in path.parts
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "/a", "..", "../a", "a/../b", "a/..", "a\0"])
 def test_unsafe_names(name: str) -> None:
     with pytest.raises(DamagedArchive, match="leave the target folder"):
-        restore.safe_name(name)
+        safe_name(name)
 
 
 def entry(kind: str = "npy", name: str = "x.npy", arrays: Any = None, **more: Any) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def entry(kind: str = "npy", name: str = "x.npy", arrays: Any = None, **more: An
 def test_good_restore_metadata() -> None:
     folder = entry("folder", "pictures", {"images": "images"}, mode="L", files=["a/0.png", "a/1.png", "b.png"])
     several = entry("npz", "z.npz", {"1/x": "x", "y": "y"})
-    assert restore.check_restore_metadata([entry(), folder, several], ["x", "images", "1/x", "y"]) is None
-    assert restore.check_restore_metadata([], []) is None
+    assert check_restore_metadata([entry(), folder, several], ["x", "images", "1/x", "y"]) is None
+    assert check_restore_metadata([], []) is None
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,13 @@ def test_good_restore_metadata() -> None:
 )
 def test_restore_metadata_that_cannot_be_meant_is_rejected(metas: list[Any]) -> None:
     with pytest.raises(DamagedArchive):
-        restore.check_restore_metadata(metas, ["x"])
+        check_restore_metadata(metas, ["x"])
 
 
 @pytest.mark.parametrize("second", ["x.npy", "./x.npy", "x.npy/y.npy"])
 def test_outputs_in_each_others_way_are_rejected(second: str) -> None:
     with pytest.raises(DamagedArchive):
-        restore.check_restore_metadata([entry(), entry(name=second, arrays={"y": "y"})], ["x", "y"])
+        check_restore_metadata([entry(), entry(name=second, arrays={"y": "y"})], ["x", "y"])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_write_collection_of_each_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [TEXT, b"", b"\0"])
 def test_a_file_comes_back(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "some.bin").write_bytes(data)
-    with restore.staging(tmp_path / "out") as stage:
+    with staging(tmp_path / "out") as stage:
         path = restored(load(str(tmp_path / "some.bin")), stage)
         assert path == stage / "some.bin" and path.read_bytes() == data
 
@@ -137,7 +139,7 @@ def test_a_file_comes_back(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("tree", [TREE, {"one": TEXT}, {"x": b"", "y/z": b""}])
 def test_a_folder_of_files_comes_back(tmp_path: Path, tree: dict[str, bytes]) -> None:
     grow(tmp_path / "tree", tree)
-    with restore.staging(tmp_path / "out") as stage:
+    with staging(tmp_path / "out") as stage:
         path = restored(load(str(tmp_path / "tree"), AS_BYTES), stage)
         assert path == stage / "tree" and harvest(path) == tree
 
@@ -181,7 +183,7 @@ def two_files(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_metadata_that_is_changed_below_is_good(tmp_path: Path) -> None:
-    restore.check_restore_metadata([two_files()], ["x"])
+    check_restore_metadata([two_files()], ["x"])
     path = restore.write_collection(two_files(), {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
     assert harvest(path) == {"a": b"\0\1", "b/c": b"\2\3\4"}
 
@@ -231,13 +233,13 @@ SIZES = [
 )
 def test_metadata_of_files_that_makes_no_sense_is_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(DamagedArchive) as refusal:
-        restore.check_restore_metadata([two_files(**changes)], ["x"])
+        check_restore_metadata([two_files(**changes)], ["x"])
     assert "\n" not in str(refusal.value)
 
 
 def test_arrays_that_are_not_there_or_belong_to_another_are_rejected() -> None:
     two = {"x": "chunks", "y": "rest"}
-    assert restore.check_restore_metadata([two_files(arrays=two)], ["y", "x"]) is None
+    assert check_restore_metadata([two_files(arrays=two)], ["y", "x"]) is None
     for metas, arrays in (
         ([two_files(arrays=two)], ["x"]),
         ([two_files()], ["x", "y"]),
@@ -246,7 +248,7 @@ def test_arrays_that_are_not_there_or_belong_to_another_are_rejected() -> None:
         ([two_files(), {"kind": "file", "name": "f/a", "arrays": {"y": "bytes"}}], ["x", "y"]),
     ):
         with pytest.raises(DamagedArchive):
-            restore.check_restore_metadata(metas, arrays)
+            check_restore_metadata(metas, arrays)
 
 
 ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "a\0", "\ud800"]
@@ -258,8 +260,8 @@ def test_names_that_would_leave_the_folder_are_refused_before_anything_is_writte
     single = {"kind": "file", "name": name, "arrays": {"x": "bytes"}}
     for meta in (two_files(files=["a", name]), two_files(name=name), single):
         with pytest.raises(DamagedArchive, match="leave the target folder"):
-            restore.check_restore_metadata([meta], ["x"])
-        with restore.staging(tmp_path) as stage:
+            check_restore_metadata([meta], ["x"])
+        with staging(tmp_path) as stage:
             with pytest.raises(DamagedArchive, match="leave the target folder"):
                 restore.write_collection(meta, arrays, stage)
             assert list(stage.iterdir()) == []
@@ -332,7 +334,7 @@ PYTHON = re.compile(
 )
 def test_found_and_expected(meta: Any, told: str) -> None:
     with pytest.raises(DamagedArchive) as caught:
-        restore.check_restore_metadata([meta], ["x"])
+        check_restore_metadata([meta], ["x"])
     assert str(caught.value) == f"the archive's restore metadata makes no sense ({told})"
 
 
@@ -343,11 +345,11 @@ def test_any_value_of_a_field_is_refused_in_its_words(kind: str, field: str) -> 
         {"files": ["a"], "mode": "L"} if kind == "folder" else {"files": ["a"], "sizes": [1]} if kind == "files" else {}
     )
     meta = entry(kind=kind, **more)
-    restore.check_restore_metadata([meta], ["x"])
+    check_restore_metadata([meta], ["x"])
     missing = {name: value for name, value in meta.items() if name != field}
     for changed in (missing, *(meta | {field: value} for value in ANYTHING)):
         try:
-            restore.check_restore_metadata([changed], ["x"])
+            check_restore_metadata([changed], ["x"])
         except DamagedArchive as error:
             assert not PYTHON.search(str(error).replace("an object", "")), str(error)
 

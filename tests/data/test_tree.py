@@ -10,6 +10,7 @@ import trees
 from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, webp
 
 from vaedensity.data import restore, tree
+from vaedensity.data.restore_metadata import check_restore_metadata
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_meta import check_tree
 from vaedensity.data.tree_write import write_tree
@@ -151,7 +152,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir(0o711)
     meta, arrays = packed(scan(tmp_path / "in").collection(always))
     assert arrays == {} and meta["entries"] == [] and meta["types"] == "" and meta["bytes"] == meta["images"] == []
-    restore.check_restore_metadata([meta], [])
+    check_restore_metadata([meta], [])
     assert restore.write_collection(meta | {"name": "out"}, {}, tmp_path) == tmp_path / "out"
     assert harvest(tmp_path / "out") == harvest(tmp_path / "in")
 
@@ -207,7 +208,7 @@ def test_a_folder_with_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     os.mkdir(folder)
     meta, arrays = packed(scan(grow(Path(os.fsdecode(folder)), {"x": b"1"})).collection(never))
     assert meta["name"] == "\udcff:\\"
-    restore.check_restore_metadata([meta], ["bytes"])
+    check_restore_metadata([meta], ["bytes"])
     (tmp_path / "stage").mkdir()
     path = restore.write_collection(meta, arrays, tmp_path / "stage")
     assert os.listdir(os.fsencode(tmp_path / "stage")) == [b"\xff:\\"] and (path / "x").read_bytes() == b"1"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vaedensity.data import restore
+from vaedensity.data.restore_metadata import check_restore_metadata
 from vaedensity.data.tree_contents import check_metadata
 from vaedensity.data.tree_meta import check_tree, check_tree_meta, entry_times, renamed, suffix_of
 from vaedensity.data.tree_write import write_tree
@@ -127,7 +128,7 @@ def test_good_metadata_passes_and_is_restored(tmp_path: Path) -> None:
     check_metadata(GOOD, ARRAYS)
     check_tree(without("rights"), ARRAYS)
     check_tree(without("times"), ARRAYS)
-    restore.check_restore_metadata([GOOD], list(ARRAYS))
+    check_restore_metadata([GOOD], list(ARRAYS))
     restore.check_collection(GOOD, ARRAYS)
     check_tree(json.loads(json.dumps(GOOD)), ARRAYS)
     assert write_tree(GOOD, ARRAYS, tmp_path / "t") == []
@@ -145,7 +146,7 @@ def test_metadata_that_makes_no_sense_is_rejected(tmp_path: Path, name: str) -> 
         write_tree(meta, ARRAYS, tmp_path / "t")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DamagedArchive):
-        restore.check_restore_metadata([meta], list(ARRAYS))
+        check_restore_metadata([meta], list(ARRAYS))
         restore.check_collection(meta, ARRAYS)
 
 
@@ -263,7 +264,7 @@ def test_renamed_arrays() -> None:
 @pytest.mark.parametrize("name", ["/t", "../t", "", "a/../..", "x\0", "\ud800"])
 def test_names_of_trees_are_checked(name: str) -> None:
     with pytest.raises(DamagedArchive):
-        restore.check_restore_metadata([GOOD | {"name": name}], list(ARRAYS))
+        check_restore_metadata([GOOD | {"name": name}], list(ARRAYS))
 
 
 def test_trees_lie_apart() -> None:
@@ -272,7 +273,7 @@ def test_trees_lie_apart() -> None:
         other.pop(name)
     for name, good in (("t", False), ("t/a", False), ("u", True), ("t:a", True), ("a\\b", True)):
         if good:
-            restore.check_restore_metadata([GOOD, other | {"name": name}], list(ARRAYS))
+            check_restore_metadata([GOOD, other | {"name": name}], list(ARRAYS))
         else:
             with pytest.raises(DamagedArchive):
-                restore.check_restore_metadata([GOOD, other | {"name": name}], list(ARRAYS))
+                check_restore_metadata([GOOD, other | {"name": name}], list(ARRAYS))

@@ -17,7 +17,7 @@ from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, t
 
 from vaedensity.data import restore, tree_contents, tree_names, tree_write
 from vaedensity.data.long_paths import LongPaths, remove_tree
-from vaedensity.data.staging import Move, move_into_place
+from vaedensity.data.staging import Move, move_into_place, staging
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_contents import Pool
 from vaedensity.data.tree_meta import check_tree_meta
@@ -158,7 +158,7 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
     def work() -> None:
         write_tree(meta, {"p": np.frombuffer(b"abc", np.uint8)}, Path("t"))
         assert os.access("t/shut", os.R_OK) and not os.access("t/shut", os.W_OK) and not os.access("t/void", os.X_OK)
-        with restore.staging(Path("goal")) as stage:
+        with staging(Path("goal")) as stage:
             staged = restore.write_collection(meta, {"p": np.frombuffer(b"xyz", np.uint8)}, stage)
             move_into_place([Move(staged, Path("goal/t"))])
         assert os.listdir("goal") == ["t"] and Path("goal/t/x").read_bytes() == b"z"

@@ -17,7 +17,8 @@ def describe_archive(path: Path) -> dict[str, Any]:
     from vaedensity.archive.container import SENSELESS, VERSION
     from vaedensity.archive.reader import ArchiveFile
     from vaedensity.data.listing import rows_of
-    from vaedensity.data.restore import check_restore_metadata, count_items
+    from vaedensity.data.restore import count_items
+    from vaedensity.data.restore_metadata import check_restore_metadata
     from vaedensity.errors import DamagedArchive, naming
 
     with naming(path), ArchiveFile(path) as archive:

@@ -15,10 +15,7 @@ from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
 from vaedensity.data.long_paths import make_folders
 from vaedensity.data.restore_metadata import KINDS_OF_BYTES, require_apart, require_sizes, safe_name
-from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
-from vaedensity.data.restore_metadata import is_safe as is_safe
 from vaedensity.data.staging import Move, heal, move_into_place
-from vaedensity.data.staging import staging as staging
 from vaedensity.data.tree_contents import check_metadata
 from vaedensity.data.tree_meta import MODES, SUFFIXES, check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree

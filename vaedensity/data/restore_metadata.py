@@ -47,7 +47,7 @@ def safe_name(name: str) -> PurePosixPath:
 
 
 def require_apart(names: Sequence[str | PurePosixPath]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are known to be safe."""
+    """Raise ValueError where two names are one file, or one would lie inside the other. A path is known to be safe."""
     parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
     # In this order what lies inside a name follows it at once, or is behind another that does.
     if any(after[: len(before)] == before for before, after in pairwise(parts)):
