@@ -84,9 +84,10 @@ class Pool:
     """
 
     def __init__(self, arrays: Sequence[Any], lost: Mapping[int, Ranges]):
-        self.arrays, self.row_bytes, self.begins = arrays, [math.prod(a.shape[1:]) for a in arrays], [0]
+        self.arrays = [array if array.shape else array.reshape(1) for array in arrays]
+        self.row_bytes, self.begins = [math.prod(a.shape[1:]) for a in arrays], [0]
         holes: list[tuple[int, int]] = []
-        for number, (array, width) in enumerate(zip(arrays, self.row_bytes)):
+        for number, (array, width) in enumerate(zip(self.arrays, self.row_bytes)):
             begin = self.begins[-1]
             rows = len(array)
             holes += [(begin + max(0, a) * width, begin + min(b, rows) * width) for a, b in lost.get(number, ())]
