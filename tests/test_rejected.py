@@ -1,4 +1,5 @@
-"""One bad archive or model for each reason to reject (made by scripts/nightly/rejected.py): status, message, no file."""
+"""One bad archive or model for each reason to reject (made by scripts/nightly/rejected.py): status, message, no
+file."""
 
 import zlib
 from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vaedensity"
-SHARED = {"__version__", "arithmetic", "errors", "items", "lazy", "machine", "units", "workers"}
+SHARED = {"__version__", "advice", "arithmetic", "errors", "items", "lazy", "machine", "units", "workers"}
 ALLOWED = {
     "data": set(),
     "numpy_decoder": set(),

@@ -1,4 +1,5 @@
-"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is refused."""
+"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is
+refused."""
 
 import zlib
 from pathlib import Path

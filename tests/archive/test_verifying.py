@@ -1,4 +1,5 @@
-"""What is packed is decoded and compared before it is written: a coder that goes wrong costs bytes or is refused, never data."""
+"""What is packed is decoded and compared before it is written: a coder that goes wrong costs bytes or is refused,
+never data."""
 
 import lzma
 from pathlib import Path
