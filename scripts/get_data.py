@@ -10,8 +10,8 @@ that is already there and whole is not fetched again; nothing is unpickled but p
 gcide is text, English, the GNU Collaborative International Dictionary of English as Debian packs it (GPL-2 or
 later; used, not shipped): gcide-train.txt, its first 35,000,000 bytes, and gcide-test.txt, the other 4,952,321.
 
-mnist-binary is Larochelle's fixed binarisation (Larochelle and Murray 2011), which no registry carries: --binarized names a
-folder with binarized_mnist_train.amat, _valid.amat and _test.amat, or an .npz file with their bits packed.
+mnist-binary is Larochelle's fixed binarisation (Larochelle and Murray 2011), which no registry carries: --binarized
+names a folder with binarized_mnist_train.amat, _valid.amat and _test.amat, or an .npz file with their bits packed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""MODEL, DATA, INPUT and ARCHIVE: completion, one in the place of another, - where it makes no sense, flags, mistyped commands."""
+"""MODEL, DATA, INPUT and ARCHIVE: completion, one in the place of another, misplaced -, flags, mistyped commands."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Inputs that change while they are packed: refused by name, nothing written, and never an archive that cannot be read."""
+"""Inputs that change while they are packed: rejected by name, nothing written, never an unreadable archive."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How commands read their data: what is no image is left out and said, what can be taken otherwise is said, kinds are inferred."""
+"""How commands read data: what is no image is left out and said, as is what could be read otherwise; kinds inferred."""
 
 import json
 from pathlib import Path

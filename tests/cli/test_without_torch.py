@@ -16,7 +16,8 @@ import json, sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "numba", "constriction", "scipy", "sklearn", "safetensors"):
+        missing = ("torch", "torchvision", "numba", "constriction", "scipy", "sklearn", "safetensors")
+        if name.partition(".")[0] in missing:
             raise ImportError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Blocked())

@@ -72,8 +72,10 @@ def die() -> None:
 
 
 def killed_at_each_line(files: set[str], before: Callable[[], object], work: Callable[[], object]) -> Iterator[int]:
-    """Do ``work`` in processes that are killed before the first line they run in ``files``, before the second, and so on; each
-    time it is the caller's turn to look at what is there. In the end, when no line is left to be killed at, too."""
+    """Do ``work`` in processes that are killed before the first line they run in ``files``, the second, and so on.
+
+    Each time it is the caller's turn to look at what is there. In the end, when no line is left to be killed at, too.
+    """
     for last in itertools.count(1):
         before()
         child = os.fork()

@@ -1,4 +1,4 @@
-"""data/: depth comes from the file. What has other than 8 bits or two values is not fitted, and goes into archives byte for byte."""
+"""Depth comes from the file. Images of other than 8 bits or two values are not fitted, and archived byte for byte."""
 
 import io
 import struct

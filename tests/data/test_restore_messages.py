@@ -12,7 +12,8 @@ from vaedensity.errors import DamagedArchive
 
 ANYTHING: list[Any] = [None, True, 5, 1.5, "x", ["x"], {"x": "x"}, [None], {"x": 5}, [["x"]], {}, []]
 PYTHON = re.compile(
-    r"object|has no|attribute|subscript|unhashable|NoneType|not supported|iterable|codec|indices|unpack|^'\w+'$|\('\w+'\)$"
+    r"object|has no|attribute|subscript|unhashable|NoneType|not supported|iterable|codec|indices|unpack"
+    r"|^'\w+'$|\('\w+'\)$"
 )
 
 
@@ -86,8 +87,8 @@ def test_a_group_without_array_or_mode(group: dict[str, Any], told: str) -> None
     with pytest.raises(DamagedArchive) as caught:
         check_tree_meta(GOOD | {"images": [group, GOOD["images"][1]]})
     assert str(caught.value) == (
-        f"the archive's restore metadata of a folder makes no sense (a group of images has {told}, expected the name of "
-        "an array and one of L, RGB, 1)"
+        f"the archive's restore metadata of a folder makes no sense (a group of images has {told}, expected the name "
+        "of an array and one of L, RGB, 1)"
     )
 
 

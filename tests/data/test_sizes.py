@@ -1,4 +1,4 @@
-"""What is kept is the smaller: pixels or files, model or fallback codec, one particle or several; and the summary says so."""
+"""The smaller is kept: pixels or files, model or fallback codec, one particle or several; and the summary says so."""
 
 import io
 import json

@@ -206,8 +206,10 @@ def at_step(patch: pytest.MonkeyPatch, number: int, meet: Callable[[], object]) 
 
 
 def killed_at_each_step(before: Callable[[], Any], work: Callable[[], object]) -> Iterator[Any]:
-    """Do ``work`` in processes that are killed before the first step, the second, and so on, until none is left; yields each
-    time what ``before`` has returned."""
+    """Do ``work`` in processes that are killed before the first step, the second, and so on, until none is left.
+
+    Yields each time what ``before`` has returned.
+    """
     for number in itertools.count(1):
         made, child = before(), os.fork()
         if not child:

@@ -180,7 +180,7 @@ def test_whatever_a_zip_file_holds_comes_back(
 
 
 def stack_of(first: bytes, more: bytes) -> bytes:
-    """A TIFF file whose pixels are followed by those of other images, of which no tag speaks, as ImageJ writes stacks."""
+    """A TIFF file whose pixels are followed by those of others, of which no tag speaks, as ImageJ writes stacks."""
     assert first[:8] == b"II*\0\10\0\0\0"  # the pixels come last
     return first + more
 
