@@ -8,7 +8,8 @@ MLP and its convolutional MNIST benchmark (weights as initialised: time does not
 released mnist model, whose rival is the same loop written out: one item's samples at a time, the
 encoder run on every copy. Both sides share the encoder and decoder modules; pixels are weighed by each side's own
 code, pythae's binary cross-entropy and one logarithm here. get_nll draws whole batches of 100: asked for K = 64 it
-draws, and averages, 100; its time is given per sample asked for. Ends with a profile of ``score`` on the released model.
+draws, and averages, 100; its time is given per sample asked for. Ends with a profile of ``score`` on the released
+model.
 """
 
 import argparse
