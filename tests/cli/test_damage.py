@@ -179,9 +179,9 @@ def test_another_machine_is_told_that_it_disagrees(
     table = pixel_table.MixtureTable.cumulative
     monkeypatch.setenv("VAEDENSITY_ENGINE", "constriction")
 
-    from vaedensity.coding import stacks_choice
+    from vaedensity.coding import compiled
 
-    stacks_choice.fastest_stacks.cache_clear()
+    compiled.fastest_stacks.cache_clear()
 
     def otherwise(self: Any, boundary: Any) -> Any:
         mass = table(self, boundary).clone()
@@ -194,7 +194,7 @@ def test_another_machine_is_told_that_it_disagrees(
         result = invoke("decompress", packed[0], "-o", tmp_path / "some", "-m", model, "--keep-going", "--json")
     finally:
         monkeypatch.undo()
-        stacks_choice.fastest_stacks.cache_clear()
+        compiled.fastest_stacks.cache_clear()
     assert "block 0: this machine disagrees" in line
     assert result.exit_code == DAMAGED and sum(end - first for _, first, end in lost_items(result)) == ROWS
     with np.load(tmp_path / "some" / "both.npz") as back:

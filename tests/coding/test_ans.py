@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.stacks_choice import fastest_stacks
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.tables import TOTAL
 
 ENGINES = list(dict.fromkeys([Stacks, fastest_stacks()]))

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from vaedensity.coding import argmax_table as module
 from vaedensity.coding.argmax_table import GAPS, NEVER, ArgmaxTable, argmax_table, rule
-from vaedensity.coding.codec import FLOOR, floored
-from vaedensity.coding.fixed_log import fixed_power
-from vaedensity.coding.integer_math import ONE
+from vaedensity.coding.codec import floored
+from vaedensity.coding.integer_math import ONE, fixed_power
 from vaedensity.coding.pixel_table import CategoricalTable
-from vaedensity.coding.tables import TOTAL
+from vaedensity.coding.tables import FLOOR, TOTAL
 from vaedensity.errors import UsageError
 from vaedensity.model.argmax import ArgmaxNoise, Exponential, Gumbel, Normal, Uniform
 

@@ -11,7 +11,6 @@ from test_laws import BATCH, check_laws
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.coupled import (
-    UNIFORM,
     ByWeight,
     CoupledBitsBack,
     EqualCells,
@@ -20,8 +19,9 @@ from vaedensity.coding.coupled import (
     UniformCodec,
     rotations,
 )
-from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
+from vaedensity.coding.integer_math import LOG_BITS, fixed_log2, fixed_power
 from vaedensity.coding.quantise import IntegerNetwork
+from vaedensity.coding.tables import TOTAL
 
 
 def same(a: object, b: object) -> bool:
@@ -107,9 +107,9 @@ def test_senseless_numbers_of_particles(particles: int) -> None:
 
 def test_places_in_intervals() -> None:
     rng = np.random.default_rng(0)
-    room = rng.integers(1, UNIFORM + 1, (BATCH, 300))
+    room = rng.integers(1, TOTAL + 1, (BATCH, 300))
     room[:, :100] = rng.integers(1, 100, (BATCH, 100))
-    room[:, :6] = [1, 2, 16, 17, UNIFORM - 1, UNIFORM]
+    room[:, :6] = [1, 2, 16, 17, TOTAL - 1, TOTAL]
     symbol = rng.integers(0, room)
     stacks = Stacks.random(BATCH, 4000, seed=5)
     start = stacks.to_bytes()
@@ -121,7 +121,7 @@ def test_places_in_intervals() -> None:
 def test_a_popped_uniform_number_is_uniform() -> None:
     stacks = Stacks.random(1, 40_000, seed=5)
     n = 20_000
-    numbers = UniformCodec(np.full((1, n), UNIFORM)).pop(stacks)[0]
+    numbers = UniformCodec(np.full((1, n), TOTAL)).pop(stacks)[0]
     assert stacks.information[0] == pytest.approx(-24 * n)
     counts = np.bincount(numbers >> 18, minlength=64)
     assert ((counts - n / 64) ** 2 / (n / 64)).sum() < 110  # chi-squared, 63 degrees: above it once in 4000
@@ -132,8 +132,8 @@ def test_quantiles_return_to_their_symbols() -> None:
 
     rng = np.random.default_rng(0)
     mean, scale = torch.from_numpy(rng.integers(-700, 700, (4, 60))), torch.from_numpy(rng.integers(-20, 30, (4, 60)))
-    numbers = rng.integers(0, UNIFORM, (4, 60))
-    numbers[:, :2] = [0, UNIFORM - 1]
+    numbers = rng.integers(0, TOTAL, (4, 60))
+    numbers[:, :2] = [0, TOTAL - 1]
     source, codec = Quantiles(numbers), QuantileCodec(LatticeGaussian(mean, scale))
     symbols = codec.pop(source)
     lower, width = source.intervals()
@@ -145,8 +145,8 @@ def test_quantiles_return_to_their_symbols() -> None:
 
 def test_rotations_are_spread_and_fixed() -> None:
     turns = rotations(64, 500)
-    assert (turns[0] == 0).all() and turns.min() >= 0 and turns.max() < UNIFORM
-    assert abs(turns[1:].mean() / UNIFORM - 0.5) < 0.01
+    assert (turns[0] == 0).all() and turns.min() >= 0 and turns.max() < TOTAL
+    assert abs(turns[1:].mean() / TOTAL - 0.5) < 0.01
     assert turns[1:4, :3].tolist() == rotations(5, 1000)[1:4, :3].tolist() == PINNED
 
 

@@ -10,17 +10,16 @@ from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
 from vaedensity.archive.block import Codec, Kind
-from vaedensity.coding import stacks_choice
-from vaedensity.coding.stacks_choice import fastest_stacks
+from vaedensity.coding.compiled import VARIABLE, fastest_stacks
 
 MODULES = ("kernels", "mixture_rows")
 
 
 @pytest.fixture(autouse=True)
-def compiled() -> None:
+def need_compiled_loops() -> None:
     pytest.importorskip("numba")
     if fastest_stacks().__name__ != "CompiledStacks":
-        pytest.skip(f"{stacks_choice.VARIABLE} asks for others")
+        pytest.skip(f"{VARIABLE} asks for others")
 
 
 def interpret(patch: pytest.MonkeyPatch) -> None:

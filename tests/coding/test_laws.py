@@ -11,9 +11,9 @@ from vaedensity.coding.ans import Stacks
 from vaedensity.coding.argmax_table import NOISES, argmax_table
 from vaedensity.coding.bits_back import BitsBack, Direct, TooShallow
 from vaedensity.coding.codec import Autoregressive, Codec, Table, TableCodec
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.latent_table import CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import BernoulliTable, CategoricalTable, MixtureTable
-from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.tables import TOTAL
 
 BATCH, COUNT = 3, 40

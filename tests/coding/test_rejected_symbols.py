@@ -6,9 +6,9 @@ import torch
 
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.codec import TableCodec
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.coupled import UniformCodec
 from vaedensity.coding.pixel_table import MixtureTable
-from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.tables import TOTAL
 
 each_engine = pytest.mark.parametrize("engine", list(dict.fromkeys([Stacks, fastest_stacks()])))

@@ -15,9 +15,9 @@ from vaedensity.coding import quantise as quantise_module
 from vaedensity.coding import sequence as sequence_coding
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.quantise import IntegerNetwork, build, coded_bits, quantise
 from vaedensity.coding.sequence import SequenceCodec, ValuesCodec
-from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.model import integer_conv, integer_sequence
 from vaedensity.model import sequence as sequence_model
 from vaedensity.model.integer_conv import IntegerKernel

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vaedensity.coding import tables
-from vaedensity.coding.windows import COUNT, windows
+from vaedensity.coding.tables import COUNT, windows
 
 # Archives depend on every entry: a change here needs a new format version.
 DIGESTS = {

@@ -20,8 +20,8 @@ from vaedensity.api.fit_request import (
     split_validation,
 )
 from vaedensity.arithmetic import fresh_thread, torch_threads
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.quantise import IntegerNetwork, coded_bits, quantise
-from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.errors import Interrupted, UsageError, VaedensityError
 from vaedensity.model.checkpoint import load_model, save_model

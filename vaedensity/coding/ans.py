@@ -13,23 +13,16 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.coding.tables import TOTAL
+from vaedensity.coding.integer_math import Ints
+from vaedensity.coding.tables import PRECISION, TOTAL
 
 _Rows = constriction.stream.model.Categorical(perfect=False, lazy=True)
-WORD_BITS = 32
-
-Ints = NDArray[np.int64]
-
-
-def require_words(part: bytes) -> None:
-    """Raise ValueError unless ``part`` is the 32-bit words of a coder block."""
-    if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
-        raise ValueError(f"a coder block of {len(part)} bytes is not whole words with a non-zero end")
 
 
 def whole_words(part: bytes) -> NDArray[np.uint32]:
-    """The 32-bit words of a coder block. Raises ValueError."""
-    require_words(part)
+    """The 32-bit words of a chain. Raises ValueError."""
+    if len(part) % 4 or (part and part[-4:] == b"\0\0\0\0"):
+        raise ValueError(f"a chain of {len(part)} bytes is not whole words with a non-zero end")
     return np.frombuffer(part, "<u4").astype(np.uint32)
 
 
@@ -99,7 +92,7 @@ class Stacks:
             if len(symbol):
                 coder.encode_reverse(symbol, _Rows, row)
         if self.counting:
-            self.information += self._by_stack(24 - np.log2(width), owners)
+            self.information += self._by_stack(PRECISION - np.log2(width), owners)
 
     def pop_rows(self, cumulative: NDArray[np.float64] | Ints, owners: Ints | None = None) -> Ints:
         """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1),
@@ -114,7 +107,7 @@ class Stacks:
         symbols: Ints = (np.stack(parts) if owners is None else np.concatenate(parts)).astype(np.int64)
         if self.counting:
             popped = np.take_along_axis(frequencies, symbols[..., None], -1)[..., 0]
-            self.information -= self._by_stack(24 - np.log2(popped), owners)
+            self.information -= self._by_stack(PRECISION - np.log2(popped), owners)
         return symbols
 
     def _split(self, values: NDArray[Any], owners: Ints | None) -> Iterable[NDArray[Any]]:

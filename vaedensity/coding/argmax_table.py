@@ -16,18 +16,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vaedensity.coding.codec import ONE_DIGIT, Table
-from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
-from vaedensity.coding.integer_math import BITS, ONE, exp_negative, power_of_two
+from vaedensity.coding.codec import Table
+from vaedensity.coding.integer_math import (
+    BITS,
+    LOG_BITS,
+    ONE,
+    Ints,
+    exp_negative,
+    fixed_log2,
+    fixed_power,
+    power_of_two,
+)
 from vaedensity.coding.pixel_table import CategoricalTable
-from vaedensity.coding.tables import PRECISION
+from vaedensity.coding.tables import ONE_DIGIT, PRECISION
 from vaedensity.errors import UsageError
 
-Ints = NDArray[np.int64]
 GAPS = 512  # sixteenths of an octave; larger g count as the last, whose p lies below 2^-30 for every noise
 NEVER = 64 << LOG_BITS  # -log2 of nothing: fixed_power makes it 0
 EXPONENTIAL_NODES = 16  # exact for the polynomials of up to 32 symbols

@@ -15,8 +15,8 @@ from vaedensity.arithmetic import full_precision
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.codec import Codec
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.plan import CodedChains, Items, Plan, Tick, silent
-from vaedensity.coding.stacks_choice import fastest_stacks
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.compiled import CompiledStacks, TableRows
-from vaedensity.coding.tables import TOTAL
+from vaedensity.coding.integer_math import Ints
+from vaedensity.coding.tables import FLOOR, ONE_DIGIT, RADIX, TOTAL
 
-RADIX = 16
-ONE_DIGIT = 32  # alphabets up to this size are coded in one step
 NO_RUN = np.empty((0, 0), np.int64)
-FLOOR = 2  # least frequency of any symbol
 
 
 Pushed = TypeVar("Pushed", contravariant=True)  # what a codec pushes on

@@ -1,13 +1,19 @@
 """Stacks whose loops are compiled, where numba is installed: the same words as
 :class:`~vaedensity.coding.ans.Stacks`."""
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.coding.ans import Ints, Stacks, whole_words
+from vaedensity.coding.ans import Stacks, whole_words
+from vaedensity.coding.integer_math import Ints
+from vaedensity.errors import UsageError
 
+VARIABLE = "VAEDENSITY_ENGINE"
+ENGINES = ("compiled", "constriction")
 NOBODY = np.empty(0, np.int64)
 Rows = tuple[NDArray[np.uint64], NDArray[np.uint32], Ints, NDArray[np.float64]]
 
@@ -128,3 +134,29 @@ class CompiledStacks(Stacks):
             room = np.zeros((len(self), max(words, 2 * self.words.shape[1])), np.uint32)
             room[:, : self.words.shape[1]] = self.words
             self.words = room
+
+
+@lru_cache(maxsize=1)
+def fastest_stacks() -> type[Stacks]:
+    """Which stacks to code with: compiled ones where numba is installed, else constriction's. Their words are the same.
+
+    The environment variable VAEDENSITY_ENGINE, ``compiled`` or ``constriction``, decides where it is set.
+
+    Raises
+    ------
+    UsageError
+        The variable has another value, or asks for loops that cannot be compiled here.
+    """
+    wish = os.environ.get(VARIABLE, "")
+    if wish not in ("", *ENGINES):
+        raise UsageError(f"{VARIABLE}={wish}: expected {' or '.join(ENGINES)}")
+    if wish == "constriction":
+        return Stacks
+    try:
+        from vaedensity.coding import kernels  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # the second where numba finds no folder to keep compiled code in
+        if wish == "compiled":
+            why = "numba is not installed; pip install numba" if isinstance(error, ImportError) else error
+            raise UsageError(f"{VARIABLE}=compiled: {why}") from error
+        return Stacks
+    return CompiledStacks

@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import SPARE_BITS, TooShallow
 from vaedensity.coding.codec import (
-    RADIX,
     Autoregressive,
     Codec,
     CodecOn,
@@ -28,13 +27,11 @@ from vaedensity.coding.codec import (
     as_ints,
     floored,
 )
-from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
+from vaedensity.coding.integer_math import LOG_BITS, Ints, fixed_log2, fixed_power
 from vaedensity.coding.plan import MOST_PARTICLES
-from vaedensity.coding.tables import PRECISION, TOTAL
+from vaedensity.coding.tables import PRECISION, RADIX, TOTAL
 
-UNIFORM_BITS = PRECISION  # of the number popped for a latent, in digits of base 16
-UNIFORM = TOTAL
-UNIFORM_DIGITS = 6
+UNIFORM_DIGITS = PRECISION // 4  # base 16, of the number below 2^24 that is popped for a latent
 
 
 class Weigher:
@@ -128,7 +125,7 @@ class UniformCodec(Codec):
     stacks that no writer made can hit: popping then raises ValueError."""
 
     def __init__(self, room: Ints):
-        self.places = [UNIFORM_BITS - 4 * (i + 1) for i in range(UNIFORM_DIGITS)]
+        self.places = [PRECISION - 4 * (i + 1) for i in range(UNIFORM_DIGITS)]
         self.digits = Autoregressive(UNIFORM_DIGITS, lambda: room, self._digit, self._narrow)
 
     def _digit(self, index: int, room: Ints) -> TableCodec:
@@ -182,7 +179,7 @@ def rotations(particles: int, latents: int) -> NDArray[np.int64]:
     h = ((k << np.uint64(32)) + i + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    turns = ((h ^ (h >> np.uint64(31))) >> np.uint64(64 - UNIFORM_BITS)).astype(np.int64)
+    turns = ((h ^ (h >> np.uint64(31))) >> np.uint64(64 - PRECISION)).astype(np.int64)
     turns[0] = 0
     turns.setflags(write=False)
     return turns
@@ -207,7 +204,7 @@ class CoupledBitsBack(Codec):
         self.turns = rotations(particles, latents)
 
     def push(self, stacks: Stacks, symbol: Tensor) -> None:
-        if (stacks.depth_bits() < UNIFORM_BITS * self.latents + 3 * SPARE_BITS).any():
+        if (stacks.depth_bits() < PRECISION * self.latents + 3 * SPARE_BITS).any():
             raise TooShallow
         number = self._numbers(len(stacks)).pop(stacks)
         try:
@@ -215,7 +212,7 @@ class CoupledBitsBack(Codec):
         except ValueError as error:  # a code that is no particle's, which K over 32 may leave: once in 10^7 items
             raise TooShallow from error
         prior, posterior, likelihood = self.parts(len(stacks), 1)
-        own_number = (number + self.turns[chosen]) % UNIFORM
+        own_number = (number + self.turns[chosen]) % TOTAL
         own = Quantiles(own_number)
         z = posterior(symbol).pop(own)
         own_lower, own_width = own.intervals()
@@ -234,7 +231,7 @@ class CoupledBitsBack(Codec):
         own_lower, own_width = own.intervals()
         place = UniformCodec(own_width).pop(stacks)
         chosen = self._index(len(stacks)).pop(stacks)[:, 0]
-        number = (own_lower + place - self.turns[chosen]) % UNIFORM
+        number = (own_lower + place - self.turns[chosen]) % TOTAL
         TableCodec(ByWeight(self._weights(symbol, number))).push(stacks, chosen[:, None])
         self._numbers(len(stacks)).push(stacks, number)
         return symbol
@@ -250,7 +247,7 @@ class CoupledBitsBack(Codec):
         copies = len(turns)
         count = len(number) * copies
         prior, posterior, likelihood = self.parts(len(number), copies)
-        quantiles = Quantiles(((number[:, None] + turns) % UNIFORM).reshape(count, -1))
+        quantiles = Quantiles(((number[:, None] + turns) % TOTAL).reshape(count, -1))
         weigher = Weigher(count)
         z = posterior(symbol).pop(quantiles)
         likelihood(z).push(weigher, symbol.repeat_interleave(copies, 0))
@@ -260,7 +257,7 @@ class CoupledBitsBack(Codec):
         return weights
 
     def _numbers(self, count: int) -> UniformCodec:
-        return UniformCodec(np.full((count, self.latents), UNIFORM, np.int64))
+        return UniformCodec(np.full((count, self.latents), TOTAL, np.int64))
 
     def _index(self, count: int) -> TableCodec:
         return TableCodec(EqualCells(np.full((count, 1), self.particles, np.int64), self.particles, 1))

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from vaedensity.arithmetic import fresh_thread, full_precision
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.chains import ChainCodecs, decode_chains, encode_chains
-from vaedensity.coding.codec import ONE_DIGIT, RADIX, TableCodec
+from vaedensity.coding.codec import TableCodec
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.escape import CentreFirst
 from vaedensity.coding.latent_table import STEPS, LatticeGaussian
 from vaedensity.coding.pixel_table import MixtureTable, steps_per_level
 from vaedensity.coding.plan import CodedChains, Items, Plan, Tick, Way, silent
 from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.quantise import IntegerNetwork, build, words_enough
-from vaedensity.coding.stacks_choice import fastest_stacks
+from vaedensity.coding.tables import ONE_DIGIT, RADIX, windows
 from vaedensity.coding.top_down import PASS_VALUES
-from vaedensity.coding.windows import windows
 from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
 from vaedensity.model.checkpoint import ModelFile, load_model, parse_model
 

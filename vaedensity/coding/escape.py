@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.coding.ans import Ints, Stacks
-from vaedensity.coding.codec import ONE_DIGIT, RADIX, IntervalCodec, Pushable, Table, floored, within
+from vaedensity.coding.ans import Stacks
+from vaedensity.coding.codec import IntervalCodec, Pushable, Table, floored, within
 from vaedensity.coding.compiled import CompiledStacks, TableRows
-from vaedensity.coding.tables import TOTAL
+from vaedensity.coding.integer_math import Ints
+from vaedensity.coding.tables import ONE_DIGIT, RADIX, TOTAL
 
 
 class SelectableTable(Table, Protocol):

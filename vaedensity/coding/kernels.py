@@ -1,4 +1,4 @@
-"""Compiled loops of the coder: the stack, and symbols straight from the tables that networks choose.
+"""Compiled loops of coding: the stack, and symbols straight from the tables that networks choose.
 
 The same integers as :mod:`~vaedensity.coding.ans` with :mod:`~vaedensity.coding.codec` and
 :mod:`~vaedensity.coding.escape`, one symbol after the other: a boundary is looked up only where a search needs it.
@@ -17,19 +17,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vaedensity.coding.integer_math import Ints
+from vaedensity.coding.tables import FLOOR, ONE_DIGIT, PRECISION, RADIX, TOTAL
+
 Int = int | np.int64
-Ints = NDArray[np.int64]
 Words = NDArray[np.uint32]
 States = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 Flat = NDArray[np.int32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-PRECISION = 24
-TOTAL = 1 << PRECISION
-FLOOR = 2
-RADIX = 16
-ONE_DIGIT = 32
 _MASK, _WORD, _WORD_END = np.uint64(TOTAL - 1), np.uint64(0xFFFFFFFF), np.uint64(1 << 32)
 _24, _32, _40 = np.uint64(24), np.uint64(32), np.uint64(40)
 

@@ -1,7 +1,6 @@
 """Probability tables of latents: Gaussians on the lattice k / 4, k = -128..127."""
 
 import copy
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -9,18 +8,12 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from vaedensity.coding.compiled import TableRows
-from vaedensity.coding.tables import GAUSSIAN_REACH, GAUSSIAN_SCALES, TOTAL, gaussian_table
-from vaedensity.coding.windows import COUNT, windows
+from vaedensity.coding.tables import COUNT, GAUSSIAN_REACH, GAUSSIAN_SCALES, TOTAL, flat, gaussian_table, windows
 
 HALF = 128
 STEPS = 4  # steps of the table per lattice point
 LOWEST_SCALE = -16  # the network counts log2 sigma in eighths of an octave, from 2^-2
 MEAN_LIMIT = STEPS * HALF - 1
-
-
-@lru_cache(maxsize=1)
-def _flat_table() -> Tensor:
-    return torch.from_numpy(gaussian_table().ravel().copy())
 
 
 class LatticeGaussian:
@@ -36,7 +29,7 @@ class LatticeGaussian:
         self.count = mean.shape[1]
         row = (scale.long() - LOWEST_SCALE).clamp(0, GAUSSIAN_SCALES - 1)
         self.base = row * (2 * GAUSSIAN_REACH + 1) + GAUSSIAN_REACH
-        self.table = _flat_table()
+        self.table = flat("gaussian")
 
     def rows(self) -> TableRows:
         """The same table for compiled loops."""

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.coding.kernels import Flat, Int, Ints, compiled
+from vaedensity.coding.integer_math import Ints
+from vaedensity.coding.kernels import Flat, Int, compiled
 
 
 @compiled

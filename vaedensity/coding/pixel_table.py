@@ -1,37 +1,31 @@
 """Probability tables of pixels: the integer twins of ``model/likelihood.py``."""
 
 import copy
-from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 from vaedensity.coding.codec import Table
 from vaedensity.coding.compiled import TableRows
 from vaedensity.coding.tables import (
+    COUNT,
     LOGISTIC_REACH,
     LOGISTIC_SCALES,
     TOTAL,
     WEIGHT_STEPS,
-    log_odds_table,
+    flat,
     logistic_table,
     weight_table,
+    windows,
 )
-from vaedensity.coding.windows import COUNT, windows
 
 MEAN_LIMIT = 2040  # steps; keeps every lookup inside the table, but for boundary 0 of few levels, where it is not used
 START_SCALE = 56  # the network's zero, seven octaves above the table's first row
 COLOR_LIMIT = 4096
 COLOR_SHIFT = 6
-
-
-@lru_cache(maxsize=8)
-def _constant(table: Callable[[], NDArray[np.int32]]) -> Tensor:
-    return torch.from_numpy(table().ravel().copy())
 
 
 def steps_per_level(levels: int) -> int:
@@ -79,7 +73,7 @@ class MixtureTable:
         """(B,n,K) float64."""
         logits = self.parameters[0].transpose(1, 2).long()
         rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
-        return _constant(weight_table).take(rank).double()
+        return flat("weight").take(rank).double()
 
     @cached_property
     def total(self) -> Tensor:
@@ -105,7 +99,7 @@ class MixtureTable:
         return part
 
     def cumulative(self, boundary: Tensor) -> Tensor:
-        places, table = boundary * self.steps, _constant(logistic_table)
+        places, table = boundary * self.steps, flat("logistic")
         mass: Tensor | float = 0.0
         for weight, base in zip(self.weights.unbind(2), self.bases.unbind(2)):
             mass = mass + weight[..., None] * table.take((base[..., None] + places).clamp(min=0))
@@ -135,7 +129,7 @@ class BernoulliTable:
     def __init__(self, parameters: Tensor):
         self.count = parameters.shape[2]
         rank = parameters[:, 0].long().clamp(1 - WEIGHT_STEPS, WEIGHT_STEPS - 1) + WEIGHT_STEPS - 1
-        self.first = _constant(log_odds_table).take(rank).double()
+        self.first = flat("log odds").take(rank).double()
 
     def cumulative(self, boundary: Tensor) -> Tensor:
         mass = torch.where(boundary <= 0, 0.0, self.first[..., None])
@@ -153,7 +147,7 @@ class CategoricalTable:
         self.size, self.count = parameters.shape[1:]
         logits = parameters.transpose(1, 2).long()
         rank = (logits.amax(2, keepdim=True) - logits).clamp(max=WEIGHT_STEPS - 1)
-        below = pad(_constant(weight_table).take(rank).double().cumsum(2), (1, 0))
+        below = pad(flat("weight").take(rank).double().cumsum(2), (1, 0))
         self.below = torch.div(below * TOTAL, below[..., -1:], rounding_mode="floor")  # (B,n,levels+1)
 
     def rows(self) -> None:

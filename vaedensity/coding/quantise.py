@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vaedensity.arithmetic import full_precision
+from vaedensity.coding.compiled import fastest_stacks
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
 from vaedensity.coding.sequence import SequenceCodec
-from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.top_down import PASS_VALUES, ItemCodec, TopDownPass, gaussian
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.argmax_table import argmax_table
 from vaedensity.coding.bits_back import BitsBack, Direct
 from vaedensity.coding.codec import Codec, TableCodec
+from vaedensity.coding.integer_math import Ints
 from vaedensity.coding.pixel_table import CategoricalTable
 
 PASS_POSITIONS = 1 << 14  # that go through the network at once

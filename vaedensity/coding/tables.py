@@ -6,14 +6,21 @@ file and of ``integer_math``, and a test pins their digests.
 """
 
 from functools import lru_cache
+from math import isqrt
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vaedensity.coding.integer_math import BITS, ONE, exp_negative, power_of_two
 
-PRECISION = 24
+PRECISION = 24  # bits of the coder's probabilities
 TOTAL = 1 << PRECISION
+FLOOR = 2  # least frequency of any symbol
+RADIX = 16  # of the digits in which large alphabets are coded
+ONE_DIGIT = 32  # alphabets up to this size are coded in one step
+COUNT = RADIX + 1  # boundaries of a row of RADIX symbols
 
 GAUSSIAN_SCALES = 41  # sigma = 4 * 2^(s/8) steps, a step being a quarter of the latents' lattice
 GAUSSIAN_REACH = 1024  # steps on either side of the mean
@@ -70,8 +77,6 @@ def logistic_table() -> NDArray[np.int32]:
 @lru_cache(maxsize=1)
 def weight_table() -> NDArray[np.int32]:
     """2^16 * 2^(-j/16) for j = 0..WEIGHT_STEPS-1, at least 1."""
-    from math import isqrt
-
     root = isqrt(power_of_two(-1) << BITS)  # 2^(-1/16)
     value, row = ONE, []
     for _ in range(WEIGHT_STEPS):
@@ -84,10 +89,29 @@ def weight_table() -> NDArray[np.int32]:
 def log_odds_table() -> NDArray[np.int32]:
     """1 / (1 + 2^(j/16)) in 2^-24 for j = -(WEIGHT_STEPS-1)..WEIGHT_STEPS-1: P(0) given log2 odds j/16 of 1."""
     weights = [ONE]
-    from math import isqrt
-
     root = isqrt(power_of_two(-1) << BITS)
     for _ in range(WEIGHT_STEPS - 1):
         weights.append(weights[-1] * root >> BITS)
     below = [TOTAL * w // (ONE + w) for w in weights]  # j >= 0
     return _as_table([[TOTAL - b for b in reversed(below[1:])] + below])
+
+
+_SHAPES = {"gaussian": gaussian_table, "logistic": logistic_table, "weight": weight_table, "log odds": log_odds_table}
+
+
+@lru_cache(maxsize=len(_SHAPES))
+def flat(kind: str) -> Tensor:
+    """A table's entries one row after the other, int32."""
+    return torch.from_numpy(_SHAPES[kind]().ravel().copy())
+
+
+@lru_cache(maxsize=8)
+def windows(kind: str, stride: int, count: int = COUNT) -> Tensor:
+    """Equally spaced entries of a flat table in one lookup: (entries, count) float64, which holds them exactly.
+
+    Row i has the entries i, i + stride, ..., i + (count - 1) stride; places past the end repeat the last entry. A
+    decoder needs a symbol's whole row of boundaries: here it is one contiguous read, and a mixture's a weighted sum.
+    """
+    entries = flat(kind).double()
+    padded = torch.cat([entries, entries[-1:].expand(stride * (count - 1))])
+    return torch.stack([padded[j * stride : j * stride + len(entries)] for j in range(count)], 1)

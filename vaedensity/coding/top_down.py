@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.coding.ans import Ints, Stacks
+from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
 from vaedensity.coding.codec import (
-    ONE_DIGIT,
     Autoregressive,
     Codec,
     CodecOn,
@@ -22,8 +21,10 @@ from vaedensity.coding.codec import (
 )
 from vaedensity.coding.coupled import CoupledBitsBack, Parts, QuantileCodec
 from vaedensity.coding.escape import CentreFirst, EndsFirst
+from vaedensity.coding.integer_math import Ints
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
 from vaedensity.coding.pixel_table import MixtureTable, pixel_table
+from vaedensity.coding.tables import ONE_DIGIT
 
 PASS_VALUES = 1 << 19  # values of items or particles in the network at once
 

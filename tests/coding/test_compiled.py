@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.stacks_choice import VARIABLE, fastest_stacks
+from vaedensity.coding.compiled import VARIABLE, fastest_stacks
 from vaedensity.errors import UsageError
 
 
