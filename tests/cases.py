@@ -14,9 +14,11 @@ import pytest
 from hypothesis import strategies as st
 
 from vaedensity.archive.block import Block
-from vaedensity.archive.decoding import Lost, read_arrays
+from vaedensity.archive.block_decoder import Lost
+from vaedensity.archive.decoding import read_arrays
 from vaedensity.archive.reader import ArchiveFile
-from vaedensity.archive.writer import Tally, write_archive
+from vaedensity.archive.tally import Tally
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.engine import CodingModel
 from vaedensity.data.disk_array import DiskArrays
 

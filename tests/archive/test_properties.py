@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-@cases(700)
+@cases(120)
 @given(several(), BLOCK_BYTES, st.booleans(), SELDOM)
 @example({"x": Spec("|u1", (1, 300, 300, 3), "noise")}, 4096, True, True)
 @example({"x": Spec("|b1", (1000, 1, 1))}, 7, True, True)
@@ -49,7 +49,7 @@ def test_arrays_come_back(folder: Path, drawn: dict[str, Spec], block_bytes: int
     assert path.stat().st_size == tally.payload_bytes + sum(tally.overhead.values())
 
 
-@cases(250)
+@cases(50)
 @given(specs(forms=WITH_ROWS), BLOCK_BYTES, st.data())
 def test_rows_come_back(folder: Path, spec: Spec, block_bytes: int, data: st.DataObject) -> None:
     array, path = spec.make(), folder / "a.vdz"
@@ -74,7 +74,7 @@ def small_blocks(array: np.ndarray, rows: int) -> list[tuple[int, np.ndarray]]:
     return [(first, array[first : first + rows]) for first in range(0, len(array), rows)] if array.nbytes else []
 
 
-@cases(200)
+@cases(50)
 @given(specs(forms=WITH_ROWS), st.integers(1, 9), st.lists(st.sampled_from([*ENCODERS]), min_size=1, max_size=9))
 def test_every_fallback_codec(folder: Path, spec: Spec, rows: int, codecs: list[Codec]) -> None:
     """Whichever the writer takes: a reader reads any, in any order."""
@@ -93,7 +93,7 @@ def test_every_fallback_codec(folder: Path, spec: Spec, rows: int, codecs: list[
     assert same(unpack(path)["x"], array)
 
 
-@cases(100)
+@cases(25)
 @given(st.sampled_from([*CONTENTS]), st.integers(0, 1000), st.integers(0, 9000), st.integers(1, 20))
 @example("noise", 0, 4096, 1)
 @example("sparse", 0, 65_536, 2)

@@ -13,7 +13,7 @@ from profiles import PATIENT, cases
 from vaedensity.api.add import add
 from vaedensity.api.compress import pack as pack_files
 from vaedensity.archive.block import Block
-from vaedensity.archive.decoding import Lost
+from vaedensity.archive.block_decoder import Lost
 from vaedensity.archive.repair import repair
 from vaedensity.data.collection import Collection
 from vaedensity.errors import DamagedArchive, UsageError
@@ -62,7 +62,7 @@ def spans_of(blocks: list[Block], names: list[str]) -> Ranges:
     return [(names[block.array], block.first, block.first + block.items) for block in blocks]
 
 
-@cases(250)
+@cases(50)
 @given(several(), SMALL_BLOCKS, PLACES, st.integers(0, 7))
 def test_a_turned_bit_costs_one_block(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, place: int, bit: int
@@ -85,7 +85,7 @@ def test_a_turned_bit_costs_one_block(
             unpack(path, lost=[])
 
 
-@cases(250)
+@cases(50)
 @given(several(), SMALL_BLOCKS, PLACES)
 def test_a_cut_off_archive_is_refused_and_repair_keeps_whole_blocks(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, place: int
@@ -120,7 +120,7 @@ def joined(spans: Ranges) -> Ranges:
     return out
 
 
-@cases(200)
+@cases(40)
 @given(several(), SMALL_BLOCKS, PLACES, st.integers(1, 200), st.sampled_from(["zeros", "gone", "noise", "more"]))
 def test_repair_keeps_what_no_damage_touches(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, place: int, count: int, kind: str
@@ -148,7 +148,7 @@ def test_repair_keeps_what_no_damage_touches(
     require_all_but(new, arrays, joined(spans_of(gone, names)))
 
 
-@cases(150)
+@cases(30)
 @given(several(most=2), SMALL_BLOCKS, PLACES, PLACES, PLACES)
 def test_repair_of_blocks_in_disorder_takes_no_wrong_ones(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, begin: int, end: int, to: int
@@ -169,7 +169,7 @@ def test_repair_of_blocks_in_disorder_takes_no_wrong_ones(
         require_all_but(new, arrays, [(one.array, one.first, one.end) for one in record.lost])
 
 
-@cases(100)
+@cases(20)
 @given(several(most=2), SMALL_BLOCKS, st.integers(0, 99), PLACES)
 def test_repair_tells_an_archive_from_one_inside_it(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, start: int, place: int
@@ -194,7 +194,7 @@ def collection(name: str, arrays: dict[str, np.ndarray]) -> Collection:
     return Collection(name, arrays, {"kind": "npz", "name": f"{name}.npz"})
 
 
-@cases(120)
+@cases(25)
 @given(several(most=3), several(most=3), st.booleans(), BLOCK_BYTES)
 def test_adding_keeps_what_was_there(
     folder: Path, before: dict[str, Spec], more: dict[str, Spec], verify: bool, block_bytes: int
@@ -221,7 +221,7 @@ def alike(draw: st.DrawFn) -> list[Spec]:
     ]
 
 
-@cases(120)
+@cases(25)
 @given(alike(), st.booleans())
 def test_items_added_come_after_those_before(folder: Path, drawn: list[Spec], verify: bool) -> None:
     path, (first, *more) = folder / "a.vdz", [spec.make() for spec in drawn]
@@ -234,7 +234,7 @@ def test_items_added_come_after_those_before(folder: Path, drawn: list[Spec], ve
     assert back["x"].shape == (len(first) + sum(map(len, more)), *first.shape[1:])
 
 
-@cases(30)
+@cases(10)
 @given(specs(), shapes(1, ("line", "grey", "any")))
 def test_other_items_are_not_added(folder: Path, spec: Spec, shape: tuple[int, ...]) -> None:
     path, array, other = folder / "a.vdz", spec.make(), np.zeros((2, *shape), "<i8")

@@ -16,8 +16,9 @@ from profiles import PATIENT, cases
 from vaedensity.api.models import model_for
 from vaedensity.archive.block import SERIES as BY_SERIES
 from vaedensity.archive.block import Codec, Kind
+from vaedensity.archive.block_decoder import Lost
 from vaedensity.archive.container import Writer
-from vaedensity.archive.decoding import Lost, read_arrays, read_rows
+from vaedensity.archive.decoding import read_arrays, read_rows
 from vaedensity.archive.model_blocks import BlockCoder
 from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, ModelError
@@ -73,7 +74,7 @@ def require_back(path: Path, drawn: Items, array: np.ndarray, data: st.DataObjec
         assert same(read_rows(archive, "x", start, stop, model, threads=1), array[start:stop])
 
 
-@cases(140)
+@cases(44)
 @given(items(tuple(IMAGES)), CHAINS, ENDS_FIRST, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
 def test_images_come_back(
     folder: Path,
@@ -101,7 +102,7 @@ def test_images_come_back(
         assert list(back) == ["x", "y"] and same(back["x"], array) and same(back["y"], OTHER)
 
 
-@cases(30)
+@cases(11)
 @given(items(tuple(IMAGES), 4), CHAINS, ENDS_FIRST, st.integers(2, 5), SELDOM, SELDOM, st.data())
 def test_images_come_back_with_particles(
     folder: Path,
@@ -123,7 +124,7 @@ def test_images_come_back_with_particles(
         assert same(read_plainly(path)["x"], array)
 
 
-@cases(40)
+@cases(15)
 @given(items(tuple(SERIES)), CHAINS, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
 def test_series_come_back(
     folder: Path, drawn: Items, chain: int, verify: bool, plain: bool, disk: bool, lockstep: int, data: st.DataObject
@@ -136,7 +137,7 @@ def test_series_come_back(
         assert same(read_plainly(path)["x"], array)
 
 
-@cases(30)
+@cases(11)
 @given(items((*IMAGES, *SERIES), 20))
 def test_what_the_writer_chooses_comes_back(folder: Path, drawn: Items) -> None:
     """Its own chains and coders, fallback ones where these are shorter."""
@@ -155,7 +156,7 @@ def test_large_images_come_back(folder: Path, drawn: Items, ends_first: bool) ->
     assert same(unpack(path, network(drawn.model)[0])["x"], array)
 
 
-@cases(40)
+@cases(15)
 @given(items((*IMAGES, *SERIES), 4), CHAINS, st.integers(0, 1 << 20), st.integers(0, 7), st.booleans())
 def test_what_is_altered_is_refused(
     folder: Path, drawn: Items, chain: int, place: int, bit: int, with_care: bool

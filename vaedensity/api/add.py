@@ -18,10 +18,12 @@ from vaedensity.api.decompress import checked_metadata
 from vaedensity.api.models import model_for
 from vaedensity.api.packing import Coded, Say, Written, coded, cut_bytes, gather, require_readable
 from vaedensity.api.settle import settle, smaller
+from vaedensity.archive.block_decoder import feed
 from vaedensity.archive.container import Writer
-from vaedensity.archive.decoding import check_model, feed, read_rows
+from vaedensity.archive.decoding import check_model, read_rows
 from vaedensity.archive.reader import ArchiveFile
-from vaedensity.archive.writer import Tally, describe, name_model, plan_arrays, write_arrays
+from vaedensity.archive.tally import Tally
+from vaedensity.archive.writer import describe, name_model, plan_arrays, write_arrays
 from vaedensity.coding.engine import CodingModel
 from vaedensity.coding.plan import Tick, silent
 from vaedensity.data.atomic import atomic_file

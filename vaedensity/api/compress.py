@@ -16,7 +16,8 @@ from vaedensity.api.packing import Coded, Say, Written, coded, cut_bytes, gather
 from vaedensity.api.settle import smaller
 from vaedensity.archive.engine import Encoder
 from vaedensity.archive.model_blocks import fits
-from vaedensity.archive.writer import Tally, write_archive
+from vaedensity.archive.tally import Tally
+from vaedensity.archive.writer import write_archive
 from vaedensity.coding.engine import CodingModel
 from vaedensity.coding.plan import MOST_PARTICLES, Tick, silent
 from vaedensity.data.atomic import atomic_file, refuse_existing

@@ -11,7 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from vaedensity.api.models import model_for
-from vaedensity.archive.decoding import Lost, read_arrays
+from vaedensity.archive.block_decoder import Lost
+from vaedensity.archive.decoding import read_arrays
 from vaedensity.archive.limits import Limits
 from vaedensity.archive.reader import ArchiveFile
 from vaedensity.coding.plan import Tick, silent

@@ -11,7 +11,7 @@ from vaedensity import items
 from vaedensity.api.choose import is_released
 from vaedensity.archive.engine import Encoder
 from vaedensity.archive.reader import ArchiveFile
-from vaedensity.archive.writer import Tally
+from vaedensity.archive.tally import Tally
 from vaedensity.coding.engine import CodingModel
 from vaedensity.data.collection import Collection
 from vaedensity.data.restore_metadata import KINDS_OF_BYTES, check_restore_metadata, is_safe

@@ -57,7 +57,13 @@ CODECS = {codec.byte: codec for codec in (RAW, DEFLATE, LZMA, LZMA_PLANES, LOST,
 
 
 def codec_of(byte: int) -> Codec:
-    """The codec with that byte. Raises ValueError."""
+    """The codec with that byte. Raises ValueError.
+
+    Examples
+    --------
+    >>> codec_of(36)
+    Codec(kind=<Kind.MODEL: 4>, coupled=False, ends_first=True)
+    """
     if byte not in CODECS:
         raise ValueError(f"codec byte {byte} is not known")
     return CODECS[byte]

@@ -17,7 +17,34 @@ def pack(plan: Plan, items: int, words: bytes) -> bytes:
 
 
 def parse(payload: bytes, items: int, way: Way) -> tuple[Plan, bytes]:
-    """(plan, coder words) of a payload. Raises ValueError."""
+    """Undo :func:`pack`.
+
+    Parameters
+    ----------
+    payload : bytes
+        Of a model's block.
+    items : int
+        How many items it holds.
+    way : Way
+        How they are coded.
+
+    Returns
+    -------
+    plan : Plan
+    words : bytes
+        The chain's 32-bit words.
+
+    Raises
+    ------
+    ValueError
+        No writer made such a payload.
+
+    Examples
+    --------
+    >>> payload = pack(((0, 1),), 5, b"\\1\\0\\0\\0")
+    >>> parse(payload, 5, Way())
+    (((0, 1),), b'\\x01\\x00\\x00\\x00')
+    """
     plan, at = [], 0
     for _ in range(2 if way.coupled else 1):
         own, at = _parse_runs(payload, at, items)
@@ -50,8 +77,13 @@ def in_lockstep(plans: list[Plan], lengths: list[int]) -> list[list[int]]:
 
 
 def evenly(values: Sequence[Value], most: int, multiple: int = 2) -> list[Sequence[Value]]:
-    """``values`` in runs of at most ``most``, nearly alike, whose number is a ``multiple`` where there is more than
-    one."""
+    """``values`` in runs of at most ``most``, of nearly one length; more than one run are a ``multiple`` of them.
+
+    Examples
+    --------
+    >>> evenly(range(7), 4)
+    [range(0, 3), range(3, 7)]
+    """
     count = -(-len(values) // most)
     if count > 1:
         count = min(len(values), -(-count // multiple) * multiple)

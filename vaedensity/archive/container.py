@@ -31,7 +31,35 @@ Mark = tuple[int, int, int]
 
 
 class Writer:
-    """Writes head and header, blocks as they come, then index and footer."""
+    """Writes an archive: head and header at once, then blocks as they come, then index and footer.
+
+    Parameters
+    ----------
+    f : BinaryIO
+        A file open for writing, at its beginning.
+    record : dict
+        What the header says: see docs/format.md, "Header and record".
+
+    Attributes
+    ----------
+    archive_id : bytes
+        Four bytes that are part of every checksum of the archive.
+    blocks : list of Block
+        Those written so far.
+    length, payload_bytes : int
+        Bytes of all blocks, and of their payloads alone.
+
+    Examples
+    --------
+    >>> import hashlib, io, zlib
+    >>> from vaedensity.archive.block import RAW
+    >>> f, data = io.BytesIO(), bytes(5)
+    >>> writer = Writer(f, {"arrays": [{"name": "x", "dtype": "|u1", "shape": [5]}], "restore": []})
+    >>> writer.add(0, 0, 5, RAW, data, zlib.crc32(data))
+    >>> spent = writer.finish([hashlib.sha256(data).digest()])
+    >>> read_contents(f, "x.vdz").blocks[0].items
+    5
+    """
 
     def __init__(self, f: BinaryIO, record: dict[str, Any]):
         self.f, self.blocks, self.length, self.payload_bytes = f, [], 0, 0  # type: BinaryIO, list[Block], int, int
@@ -44,8 +72,21 @@ class Writer:
         f.write(self.fixed + stream)
 
     def add(self, array: int, first: int, items: int, codec: Codec, payload: bytes, items_checksum: int) -> None:
-        """Write one block: items ``first`` .. ``first`` + ``items`` - 1 of an array; ``items_checksum``: CRC-32 of
-        their bytes."""
+        """Write one block.
+
+        Parameters
+        ----------
+        array : int
+            The array's number.
+        first, items : int
+            It holds items ``first`` .. ``first`` + ``items`` - 1 of the array.
+        codec : Codec
+            How the payload is coded.
+        payload : bytes
+            The coded items.
+        items_checksum : int
+            CRC-32 of the items' own bytes.
+        """
         header = BlockHeader(array, first, items, codec, len(payload), items_checksum, crc32(self.archive_id, payload))
         packed = header.pack(self.archive_id)
         size = len(packed) + len(payload)
@@ -117,9 +158,19 @@ def unpack_index(data: bytes, at: int, arrays: int, begin: int, length: int) -> 
 
 
 def read_contents(f: BinaryIO, name: str) -> Contents:
-    """Check head, header, index and footer of a seekable file and return what they say.
+    """Check head, header, index and footer of an archive and return what they say. No block is read.
 
-    Raises DamagedArchive with the reason; reads no block.
+    Parameters
+    ----------
+    f : BinaryIO
+        A seekable file.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    DamagedArchive
+        It is no archive, is damaged, or makes no sense.
     """
     size = read_head(f, name)
     advice = "get the file again, or see 'vaedensity repair --help'"

@@ -1,4 +1,4 @@
-"""Fallback codecs, for what no model fits: raw, deflate, LZMA2, LZMA2 of byte planes. The smallest wins.
+"""Fallback codecs, for what no model fits: raw, deflate, LZMA2, LZMA2 of byte planes. The smallest result is taken.
 
 docs/format.md, "Fallback codecs".
 """
@@ -17,12 +17,33 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": DICTIONARY}]
 
 def deflate(data: bytes) -> bytes:
     """A raw deflate stream."""
-    coder = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return coder.compress(data) + coder.flush()
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return compressor.compress(data) + compressor.flush()
 
 
 def encode(data: bytes, width: int = 1) -> tuple[Codec, bytes]:
-    """(codec, payload), the shortest, of elements of ``width`` bytes each."""
+    """Code bytes by each fallback codec and keep the smallest result.
+
+    Parameters
+    ----------
+    data : bytes
+        The items, in C order.
+    width : int
+        Bytes of an element: elements of 2 to 16 bytes are also tried as byte planes, first all first bytes, then all
+        second ones, and so on.
+
+    Returns
+    -------
+    codec : Codec
+        RAW where nothing made the data smaller.
+    payload : bytes
+
+    Examples
+    --------
+    >>> codec, payload = encode(bytes(1000))
+    >>> codec.kind.name, len(payload) < 20, decode(codec, payload, 1000) == bytes(1000)
+    ('DEFLATE', True, True)
+    """
     candidates = [(RAW, data), (DEFLATE, deflate(data)), (LZMA, _lzma(data))]
     if 1 < width <= WIDEST and len(data) > width:
         candidates.append((LZMA_PLANES, _lzma(to_planes(data, width))))
@@ -30,7 +51,7 @@ def encode(data: bytes, width: int = 1) -> tuple[Codec, bytes]:
 
 
 def estimate(data: bytes) -> int:
-    """About what :func:`encode` makes of ``data``, or somewhat more, in a fraction of the time."""
+    """Bytes that :func:`encode` takes for ``data``, or somewhat more, in a fraction of the time."""
     return len(_lzma(data, preset=0))
 
 
@@ -45,7 +66,24 @@ def encode_verified(data: bytes, width: int = 1) -> tuple[Codec, bytes]:
 
 
 def decode(codec: Codec, payload: bytes, size: int, width: int = 1) -> bytes:
-    """The ``size`` bytes behind ``payload``; never allocates more. Raises ValueError on anything else."""
+    """Undo :func:`encode`.
+
+    Parameters
+    ----------
+    codec : Codec
+        The block's codec.
+    payload : bytes
+        What ``encode`` returned.
+    size : int
+        Bytes of the items. Little more than that is ever allocated, whatever the payload claims.
+    width : int
+        Bytes of an element.
+
+    Raises
+    ------
+    ValueError
+        The payload is damaged, or holds more or fewer bytes.
+    """
     if codec == RAW:
         data = payload
     elif codec == DEFLATE:

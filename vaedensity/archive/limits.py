@@ -1,4 +1,4 @@
-"""What an archive may cost before any of it is allocated: files that claim too much are refused."""
+"""What an archive may cost before any of it is allocated: files that claim too much are rejected."""
 
 import shutil
 from collections.abc import Iterable

@@ -37,10 +37,26 @@ class CodedBlock:
 
 
 def spans(model: Encoder, count: int, chain_bytes: float, block_bytes: int = BLOCK_BYTES) -> list[tuple[int, int]]:
-    """Where ``count`` items are cut into chains, all alike but the last.
+    """Where items are cut into chains, all of one length but the last.
 
-    More chains decode faster and give finer access; their fixed cost, ``chain_bytes`` each, stays below
-    OVERHEAD_SHARE, but for series, whose chains have at most SERIES_POSITIONS positions.
+    More chains decode faster and give finer access. Their fixed cost stays below OVERHEAD_SHARE of the archive, but for
+    series, whose chains have at most SERIES_POSITIONS positions.
+
+    Parameters
+    ----------
+    model : Encoder
+        Its usual rate says how many bytes the items will take.
+    count : int
+        Number of items.
+    chain_bytes : float
+        What a chain costs beyond its items' bits.
+    block_bytes : int
+        Least coded bytes of a chain, unless the collection is small.
+
+    Returns
+    -------
+    list of (int, int)
+        The first item of each chain, and the one after its last.
     """
     dims = int(np.prod(model.item_shape))
     coded_bytes = count * max(1.0, model.bits_per_dim * dims / 8)
@@ -57,9 +73,22 @@ def worth_asking(coded: int, quick: float) -> bool:
 
 
 class BlockCoder:
-    """Codes groups of parts of one array, each (n,...) as stored, with items in ``layout``.
+    """Codes parts of one array as blocks, in groups that go through the network together.
 
-    ``codec``: of the model's blocks; None: the one that decodes ``array`` fastest.
+    Parameters
+    ----------
+    model : Encoder
+        The model, which fits the array.
+    layout : str
+        How the array holds items: one of ``vaedensity.items.LAYOUTS``.
+    array : numpy.ndarray
+        The array, of which a sample is looked at.
+    verify : bool
+        Whether each block is decoded and compared.
+    particles : int
+        More than one are coupled.
+    codec : Codec, optional
+        Of the model's blocks. By default the one that decodes the array fastest.
     """
 
     def __init__(
@@ -93,7 +122,11 @@ class BlockCoder:
         return spans(self.model, len(array), self.chain_bytes(array), least)
 
     def code(self, parts: list[NDArray[np.generic]], tick: Tick) -> list[CodedBlock]:
-        """The blocks of ``parts``, longest part first; items the model does not know make a fallback block."""
+        """One block for each of ``parts`` (n,...), the longest first, each by the model or a fallback codec.
+
+        A part with a value that the model does not know is left to a fallback codec. Raises VaedensityError where a
+        block does not decode to what was coded.
+        """
         mapped = [self._levels(part) for part in parts]
         good = [x for x, known in mapped if known.all()]
         coded = iter(self._code_known(good, tick) if good else [])

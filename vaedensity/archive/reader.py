@@ -13,7 +13,12 @@ from vaedensity.errors import DamagedArchive, UsageError
 
 
 class ArchiveFile:
-    """An open archive; a context manager.
+    """An open archive; a context manager. Opening it checks all that it says of itself and reads no block.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
 
     Attributes
     ----------
@@ -86,7 +91,7 @@ class ArchiveFile:
         raise UsageError(f"{self.path}: no array {name!r} of items; it holds {held or 'none'}")
 
     def payload(self, place: int) -> tuple[bytes, int]:
-        """(payload of a block, CRC-32 of its items). Raises DamagedArchive."""
+        """(payload of block number ``place``, CRC-32 of its items). Raises DamagedArchive."""
         block = self.blocks[place]
         which = f"{self.path}: block {place} of {len(self.blocks)}"
         if block.codec.kind == Kind.LOST:

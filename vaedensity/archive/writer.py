@@ -1,14 +1,14 @@
-"""Arrays to a .vdz file (``reader.py`` is the way back).
+"""Arrays to a .vdz file (``decoding.py`` is the way back).
 
-An archive holds named arrays. Each array is cut into blocks of whole items along its first axis;
-each block is coded by the model or, where that is smaller, by a fallback codec. An array that a fallback codec makes
-smaller as a whole, in its longer blocks, is left to it.
+An archive holds named arrays. Each array is cut into blocks of whole items along its first axis. Each block is coded by
+the model or, where that is smaller, by a fallback codec. Fallback codecs make longer blocks: where these take fewer
+bytes for the whole array than the model does, they code all of it.
 """
 
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,61 +21,12 @@ from vaedensity.archive.block_header import SHORTEST
 from vaedensity.archive.container import Mark, Writer
 from vaedensity.archive.engine import Encoder
 from vaedensity.archive.model_blocks import BlockCoder, CodedBlock, fits, layout_of, worth_asking
+from vaedensity.archive.tally import Tally
 from vaedensity.errors import SourceChanged, UsageError, changed
 from vaedensity.workers import Ticker, side_by_side
 
 FALLBACK_BLOCK_BYTES = 4 << 20
 Progress = Callable[[int], None]
-
-
-@dataclass
-class Tally:
-    """What an archive's bytes went to."""
-
-    # items (no whole one among bytes left over), values, whether of the kind that is counted
-    arrays: list[tuple[int, int, bool]] = field(default_factory=list)
-    bytes_in: int = 0
-    stored: dict[str, int] = field(default_factory=dict)  # bytes of the blocks of each array
-    fitting_items: int = 0  # of arrays that the model fits
-    declined_bytes: int = 0  # that the model's blocks would have taken beyond those of fallback codecs
-    model_bits: float = 0.0
-    model_bits_expected: float = 0.0
-    model_items: int = 0
-    model_dims: int = 0
-    payload_bytes: int = 0
-    model_payload_bytes: int = 0
-    overhead: dict[str, int] = field(default_factory=dict)
-    fallback_blocks: int = 0
-
-    def items_and_values(self) -> tuple[int, int]:
-        """Items and values of the images or series, or of all arrays where there are none."""
-        counted = [a for a in self.arrays if a[2]] or self.arrays
-        return sum(a[0] for a in counted), sum(a[1] for a in counted)
-
-    @property
-    def overhead_bytes(self) -> dict[str, int]:
-        """Bytes that hold no information about items, by what they are spent on."""
-        return self.overhead | {
-            "initial_bits": round((self.model_bits - self.model_bits_expected) / 8),
-            "coder_ends": round(self.model_payload_bytes - self.model_bits / 8),
-        }
-
-    def count(self, block: CodedBlock, dims: int) -> None:
-        """Take in a block of items of ``dims`` values."""
-        if not block.codec.by_model:
-            self.fallback_blocks += 1
-            return
-        self.model_items += block.items
-        self.model_dims += block.items * dims
-        self.model_bits += block.bits
-        self.model_bits_expected += block.expected_bits
-        self.model_payload_bytes += len(block.payload)
-
-    def include(self, blocks: "Tally") -> None:
-        """Take in what was counted apart."""
-        for name in ("items", "dims", "bits", "bits_expected", "payload_bytes"):
-            setattr(self, f"model_{name}", getattr(self, f"model_{name}") + getattr(blocks, f"model_{name}"))
-        self.fallback_blocks += blocks.fallback_blocks
 
 
 @dataclass(frozen=True)
@@ -138,10 +89,52 @@ def write_archive(
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> Tally:
-    """Write ``arrays`` and the ``restore`` metadata of them to ``f``; every block is decoded and compared unless
-    ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``codec``: see
-    :class:`BlockCoder`. ``inside``: the model file, an even number of bytes, to be stored with the arrays that need
-    it."""
+    """Write an archive of named arrays.
+
+    Parameters
+    ----------
+    f : BinaryIO
+        A file open for writing, at its beginning.
+    arrays : dict of str to numpy.ndarray
+        Of any dtype but objects, or anything with an array's slices.
+    restore : list of dict
+        How the arrays become files again.
+    model : Encoder or None
+        Codes the arrays whose items have its shape; None: fallback codecs code everything.
+    verify : bool
+        Whether every block is decoded and compared before it is written.
+    particles : int
+        More than one are coupled: the model's blocks get smaller, and slower to code.
+    codec : Codec, optional
+        Of the model's blocks. By default the one that decodes fastest.
+    inside : bytes, optional
+        The model file, an even number of bytes, to be stored with the arrays that need it.
+    threads : int, optional
+        Processes that code side by side.
+    progress : callable
+        Hears how many items are done.
+
+    Returns
+    -------
+    Tally
+        What the archive's bytes went to.
+
+    Raises
+    ------
+    UsageError
+        An array cannot be stored.
+    SourceChanged
+        An array changed while it was read.
+    VaedensityError
+        A block does not decode to what was coded: this machine does not compute exactly.
+
+    Examples
+    --------
+    >>> import io
+    >>> tally = write_archive(io.BytesIO(), {"x": np.zeros((100, 8), np.uint8)}, [], None, threads=1)
+    >>> tally.bytes_in, tally.payload_bytes < 20
+    (800, True)
+    """
     plan = plan_arrays(arrays, model, verify=verify, particles=particles, codec=codec)
     record: dict[str, Any] = {"arrays": describe(arrays, plan), "restore": restore, "by": __version__}
     if plan.coders:
