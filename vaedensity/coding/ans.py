@@ -1,9 +1,7 @@
-"""The entropy coder: all contact with constriction.
+"""The entropy coder: asymmetric numeral systems (Duda 2013, arXiv:1311.2540, rANS). All contact with constriction.
 
-``Stacks`` is a batch of independent last-in-first-out coders (asymmetric numeral systems, Duda
-2009) that move in lockstep: 64-bit state, 32-bit words, 24-bit probabilities. Probabilities arrive
-as integers and are handed over as floats that hold them exactly; with ``perfect=False`` constriction
-scales by (2^24 - n) / sum, which is 1 here, and adds 1 to each: no rounding takes place.
+Probabilities arrive as integers and are handed over as floats that hold them exactly; with ``perfect=False``
+constriction scales by (2^24 - n) / sum, which is 1 here, and adds 1 to each: no rounding takes place.
 """
 
 from collections.abc import Iterable
@@ -27,8 +25,31 @@ def whole_words(part: bytes) -> NDArray[np.uint32]:
 
 
 class Stacks:
-    """B stacks. ``push`` and ``pop`` undo each other to the bit; ``information`` (B,) counts the bits
-    -log2(f / 2^24) of what was pushed minus what was popped, while ``counting``."""
+    """A batch of B independent last-in-first-out coders: 64-bit state, 32-bit words, 24-bit probabilities.
+
+    Pushing and popping undo each other to the bit, in either order.
+
+    Parameters
+    ----------
+    count : int
+        B.
+    counting : bool
+        Whether ``information`` is kept.
+
+    Attributes
+    ----------
+    information : numpy.ndarray
+        (B,) float64: bits -log2(frequency / 2^24) of what was pushed minus those of what was popped.
+
+    Examples
+    --------
+    >>> stacks = Stacks(1)
+    >>> stacks.push_intervals(np.array([[0, 1 << 23]]), np.array([[1 << 23, 1 << 24]]))  # a bit each
+    >>> float(stacks.information[0])
+    2.0
+    >>> stacks.pop_rows(np.array([[[0, 1 << 23, 1 << 24]] * 2])).tolist()  # which half, twice
+    [[0, 1]]
+    """
 
     def __init__(self, count: int, counting: bool = True):
         self.coders = [constriction.stream.stack.AnsCoder() for _ in range(count)]
@@ -39,7 +60,7 @@ class Stacks:
 
     @classmethod
     def from_bytes(cls, parts: list[bytes]) -> "Stacks":
-        """Stacks that hold what ``to_bytes`` wrote: little-endian 32-bit words, the last not zero."""
+        """Stacks that hold what ``to_bytes`` wrote. Raises ValueError where it wrote no such bytes."""
         stacks = cls(0)
         stacks.coders = [constriction.stream.stack.AnsCoder(whole_words(part)) for part in parts]
         stacks.information = np.zeros(len(parts))
@@ -47,14 +68,16 @@ class Stacks:
 
     @classmethod
     def random(cls, count: int, words: int, seed: int) -> "Stacks":
-        """Stacks of random bits: popping from them samples."""
+        """Stacks of so many random ``words`` each: popping from them samples."""
         rng = np.random.default_rng(seed)
         return cls.from_bytes([rng.integers(1, 2**32, words, np.uint32).astype("<u4").tobytes() for _ in range(count)])
 
     def to_bytes(self) -> list[bytes]:
+        """Each stack as little-endian 32-bit words, the last not zero."""
         return [coder.get_compressed().astype("<u4").tobytes() for coder in self.coders]
 
     def copy(self) -> "Stacks":
+        """The same stacks again, which change on their own."""
         return self.take(slice(0, len(self)))
 
     def take(self, stacks: slice) -> "Stacks":
@@ -78,9 +101,16 @@ class Stacks:
         return np.array([coder.num_valid_bits() for coder in self.coders], dtype=np.int64)
 
     def push_intervals(self, lower: Ints, upper: Ints, owners: Ints | None = None) -> None:
-        """Push symbols given as intervals [lower, upper) of 2^24, both (B,n), each at least 2 wide
-        and leaving at least 2 outside, so that popping returns them in array order. With ``owners`` (m,), sorted
-        numbers of stacks, they are (m,), each on its owner."""
+        """Push symbols given as intervals, the last first, so that popping returns them in array order.
+
+        Parameters
+        ----------
+        lower, upper : numpy.ndarray
+            (B,n) int64: intervals [lower, upper) of 2^24, each at least 2 wide and leaving at least 2 outside. With
+            ``owners``: (m,).
+        owners : numpy.ndarray, optional
+            (m,) int64, sorted: the stack of each interval.
+        """
         width = upper - lower
         first, last = lower == 0, upper == TOTAL
         rows = np.empty((*lower.shape, 3), np.float32)  # frequencies minus one of: below, the symbol, above
@@ -95,9 +125,21 @@ class Stacks:
             self.information += self._by_stack(PRECISION - np.log2(width), owners)
 
     def pop_rows(self, cumulative: NDArray[np.float64] | Ints, owners: Ints | None = None) -> Ints:
-        """Pop symbols (B,n), each from its row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, (B,n,k+1),
-        whole numbers of any dtype that holds them. With ``owners`` (m,), sorted numbers of stacks: symbols (m,) from
-        rows (m,k+1), each from its owner."""
+        """Pop symbols, the first first.
+
+        Parameters
+        ----------
+        cumulative : numpy.ndarray
+            (B,n,k+1): each symbol's row of boundaries 0 = c_0 < c_1 < ... < c_k = 2^24, whole numbers of any dtype that
+            holds them. With ``owners``: (m,k+1).
+        owners : numpy.ndarray, optional
+            (m,) int64, sorted: the stack of each symbol.
+
+        Returns
+        -------
+        numpy.ndarray
+            (B,n) int64, or (m,): symbols 0..k-1.
+        """
         frequencies = cumulative[..., 1:] - cumulative[..., :-1]
         rows = (frequencies - 1).astype(np.float32)
         parts = [

@@ -1,4 +1,9 @@
-"""Bits-back coding (Townsend, Bird & Barber 2019) and its beginning without bits to get back."""
+"""Bits-back coding with asymmetric numeral systems, BB-ANS (Townsend, Bird & Barber 2019, arXiv:1901.04866, table 1).
+
+Several levels of latents are one z here, whose prior and posterior are autoregressive codecs. Bit-Swap (Kingma et al.
+2019), which interleaves the levels to need fewer initial bits, is not used: items without bits to get back are coded
+by :class:`Direct`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +21,17 @@ class TooShallow(Exception):
 class BitsBack(Codec):
     """Codes x with latents z for -log2 p(x|z) p(z) / q(z|x) bits: minus the ELBO on average.
 
-    ``posterior(x)`` and ``likelihood(z)`` are codecs conditioned on what is known by then.
-    ``push`` raises TooShallow where the stack cannot pay for z.
+    Parameters
+    ----------
+    prior : Codec
+        Of z.
+    posterior, likelihood : callable
+        ``posterior(x)``: the codec of z given x; ``likelihood(z)``: that of x given z.
+
+    Raises
+    ------
+    TooShallow
+        By ``push``, where a stack holds too few bits to pop z from.
     """
 
     def __init__(self, prior: Codec, posterior: Callable[[Any], Codec], likelihood: Callable[[Any], Codec]):
@@ -38,9 +52,16 @@ class BitsBack(Codec):
 
 
 class Direct(Codec):
-    """Codes x with latents chosen by ``point(x)``, for stacks that hold too few bits to get back.
+    """Codes x with one chosen z, for -log2 p(x|z) p(z) bits: for stacks that hold too few bits to get back.
 
-    ``prior`` should put its mass on the few values that ``point`` chooses from.
+    Parameters
+    ----------
+    prior : Codec
+        Of z. It should put its mass on the few values that ``point`` chooses from.
+    point : callable
+        ``point(x)``: the z to take.
+    likelihood : callable
+        ``likelihood(z)``: the codec of x given z.
     """
 
     def __init__(self, prior: Codec, point: Callable[[Any], Any], likelihood: Callable[[Any], Codec]):

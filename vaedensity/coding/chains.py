@@ -41,7 +41,21 @@ class ChainCodecs:
 @full_precision()
 @torch.inference_mode()
 def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent) -> CodedChains:
-    """Code ``chains`` of items (n_i,C,H,W), longest first; ``tick`` hears of every item."""
+    """Code chains of items, one stack each, item t of all of them as one batch.
+
+    Parameters
+    ----------
+    codecs : ChainCodecs
+        The ways to code an item: each is coded in the best that its stack can pay for.
+    chains : list of numpy.ndarray
+        (n_i,C,H,W) uint8, longest first.
+    tick : callable
+        Hears how many items are done.
+
+    Returns
+    -------
+    CodedChains
+    """
     assert [len(c) for c in chains] == sorted((len(c) for c in chains), reverse=True)
     stacks = fastest_stacks()(len(chains))
     finished: list[Stacks] = []
@@ -81,9 +95,33 @@ def decode_chains(
     item_shape: tuple[int, ...],
     tick: Tick = silent,
 ) -> list[Items]:
-    """Undoes :func:`encode_chains` for chains with the same plan, longest first.
+    """Undo :func:`encode_chains` for chains with one plan.
 
-    Raises ValueError where a stack is not exactly empty after its first item.
+    Parameters
+    ----------
+    codecs : ChainCodecs
+        As they were coded with.
+    words : sequence of bytes
+        Of each chain, longest first.
+    lengths : sequence of int
+        Items of each.
+    plan : Plan
+        Which items were not coded in the best way.
+    item_shape : tuple of int
+        (C,H,W).
+    tick : callable
+        Hears how many items are done.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        (n_i,C,H,W) uint8.
+
+    Raises
+    ------
+    ValueError
+        Words are not those of such chains: a symbol lies outside its alphabet, or bits are left over after the first
+        item.
     """
     assert list(lengths) == sorted(lengths, reverse=True)
     everything = fastest_stacks().from_bytes(list(words))

@@ -25,7 +25,10 @@ Popped = TypeVar("Popped", contravariant=True)  # what it pops from
 
 
 class CodecOn(ABC, Generic[Pushed, Popped]):
-    """Pushes and pops a batch of symbols, one row per stack or per what takes a stack's place."""
+    """What codes a batch of symbols, one row per stack or per what takes a stack's place.
+
+    ``push`` undoes ``pop`` and ``pop`` undoes ``push``, to the bit.
+    """
 
     @abstractmethod
     def push(self, stacks: Pushed, symbol: Any) -> None: ...
@@ -64,8 +67,25 @@ class Table(Protocol):
 
 
 class TableCodec(IntervalCodec):
-    """Symbols 0..size-1, (B,n) int64. Alphabets above 32 are coded as two digits of base 16, so that
-    a decoder evaluates 2 * 17 boundaries instead of ``size``. All arithmetic is exact in float64."""
+    """Symbols 0..size-1, (B,n) int64, under a probability table.
+
+    Alphabets above 32 are coded as two digits of base 16, so that a decoder evaluates 2 * 17 boundaries instead of
+    ``size``. All arithmetic is exact in float64.
+
+    Parameters
+    ----------
+    table : Table
+        Of these B x n symbols.
+
+    Examples
+    --------
+    >>> from vaedensity.coding.pixel_table import CategoricalTable
+    >>> codec = TableCodec(CategoricalTable(torch.tensor([[[16], [0]]])))  # P(0) = 2/3: one octave above P(1)
+    >>> stacks = Stacks(1)
+    >>> codec.push(stacks, np.array([[0]]))
+    >>> round(float(stacks.information[0]), 3), codec.pop(stacks).tolist()
+    (0.585, [[0]])
+    """
 
     def __init__(self, table: Table):
         self.table = table
@@ -139,8 +159,16 @@ def as_ints(values: Tensor) -> Ints:
 class Autoregressive(CodecOn[Pushed, Popped]):
     """A list of symbols, each coded given those before it.
 
-    ``codec(i, state)`` is the codec of symbol i, ``advance(i, state, symbol)`` the state after it;
-    ``begin()`` the state before the first of ``length``.
+    Parameters
+    ----------
+    length : int
+        How many symbols.
+    begin : callable
+        ``begin()``: the state before the first.
+    codec : callable
+        ``codec(i, state)``: the codec of symbol i.
+    advance : callable
+        ``advance(i, state, symbol)``: the state after symbol i.
     """
 
     def __init__(

@@ -192,9 +192,22 @@ Parts = tuple[IntervalCodec, Callable[[Any], CodecOn[Quantiles, Quantiles]], Cal
 class CoupledBitsBack(Codec):
     """Codes x for -log2 (1/K) sum_k w_k bits, w_k = p(x|z_k) p(z_k) / q(z_k|x), with K coupled particles.
 
-    ``parts(items, copies)`` gives the triple for so many consecutive copies of every item; its ``posterior(x)`` takes
-    the items themselves and reads latents from :class:`Quantiles`. ``latents``: how many an item has; ``at_once``: most
-    particles of all items that go through the network together.
+    Parameters
+    ----------
+    particles : int
+        K, from 2 to MOST_PARTICLES.
+    latents : int
+        How many an item has.
+    parts : callable
+        ``parts(items, copies)``: prior, posterior and likelihood for so many consecutive copies of every item. The
+        posterior takes the items themselves and reads latents from :class:`Quantiles`.
+    at_once : int
+        Most particles of all items that go through the network together.
+
+    Raises
+    ------
+    TooShallow
+        By ``push``, where a stack holds too few bits for the uniform numbers.
     """
 
     def __init__(self, particles: int, latents: int, parts: Callable[[int, int], Parts], at_once: int = 1 << 30):

@@ -35,8 +35,20 @@ CHAINS_AT_ONCE, SERIES_CHAINS_AT_ONCE = 48, 128
 class CodingModel:
     """An integer network as archives refer to it.
 
-    ``sha256`` of its integers, ``name`` to ask for it by, ``values``: what two-valued data's levels
-    stand for, ``bits_per_dim``: its usual rate, which sets the block size.
+    Attributes
+    ----------
+    integers : IntegerNetwork
+        What codes.
+    sha256 : str
+        Of its integers.
+    name : str
+        What messages and archives call it.
+    values : list of int or None
+        What the two levels of two-valued data stand for.
+    bits_per_dim : float
+        Its usual rate, which sets the block size.
+    file_bytes : int
+        Size of the model file.
     """
 
     integers: IntegerNetwork

@@ -17,7 +17,13 @@ _CELLS = 12  # tables have 2^12 cells an octave
 
 
 def exp_negative(y: int) -> int:
-    """e^-y for fixed-point y >= 0: Taylor series after halving the argument below 2^-8."""
+    """e^-y for fixed-point y >= 0: Taylor series after halving the argument below 2^-8.
+
+    Examples
+    --------
+    >>> round(exp_negative(ONE) / ONE, 6)
+    0.367879
+    """
     halvings = max(0, y.bit_length() - BITS + 8)
     y >>= halvings
     total = term = ONE
@@ -30,7 +36,13 @@ def exp_negative(y: int) -> int:
 
 
 def power_of_two(eighths: int) -> int:
-    """2^(eighths/8) in fixed point, for any integer ``eighths``."""
+    """2^(eighths/8) in fixed point, for any integer ``eighths``.
+
+    Examples
+    --------
+    >>> power_of_two(16) // ONE
+    4
+    """
     octaves, rest = divmod(eighths, 8)
     root = ONE << 1
     for _ in range(3):  # square roots: 2^(1/2), 2^(1/4), 2^(1/8)
@@ -70,7 +82,13 @@ def _power_table() -> Ints:
 
 
 def fixed_log2(values: Ints) -> Ints:
-    """log2 of whole numbers 1..2^24 in units of 2^-20: a table and a chord, within 2^-18 of the truth."""
+    """log2 of whole numbers 1..2^24 in units of 2^-20: a table and a chord, within 2^-18 of the truth.
+
+    Examples
+    --------
+    >>> (fixed_log2(np.array([1, 8, 1 << 24])) >> LOG_BITS).tolist()
+    [0, 3, 24]
+    """
     exponent = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1  # float64 holds them exactly
     mantissa = (values << (24 - exponent)) - (1 << 24)
     cell, rest = mantissa >> 12, mantissa & 4095

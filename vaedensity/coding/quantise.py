@@ -70,7 +70,24 @@ class IntegerNetwork:
 def build(
     config: Config, kernels: dict[str, IntegerKernel], start: Tensor, direct_steps: list[list[int]]
 ) -> IntegerNetwork:
-    """The integer network of stored integers, every bound proved anew. Raises ValueError."""
+    """The integer network of stored integers, every bound proved anew.
+
+    Parameters
+    ----------
+    config : VAEConfig or SequenceConfig
+        With the unit of coding.
+    kernels : dict of str to IntegerKernel
+        By layer.
+    start : torch.Tensor
+        Where the top-down pass begins, int32.
+    direct_steps : list of list of int
+        As of :class:`IntegerNetwork`.
+
+    Raises
+    ------
+    ValueError
+        They do not fit each other, or a sum could reach 2^24.
+    """
     shapes = require_layers(config, kernels, start).latent_shapes
     if len(direct_steps) != len(shapes) or any(
         len(steps) != c or any(s not in COARSE_STEPS for s in steps) for steps, (c, _, _) in zip(direct_steps, shapes)
@@ -99,8 +116,24 @@ def require_layers(config: Config, kernels: dict[str, IntegerKernel], start: Ten
 
 @full_precision()
 def quantise(model: Network, calibration: Tensor) -> IntegerNetwork:
-    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where
-    weights are too large for any unit."""
+    """The integer network of a trained model that codes some items smallest.
+
+    Parameters
+    ----------
+    model : HierarchicalVAE or SequenceVAE
+        With float weights.
+    calibration : torch.Tensor
+        (N,C,H,W) uint8: training items to measure by.
+
+    Returns
+    -------
+    IntegerNetwork
+
+    Raises
+    ------
+    ValueError
+        Weights are too large for any unit of activations.
+    """
     best, best_bits, refusal = None, math.inf, None
     for unit in UNITS:
         try:
@@ -129,8 +162,23 @@ def _quantise_with_unit(model: Network, unit: int) -> IntegerNetwork:
 @full_precision()
 @torch.no_grad()
 def coded_bits(integers: IntegerNetwork, items: Tensor, *, particles: int = 1, seed: int = 0) -> float:
-    """Bits that bits-back takes for ``items`` on average, from stacks of random bits: minus the ELBO
-    of the integer model, or its bound with coupled ``particles``, one draw per item."""
+    """Bits that bits-back takes for an item on average: minus the ELBO of the integer model, one draw per item.
+
+    Parameters
+    ----------
+    integers : IntegerNetwork
+        The model.
+    items : torch.Tensor
+        (N,C,H,W) uint8.
+    particles : int
+        More than one are coupled: the K-sample bound takes the ELBO's place.
+    seed : int
+        Of the random bits that the stacks begin with.
+
+    Returns
+    -------
+    float
+    """
     codec, total = integers.bits_back(particles), 0.0
     batch = max(1, min(64, PASS_VALUES // (integers.config.dims * particles)))
     for begin in range(0, len(items), batch):

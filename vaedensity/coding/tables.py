@@ -1,8 +1,8 @@
-"""Cumulative tables of the shapes that networks choose from, derived in integers alone.
+"""Cumulative tables of the distributions that networks choose from, derived in integers alone.
 
-Every table is int32 and counts in units of 2^-24, the precision of the entropy coder. Row s is one
-scale; scales climb in eighths of an octave. Tables are never stored: they are a function of this
-file and of ``integer_math``, and a test pins their digests.
+A table is int32 and counts in units of 2^-24, the precision of the entropy coder. Row s is one scale; scales climb in
+eighths of an octave. Tables are never stored: they follow from this file and from ``integer_math``, and a test pins
+their digests.
 """
 
 from functools import lru_cache
