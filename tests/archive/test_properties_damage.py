@@ -87,7 +87,7 @@ def test_a_turned_bit_costs_one_block(
 
 @cases(50)
 @given(several(), SMALL_BLOCKS, PLACES)
-def test_a_cut_off_archive_is_refused_and_repair_keeps_whole_blocks(
+def test_a_cut_off_archive_is_rejected_and_repair_keeps_whole_blocks(
     folder: Path, drawn: dict[str, Spec], block_bytes: int, place: int
 ) -> None:
     path, new = folder / "a.vdz", folder / "b.vdz"

@@ -1,5 +1,5 @@
 """Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is
-refused."""
+rejected."""
 
 import zlib
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_large_images_come_back(folder: Path, drawn: Items, ends_first: bool) ->
 
 @cases(15)
 @given(items((*IMAGES, *SERIES), 4), CHAINS, st.integers(0, 1 << 20), st.integers(0, 7), st.booleans())
-def test_what_is_altered_is_refused(
+def test_what_is_altered_is_rejected(
     folder: Path, drawn: Items, chain: int, place: int, bit: int, with_care: bool
 ) -> None:
     """One bit of a payload; ``with_care``, all checksums in the file are then right."""

@@ -1,4 +1,4 @@
-"""Archives of series, and the model files that read them: round trips, and every lie refused."""
+"""Archives of series, and the model files that read them: round trips, and every lie rejected."""
 
 import json
 from collections.abc import Callable

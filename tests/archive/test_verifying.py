@@ -1,4 +1,4 @@
-"""What is packed is decoded and compared before it is written: a coder that goes wrong costs bytes or is refused,
+"""What is packed is decoded and compared before it is written: a codec that goes wrong costs bytes or is rejected,
 never data."""
 
 import lzma
@@ -17,7 +17,7 @@ from vaedensity.errors import VaedensityError
 ZEROS = np.zeros(500, np.uint8)
 
 
-def test_raw_bytes_where_a_fallback_coder_goes_wrong(tmp_path: Path) -> None:
+def test_raw_bytes_where_a_fallback_codec_goes_wrong(tmp_path: Path) -> None:
     def wrong(data: bytes) -> bytes:
         return lzma.compress(b"x" + data[1:], lzma.FORMAT_RAW, filters=fallback._FILTERS)
 
@@ -46,7 +46,7 @@ def failing(error: Exception) -> Any:
         (failing(RuntimeError("can't allocate memory")), "not enough memory"),
     ],
 )
-def test_a_model_that_goes_wrong_is_refused(
+def test_a_model_that_goes_wrong_is_rejected(
     decode: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chains, "honest", chains.decode_chains, raising=False)

@@ -69,7 +69,7 @@ def test_information_is_what_the_stack_grows_by(engine: type[Stacks]) -> None:
 
 
 @each_engine
-def test_bytes_round_trip_and_refusals(engine: type[Stacks]) -> None:
+def test_bytes_round_trip_and_rejections(engine: type[Stacks]) -> None:
     stacks = engine.random(3, 7, seed=1)
     parts = stacks.to_bytes()
     assert [len(p) for p in parts] == [28, 28, 28]

@@ -158,7 +158,7 @@ def test_gumbel_noise_is_the_categorical_table() -> None:
     assert (boundaries(mu, "gumbel") == CategoricalTable(mu).cumulative(torch.arange(13))).all()
 
 
-def test_refuses_what_it_was_not_proven_for() -> None:
+def test_rejects_what_it_was_not_proven_for() -> None:
     for k in (1, 33):
         with pytest.raises(UsageError, match="symbols"):
             ArgmaxTable(logits(k), "normal")

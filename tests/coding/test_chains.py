@@ -67,7 +67,7 @@ def test_particles_begin_once_a_stack_is_deep() -> None:
     assert len(many.words[0]) < len(one.words[0])
 
 
-def test_left_over_bits_are_refused() -> None:
+def test_left_over_bits_are_rejected() -> None:
     network = random_network("grey")
     items = random_items(network.config, 6).numpy()
     coded = chains.encode_chains(codecs(network), [items])

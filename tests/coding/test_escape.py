@@ -56,7 +56,7 @@ def test_rate_is_that_of_digits(name: str) -> None:
     assert bits[0] == pytest.approx(bits[1], rel=1e-4, abs=0.05)
 
 
-def test_stacks_that_no_writer_made_give_symbols_or_are_refused() -> None:
+def test_stacks_that_no_writer_made_give_symbols_or_are_rejected() -> None:
     for name, codec in CODECS.items():
         for seed in range(20):
             words = np.random.default_rng(seed).choice([0, 1, 2**24 - 1, 2**31, 2**32 - 1], 400).astype("<u4")

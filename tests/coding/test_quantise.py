@@ -80,7 +80,7 @@ def test_sums_at_the_very_edge_are_exact(grid: Grid) -> None:
                 assert torch.equal(layer(many), oracle_conv(kernel, many, 1))
 
 
-def test_kernels_beyond_the_bound_are_refused() -> None:
+def test_kernels_beyond_the_bound_are_rejected() -> None:
     grid = Grid(128, 0, 1023)
     weight = torch.full((1, 64, 3, 3), 100, dtype=torch.int16)
     kernel = IntegerKernel(weight, torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int8))
@@ -90,7 +90,7 @@ def test_kernels_beyond_the_bound_are_refused() -> None:
         largest_exact_kernel(torch.full((1, 4, 3, 3), 1e9), torch.zeros(1), grid)
 
 
-def test_streams_beyond_the_bound_are_refused() -> None:
+def test_streams_beyond_the_bound_are_rejected() -> None:
     integers = random_network("grey")
     kernels = dict(integers.kernels)
     for name, kernel in kernels.items():
@@ -99,7 +99,7 @@ def test_streams_beyond_the_bound_are_refused() -> None:
         build(integers.config, kernels, integers.start, integers.direct_steps)
 
 
-def test_wrong_layers_shapes_and_steps_are_refused() -> None:
+def test_wrong_layers_shapes_and_steps_are_rejected() -> None:
     integers = random_network("grey")
     missing = {name: kernel for name, kernel in integers.kernels.items() if name != "stem"}
     with pytest.raises(ValueError, match="stem"):
@@ -195,13 +195,13 @@ def test_weights_too_large_for_one_unit_are_lowered_with_another(monkeypatch: py
     usual = quantise_module._quantise_with_unit
 
     def too_large(model: Network, unit: int) -> quantise_module.IntegerNetwork:
-        if unit == refused:
+        if unit == rejected:
             raise ValueError("too large")
         return usual(model, unit)
 
     monkeypatch.setattr(quantise_module, "_quantise_with_unit", too_large)
-    for refused in (256, 128):
-        assert quantise(model, calibration).config.unit != refused
+    for rejected in (256, 128):
+        assert quantise(model, calibration).config.unit != rejected
     monkeypatch.setattr(quantise_module, "UNITS", (128,))
     with pytest.raises(ValueError, match="too large"):
         quantise(model, calibration)

@@ -1,4 +1,4 @@
-"""Stacks that no writer makes, because they hold symbols which none has, are refused and not misread."""
+"""Stacks that no writer makes, because they hold symbols which none has, are rejected and not misread."""
 
 import numpy as np
 import pytest

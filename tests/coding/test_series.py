@@ -172,7 +172,7 @@ def test_inexact_matrix_products_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
 # The proof that guards the integers
 
 
-def test_integers_beyond_the_bound_are_refused() -> None:
+def test_integers_beyond_the_bound_are_rejected() -> None:
     integers = random_network()
     good = integers.kernels
 
