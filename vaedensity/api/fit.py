@@ -23,7 +23,8 @@ from vaedensity.model.config import PRESETS, preset_config
 from vaedensity.model.kinds import Config
 from vaedensity.model.released import resolve
 from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, sequence_config
-from vaedensity.training.fit import FitResult, FitSettings, Observer, fit
+from vaedensity.training.fit import FitResult, FitSettings, Observer
+from vaedensity.training.fit import fit as fit_network
 from vaedensity.training.gradients import ClipGlobalNorm, GradientTransform
 from vaedensity.training.logs import JSONLines, TensorBoard
 from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine
@@ -209,7 +210,7 @@ def fit_model(
             listening += (board,)
         except ImportError:
             pass  # an extra: vaedensity[tensorboard]
-        result = fit(
+        result = fit_network(
             train,
             valid,
             config,
@@ -318,3 +319,16 @@ def run_length(request: FitRequest, steps_per_epoch: int) -> Length:
     if request.steps is not None:
         return Length(steps=request.steps)
     return Length(seconds=request.seconds if request.seconds is not None else DEFAULT_SECONDS[request.preset])
+
+
+@fresh_thread()
+def fit(x: NDArray[np.generic], out: str | Path, **options: Any) -> dict[str, Any]:
+    """Fit a model to images ``x``, uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, or to
+    series (N,T), uint8 or bool, or bytes (n,) uint8, which are cut into pieces. The record's ``read_as`` says which.
+
+    ``options`` are the fields of :class:`FitRequest`: preset, steps, epochs or seconds, device, seed, threads,
+    overwrite ... Writes the model file ``out`` and returns the record of ``vaedensity fit --json``.
+
+    >>> fit(x, "digits.safetensors", preset="tiny", steps=300)                 # doctest: +SKIP
+    """
+    return fit_model(items.plain_array(x, "array"), "array", Path(out), FitRequest(**options))
