@@ -120,7 +120,7 @@ def jackknife_correction(log_weights: Floats, order: int) -> tuple[float, float]
     Examples
     --------
     >>> np.round(jackknife_correction(np.log([1.0, 2.0, 3.0]), order=1), 3)
-    array([0.068, 0.294])
+    array([0.043, 0.296])
     """
     k = len(log_weights)
     if not 1 <= order < k:
