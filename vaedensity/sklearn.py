@@ -85,7 +85,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):  # type: ignore[mis
     --------
     >>> import vaedensity as vd
     >>> digits = vd.load_digits()
-    >>> detector = vd.VAEDensity.load("digits").calibrate(digits[:100])  # instead of fit(X): a released model
+    >>> detector = vd.VAEDensity.load("digits").calibrate(digits[:20])  # instead of fit(X): a released model
     >>> detector.predict(digits[-2:]).shape, detector.sample(3).shape
     ((2,), (3, 8, 8))
     """
