@@ -3,8 +3,7 @@
     python scripts/make_golden.py
 
 Each golden is NAME.vdz with NAME.npz (what it must decode to) and NAME.safetensors (its model). The
-models are small networks fitted for a moment to variations of the embedded digits. What is written is of the newest format version:
-goldens of others were made by the releases that wrote those.
+models are small networks fitted for a moment to variations of the embedded digits.
 """
 
 import os
@@ -19,8 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from vaedensity.api.compress import gather
 from vaedensity.api.settle import settle
+from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.writer import write_archive
-from vaedensity.coding.quantise import coded_bits, coding_model, quantise
+from vaedensity.coding.engine import coding_model
+from vaedensity.coding.quantise import coded_bits, quantise
 from vaedensity.data.files import save_npz
 from vaedensity.data.named import load_digits
 from vaedensity.data.tree import scan
@@ -39,15 +40,19 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Golden:
-    """Images or series to fit and to store, other arrays to store, changes of the network, particles, coder (less one with particles);
-    whether the model lies inside, and whether the images are stored as files of a folder with other things in it."""
+    """What a golden is made of.
+
+    Images or series to fit and to store, other arrays to store, changes of the network, particles, codec of the model's
+    blocks (None: the writer chooses); whether the model lies inside, and whether the images are stored as files of a folder
+    with other things in it.
+    """
 
     train: np.ndarray
     stored: np.ndarray
     others: dict[str, np.ndarray] = field(default_factory=dict)
     network: dict[str, int | str] = field(default_factory=dict)
     particles: int = 1
-    coder: int | None = 16
+    codec: Codec | None = None
     inside: bool = False
     folder: bool = False
 
@@ -68,40 +73,47 @@ def variations() -> dict[str, Golden]:
         "flags": DIGITS[:9] > 8,
     }
     return {
-        "grey-v1": Golden(DIGITS[:1500], DIGITS[1500:1560], mixed),
-        "colour-odd-v1": Golden(colour[:500], colour[500:525]),
-        "two-valued-v1": Golden((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255)),
-        "seven-sub_images-v1": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "sub_images": 7}),
-        "coupled-v2": Golden(
+        "grey": Golden(DIGITS[:1500], DIGITS[1500:1560], mixed),
+        "colour-odd": Golden(colour[:500], colour[500:525]),
+        "two-valued": Golden((DIGITS[:1500] > 7) * np.uint8(255), (DIGITS[1500:1540] > 7) * np.uint8(255)),
+        "seven-sub-images": Golden(colour[:500], colour[500:540], network={"neighbours": 8, "sub_images": 7}),
+        "coupled": Golden(
             (DIGITS[:1500] > 7) * np.uint8(255),
             (DIGITS[1500:1700] > 7) * np.uint8(255),
             {"n": np.arange(5)},
             particles=6,
         ),
-        "coupled-seven-v2": Golden(
+        "coupled-seven": Golden(
             DIGITS[:1500], DIGITS[1500:1600], network={"neighbours": 4, "sub_images": 7}, particles=3
         ),
-        "centre-first-v3": Golden(colour[:500], colour[500:540], coder=18),
-        "ends-first-v3": Golden(stretched[:1500], stretched[1500:1560], {"n": np.arange(5)}, coder=20),
-        "coupled-ends-first-v3": Golden(stretched[:1500], stretched[1500:1580], particles=3, coder=20),
-        "sequence-v4": Golden(
+        "ends-first": Golden(
+            stretched[:1500],
+            stretched[1500:1560],
+            {"n": np.arange(5)},
+            codec=Codec(Kind.MODEL, ends_first=True),
+        ),
+        "coupled-ends-first": Golden(
+            stretched[:1500],
+            stretched[1500:1580],
+            particles=3,
+            codec=Codec(Kind.MODEL, coupled=True, ends_first=True),
+        ),
+        "series": Golden(
             stretched[:1500].reshape(-1, 64),
             stretched[1500:1560].reshape(-1, 64),
             {"outside": np.arange(256, dtype=np.uint8).reshape(4, 64), "rest": np.arange(9, dtype=np.uint8)},
             network={"noise": "normal"},
-            coder=22,
         ),
-        "model-inside-v5": Golden(
+        "model-inside": Golden(
             DIGITS[:1500],
             DIGITS[1500:1560],
             mixed | {"planes": np.arange(3000, dtype="<i4") * 70000, "halves": np.linspace(0, 1, 900, dtype="<f2")},
             network={"neighbours": 4, "sub_images": 7},
             particles=3,
-            coder=18,
             inside=True,
         ),
-        "probe-v5": Golden(DIGITS[:1500], DIGITS[1500:1530], network={"neighbours": 2}, coder=18),
-        "tree-v5": Golden(DIGITS[:1500], DIGITS[1500:1530], coder=None, folder=True),
+        "categories": Golden(DIGITS[:1500], DIGITS[1500:1560], network={"likelihood": "categorical"}),
+        "tree": Golden(DIGITS[:1500], DIGITS[1500:1530], folder=True),
     }
 
 
@@ -113,11 +125,11 @@ def make_folder(path: Path, images: np.ndarray) -> None:
         info = PngInfo()
         info.add_text("Title", f"digit {i}")
         Image.fromarray(pixels).save(path / ("sub" if i % 3 else ".") / f"{i}.png", pnginfo=info if i % 2 else None)
-    (path / "metas.txt").write_text("What these are: digits.\n" * 9)
+    (path / "notes.txt").write_text("What these are: digits.\n" * 9)
     (path / "nothing").touch()
     (path / os.fsdecode(b"caf\xe9")).write_bytes(bytes(range(256)))
     (path / "link").symlink_to("sub/1.png")
-    (path / "metas.txt").chmod(0o640)
+    (path / "notes.txt").chmod(0o640)
     for number, (parent, folders, files) in enumerate(os.walk(path, topdown=False)):
         for name in (*files, *folders, "."):
             os.utime(os.path.join(parent, name), ns=(0, 1_600_000_000_123_456_789 + number), follow_symlinks=False)
@@ -160,9 +172,7 @@ def make(name: str, golden: Golden) -> None:
             arrays, metas = gather(settle([scan(Path(folder, "digits"))], model))
     with open(FOLDER / f"{name}.vdz", "xb") as f:
         inside = slim_model(load_model(path)) if golden.inside else None
-        tally = write_archive(
-            f, arrays, {"collections": metas}, model, particles=golden.particles, coder=golden.coder, inside=inside
-        )
+        tally = write_archive(f, arrays, metas, model, particles=golden.particles, codec=golden.codec, inside=inside)
     with open(FOLDER / f"{name}.npz", "xb") as f:
         save_npz(f, arrays)
     print(

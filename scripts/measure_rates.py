@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vaedensity.api.choose import open_model
 from vaedensity.api.model_items import ScoreRequest
-from vaedensity.api.models import open_model
 from vaedensity.api.score import score_array
 from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.load import load_array

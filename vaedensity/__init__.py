@@ -11,10 +11,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vaedensity.api.archive import Archive as Archive
+    from vaedensity.api.compress import compress as compress
+    from vaedensity.api.decompress import decompress as decompress
     from vaedensity.api.fit import fit as fit
     from vaedensity.api.model_items import load_model as load_model
-    from vaedensity.api.python import compress as compress
-    from vaedensity.api.python import decompress as decompress
     from vaedensity.api.score import score as score
     from vaedensity.api.self_test import self_test as self_test
     from vaedensity.data.named import load_digits as load_digits
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Annealed": "density.annealed",
     "Archive": "api.archive",
-    "compress": "api.python",
-    "decompress": "api.python",
+    "compress": "api.compress",
+    "decompress": "api.decompress",
     "Estimate": "density.estimate",
     "fit": "api.fit",
     "ImportanceSampling": "density.importance",

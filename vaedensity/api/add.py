@@ -3,8 +3,9 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import __version__
-from vaedensity.api.compress import Written, compress_record, cut_bytes, gather, require_readable, smaller
+from vaedensity.api.choose import choose_model, groups_of, open_model
+from vaedensity.api.compress import Coded, Say, Written, coded, cut_bytes, gather, require_readable, smaller
 from vaedensity.api.decompress import checked_metadata
-from vaedensity.api.models import choose_model, groups_of, model_for, open_model
+from vaedensity.api.models import model_for
 from vaedensity.api.settle import settle
-from vaedensity.archive.container import FRAMED_SINCE, Writer
-from vaedensity.archive.decoding import check_model, read_rows
-from vaedensity.archive.digest import feed
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.container import Writer
+from vaedensity.archive.decoding import check_model, feed, read_rows
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import Tally, describe, name_model, plan_arrays, write_arrays
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.coding.engine import CodingModel
+from vaedensity.coding.plan import Tick, silent
 from vaedensity.data.atomic import atomic_file
 from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Tree
 from vaedensity.errors import DamagedArchive, UsageError
 
 PIECE_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added(Coded):
+    """What was added to an archive, and how much longer it is now."""
+
+    archive: str
+    bytes_added: int
 
 
 class _LargerAsPixels(Exception):
@@ -45,20 +55,20 @@ def add(
     to: str | None = None,
     verify: bool = True,
     threads: int | None = None,
-    progress: Callable[[int], None] = lambda n: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+    progress: Tick = silent,
+    say: Say = lambda line: None,
+) -> Added:
     """Put ``sources`` beside what the archive ``path`` holds, or, where ``to`` names one of its arrays, after the items of that array.
 
     The archive is replaced when all is written: it holds what it held or that and ``sources``, whatever happens. Its blocks are
-    copied as they are. Returns the record of `add --json`, which speaks of what was added. Raises UsageError.
+    copied as they are. What is returned speaks of what was added. Raises UsageError.
     """
     options: dict[str, Any] = {"to": to, "verify": verify, "threads": threads}
     while True:
         try:
             return _add(path, sources, model_name, progress=progress, say=say, **options)
         except _LargerAsPixels as found:
-            sources, progress, say = found.better, lambda n: None, lambda line: None
+            sources, progress, say = found.better, silent, lambda line: None
 
 
 def _add(
@@ -69,16 +79,11 @@ def _add(
     to: str | None,
     verify: bool,
     threads: int | None,
-    progress: Callable[[int], None],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
+    progress: Tick,
+    say: Say,
+) -> Added:
     started = time.monotonic()
-    with _locked(path), Archive(path) as archive:
-        if archive.version < FRAMED_SINCE:
-            raise UsageError(
-                f"{path}: format version {archive.version}, to which nothing can be added; expected {FRAMED_SINCE} or later: "
-                "decompress it and compress it again"
-            )
+    with _locked(path), ArchiveFile(path) as archive:
         metas, size_before = checked_metadata(archive), os.stat(path).st_size
         model = _model_of(archive, sources, model_name, say)
         chosen = settle(sources, model)
@@ -99,7 +104,7 @@ def _add(
         number, digests = len(archive.arrays), list(archive.digests)
         if to is None:
             record["arrays"] += describe(arrays, plan)
-            record["meta"] = {**archive.meta, "collections": metas + own_metas}
+            record["restore"] = metas + own_metas
         else:
             number = archive.arrays.index(archive.array(to))
             record["arrays"][number]["shape"][0] += len(arrays[to])
@@ -110,7 +115,7 @@ def _add(
             writer = Writer(f, record)
             for number_of_block, block in enumerate(archive.blocks):
                 try:
-                    writer.copy(block, archive.file, archive.stamp)
+                    writer.copy(block, archive.file, archive.archive_id)
                 except ValueError as error:
                     raise DamagedArchive(
                         f"{path}: block {number_of_block} is damaged ({error}); see 'vaedensity repair --help'"
@@ -131,11 +136,8 @@ def _add(
                 raise _LargerAsPixels(better)
             require_readable(f)
     written = Written(model, particles, size, tally, chosen, tally.fitting_items, 0)
-    added = compress_record(written, time.monotonic() - started)
-    of_compress_only = ("dims", "bits_per_dim", "model_bytes", "expected_bits_per_dim", "overhead_bytes")
-    record = {key: value for key, value in added.items() if key not in of_compress_only}
-    record["model_inside"] = archive.model_array is not None
-    return {"archive": str(path), "bytes_added": size - size_before, **record}
+    fields = coded(written, time.monotonic() - started) | {"model_inside": archive.model_array is not None}
+    return Added(**fields, archive=str(path), bytes_added=size - size_before)
 
 
 @contextmanager
@@ -162,16 +164,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _model_of(
-    archive: Archive, sources: Sequence[Collection | Tree], name: str | None, say: Callable[[str], None]
+    archive: ArchiveFile, sources: Sequence[Collection | Tree], name: str | None, say: Say
 ) -> CodingModel | None:
     """The archive's model, since it has one at most; else the one named or the one that fits best."""
     if archive.model is not None:
         model = model_for(archive, name)
-        if model is not None and model.sha256 != archive.model["sha256"]:
-            raise UsageError(
-                f"{archive.path}: made with the model {archive.model['name']}, found {model.name}; an archive has one model: "
-                "name no other"
-            )
+        assert isinstance(model, CodingModel)
         return model
     if "model" in archive.record:  # was tried, and nothing coded by it
         return None
@@ -181,10 +179,10 @@ def _model_of(
     return model
 
 
-def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[Any]:
+def _more(archive: ArchiveFile, to: str, collections: list[Collection]) -> NDArray[Any]:
     """The items to be put after those of the array ``to``. Raises UsageError."""
     array = archive.array(to)
-    owner = next(meta for meta in archive.meta["collections"] if to in meta["arrays"])
+    owner = next(meta for meta in archive.restore if to in meta["arrays"])
     parts = [part for collection in collections for part in collection.arrays.values()]
     if owner["kind"] not in ("npy", "npz") or any(
         collection.meta["kind"] not in ("npy", "npz") for collection in collections
@@ -203,7 +201,7 @@ def _more(archive: Archive, to: str, collections: list[Collection]) -> NDArray[A
     return out
 
 
-def _digest(archive: Archive, number: int, model: CodingModel | None, more: NDArray[Any]) -> bytes | None:
+def _digest(archive: ArchiveFile, number: int, model: CodingModel | None, more: NDArray[Any]) -> bytes | None:
     """SHA-256 of the items of an array and then ``more``; the former are decoded for it, and must have the SHA-256 that the archive
     gives them. None where it gives none, since a new one would vouch for what nobody has checked. Raises DamagedArchive."""
     digest, array, expected = hashlib.sha256(), archive.arrays[number], archive.digests[number]

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from vaedensity.api.models import model_for
 from vaedensity.archive.decoding import read_rows
+from vaedensity.archive.engine import Decoder
 from vaedensity.archive.limits import Limits
-from vaedensity.archive.reader import Archive as ArchiveFile
-from vaedensity.archive.stored_array import StoredArray
-from vaedensity.arithmetic import fresh_thread
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.archive.reader import ArchiveFile
+from vaedensity.archive.record import StoredArray
 from vaedensity.errors import UsageError
 
 BLOCKS_KEPT = 8
@@ -26,14 +25,35 @@ BLOCKS_KEPT = 8
 class Archive(Sequence[NDArray[Any]]):
     """The items of one array of an archive, as a sequence: ``len``, index, slice, iteration.
 
-    ``name``: which array, where the archive holds several; ``model``: file or released name, where the archive's is not a released
-    one; ``models``: a folder to find it in by its SHA-256. Reading an item reads and decodes its block alone; the last few blocks stay decoded. Threads may share an object; a
+    Reading an item reads and decodes its block alone; the last few blocks stay decoded. Threads may share an object; a
     forked process, and a copy made by pickle, open the file anew, so that ``torch.utils.data.DataLoader`` takes it as a
     data set with any number of workers.
 
-    >>> items = Archive("mnist.vdz")                                        # doctest: +SKIP
-    >>> items[17].shape, items[100:110].shape                                    # doctest: +SKIP
-    ((28, 28), (10, 28, 28))
+    Parameters
+    ----------
+    path : str or Path
+        The archive.
+    name : str, optional
+        Which array, where the archive holds several.
+    model : str or Path, optional
+        A model file or released name, where the archive's model is neither inside nor a released one.
+    models : str or Path, optional
+        A folder in which to find the model by its SHA-256.
+    engine : {"torch", "numpy"}
+        What decodes; the result is the same.
+
+    Raises
+    ------
+    DamagedArchive, ModelError, UsageError
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, vaedensity as vd
+    >>> path = tempfile.mkdtemp() + "/x.vdz"
+    >>> _ = vd.compress({"x": np.arange(12).reshape(4, 3)}, path)
+    >>> items = vd.Archive(path)
+    >>> len(items), items[1], items[2:].shape
+    (4, array([3, 4, 5]), (2, 3))
     """
 
     def __init__(
@@ -43,9 +63,9 @@ class Archive(Sequence[NDArray[Any]]):
         *,
         model: str | Path | None = None,
         models: str | Path | None = None,
+        engine: str = "torch",
     ):
-        given = models if model is None else model
-        self.path, self.model_name = Path(path), None if given is None else str(given)
+        self.path, self.given, self.engine = Path(path), models if model is None else model, engine
         with ArchiveFile(self.path) as archive:
             array = _only_array(archive) if name is None else archive.array(name)
             Limits().check_memory(archive, [array])
@@ -57,7 +77,7 @@ class Archive(Sequence[NDArray[Any]]):
     def _open(self) -> None:
         self._lock, self._owner = threading.RLock(), os.getpid()
         self._archive: ArchiveFile | None = None
-        self._model: CodingModel | None = None
+        self._model: Decoder | None = None
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,16 +101,15 @@ class Archive(Sequence[NDArray[Any]]):
         self.close()
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.shape[0])
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[i] for i in range(len(self)))
 
-    @overload
+    @overload  # type: ignore[override]  # a slice gives an array
     def __getitem__(self, index: int) -> NDArray[Any]: ...
     @overload
     def __getitem__(self, index: slice) -> NDArray[Any]: ...
-    @fresh_thread()
     def __getitem__(self, index: int | slice) -> NDArray[Any]:
         """One item, or an array of those in a slice."""
         if isinstance(index, slice):
@@ -142,7 +161,7 @@ class Archive(Sequence[NDArray[Any]]):
     def _archived(self) -> ArchiveFile:
         if self._archive is None:
             archive = ArchiveFile(self.path)
-            self._model = self._model or model_for(archive, self.model_name)
+            self._model = self._model or model_for(archive, self.given, self.engine)
             self._archive = archive
         return self._archive
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.api.compress import compress
-from vaedensity.api.decompress import decompress
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
+from vaedensity.api.compress import pack
+from vaedensity.api.decompress import unpack
 from vaedensity.api.rivals import MISSING, Rival, known_rivals, lay_out
 from vaedensity.data.collection import Collection
 from vaedensity.errors import UsageError, VaedensityError
@@ -187,23 +187,23 @@ def _archive_row(array: NDArray[np.generic], model: str, particles: int, threads
         collection = Collection("array", {"x": array}, {"kind": "npy", "name": "x.npy"})
         if array.ndim == 1:
             collection = Collection("bytes", {"bytes": array}, {"kind": "file", "name": "x"})
-        record = compress([collection], archive, coder, verify=False, particles=particles, threads=threads, say=say)
-        restored = decompress(archive, back, model, threads=threads)
-        found = np.fromfile(restored["restored"][0], np.uint8) if array.ndim == 1 else np.load(restored["restored"][0])
+        record = pack([collection], archive, coder, verify=False, particles=particles, threads=threads, say=say)
+        restored = unpack(archive, back, model, threads=threads)
+        found = np.fromfile(restored.restored[0], np.uint8) if array.ndim == 1 else np.load(restored.restored[0])
         if found.dtype != array.dtype or not np.array_equal(found, array):
             raise VaedensityError(f"vaedensity, model {model}: the restored array differs from the original")
-    rate, size = 8 * record["bytes_out"] / array.size, record["model_bytes"]
+    rate, size = 8 * record.bytes_out / array.size, record.model_bytes
     dims, counts = (array.size, (1,)) if array.ndim == 1 else (array[0].size, COLLECTIONS)
     use = ModelUse(
         size,
-        record["expected_bits_per_dim"],
-        record["overhead_bytes"],
-        record["model_items"],
+        record.expected_bits_per_dim,
+        record.overhead_bytes,
+        record.model_items,
         {str(n): rate + 8 * size / (n * dims) for n in counts},
     )
     used = f"vaedensity, model {coder.name}" + ("" if use.model_items else " not used")
     codec = used + (f", {particles} particles" if particles > 1 else "")
-    return _row(codec, "archive", record["bytes_out"], array, record["seconds"], restored["seconds"], use)
+    return _row(codec, "archive", record.bytes_out, array, record.seconds, restored.seconds, use)
 
 
 def _rival_row(rival: Rival, layout: str, images: NDArray[np.uint8], array: NDArray[np.generic]) -> BenchRow:

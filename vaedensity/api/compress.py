@@ -12,24 +12,74 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.api.models import is_released, worthwhile
+from vaedensity.api.choose import is_released, open_model, worthwhile
 from vaedensity.api.settle import larger_as_pixels
-from vaedensity.archive.block import MOST_PARTICLES
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.engine import Encoder
+from vaedensity.archive.model_blocks import fits
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import Tally, write_archive
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.coding.engine import CodingModel
+from vaedensity.coding.plan import MOST_PARTICLES, Tick, silent
 from vaedensity.data import restore
 from vaedensity.data.atomic import atomic_file, refuse_existing
 from vaedensity.data.collection import Collection
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES
 from vaedensity.data.tree_meta import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_of
 from vaedensity.errors import DamagedArchive, UsageError
 from vaedensity.model.checkpoint import load_model, slim_model
 from vaedensity.model.released import resolve
 
-Progress = Callable[[int], None]
-KINDS_WITH_BYTES = (*restore.KINDS_OF_BYTES, "tree")
+Say = Callable[[str], None]
+KINDS_WITH_BYTES = (*KINDS_OF_BYTES, "tree")
 # An archive of a model takes so many bytes at most to say so: of arrays this small it is written without, too.
 SMALL_BYTES, SHARE_OF_MODEL = 1 << 20, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """What was coded, and what by.
+
+    ``bytes_in``: of files on disk, or of arrays, as ``bytes_in_from`` says; ``bytes_raw``: of all arrays; ``bytes_out``: of the
+    archive; ``files_of_same_pixels``: how many of the ``files`` come back with the same pixels and metadata, not the same
+    bytes; ``model``: None where no item is coded by one; ``model_inside``: whether the archive holds it;
+    ``model_released``: whether it comes with the package.
+    """
+
+    items: int
+    bytes_in: int
+    bytes_in_from: str
+    bytes_raw: int
+    bytes_out: int
+    files: int
+    files_of_same_pixels: int
+    model: str | None
+    model_sha256: str | None
+    model_inside: bool
+    model_released: bool | None
+    model_items: int
+    fallback_blocks: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed(Coded):
+    """What became of collections.
+
+    ``dims``: values of an item, None where items differ; ``expected_bits_per_dim``: minus the ELBO; ``overhead_bytes``: by
+    what they are spent on; ``model_tried``, ``model_tried_items``: whether or not it was used in the end;
+    ``bytes_with_model``, ``bytes_without_model``: of the archive, where that was tried.
+    """
+
+    dims: int | None
+    bits_per_dim: float | None
+    model_bytes: int
+    expected_bits_per_dim: float | None
+    overhead_bytes: dict[str, int]
+    particles: int
+    model_tried: str | None
+    model_tried_items: int
+    bytes_with_model: int | None
+    bytes_without_model: int | None
 
 
 @dataclass(frozen=True)
@@ -45,19 +95,83 @@ class Written:
     tried_bytes: int  # of the archive, had the model coded all of them
 
 
-def cut_bytes(collection: Collection, model: CodingModel | None) -> Collection:
+def compress(
+    arrays: dict[str, NDArray[Any]],
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    particles: int = 1,
+    embed_model: bool = False,
+    overwrite: bool = False,
+    verify: bool = True,
+    threads: int | None = None,
+) -> Packed:
+    """Write named arrays to an archive, which ``vaedensity decompress`` restores as ``NAME.npy`` files.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Of any type but Python objects.
+    out : str or Path
+        The archive to write.
+    model : str or Path, optional
+        A model file or released name. None: fallback codecs alone.
+    particles : int
+        At most 256; they make the file smaller and the work so many times longer.
+    embed_model : bool
+        Whether the model is stored in the archive.
+    overwrite : bool
+        Whether ``out`` may exist.
+    verify : bool
+        Whether every block is decoded and compared.
+    threads : int, optional
+        How many to use; None: as many as are worth while here now.
+
+    Returns
+    -------
+    Packed
+
+    Raises
+    ------
+    UsageError, ModelError, VaedensityError
+
+    Examples
+    --------
+    >>> import tempfile, vaedensity as vd
+    >>> path = tempfile.mkdtemp() + "/digits.vdz"
+    >>> packed = vd.compress({"digits": vd.load_digits()[:99]}, path, model="digits")
+    >>> packed.items, packed.model, packed.bytes_out < packed.bytes_in
+    (99, 'digits', True)
+    """
+    collections = [
+        Collection(name, {name: items.plain_array(a, name, convert=False)}, {"kind": "npy", "name": f"{name}.npy"})
+        for name, a in arrays.items()
+    ]
+    return pack(
+        collections,
+        Path(out),
+        open_model(str(model)) if model is not None else None,
+        particles=particles,
+        embed=model if embed_model else None,
+        overwrite=overwrite,
+        verify=verify,
+        threads=threads,
+    )
+
+
+def cut_bytes(collection: Collection, model: Encoder | None) -> Collection:
     """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and what is left over."""
     meta, arrays = collection.meta, collection.arrays
     name = "bytes"
-    if model is None or not model.integers.is_sequence or name not in arrays or meta["kind"] not in KINDS_WITH_BYTES:
+    if model is None or not model.is_series or name not in arrays or meta["kind"] not in KINDS_WITH_BYTES:
         return collection
-    whole, rest = items.pieces(arrays[name], model.integers.config.dims)
+    whole, rest = items.pieces(arrays[name], model.item_shape[2])
     parts = {part: array for part, array in (("pieces", whole), ("rest", rest)) if array.size} or {"rest": rest}
     others = {key: array for key, array in arrays.items() if key != name}
     return replace(collection, arrays=parts | others, meta=meta | ({"bytes": [*parts]} if "bytes" in meta else {}))
 
 
-def compress(
+def pack(
     collections: list[Collection],
     out: Path,
     model: CodingModel | None,
@@ -67,10 +181,10 @@ def compress(
     particles: int = 1,
     embed: str | Path | None = None,
     threads: int | None = None,
-    progress: Progress = lambda n: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Write ``collections`` to the archive ``out``; returns the record of `compress --json`.
+    progress: Tick = silent,
+    say: Say = lambda line: None,
+) -> Packed:
+    """Write ``collections`` to the archive ``out``.
 
     The smallest is kept of what is tried: with as many ``particles`` (at most 256, which cost that many times the time)
     and with one; small collections also without the model, whose name and hash take room.
@@ -91,12 +205,11 @@ def compress(
         particles = worthwhile(particles, model, arrays, say)
     inside = None if embed is None else slim_model(load_model(resolve(str(embed))))
 
-    def write(f: BinaryIO, model: CodingModel | None, particles: int, progress: Progress) -> Written:
+    def write(f: BinaryIO, model: CodingModel | None, particles: int, progress: Tick) -> Written:
         def attempt(collections: list[Collection]) -> tuple[Tally, list[dict[str, Any]]]:
             arrays, metas = gather([cut_bytes(collection, model) for collection in collections])
-            meta = {"collections": metas}
             how = {"verify": verify, "particles": particles, "threads": threads, "progress": progress}
-            return write_archive(f, arrays, meta, model, inside=inside, **how), metas  # type: ignore[arg-type]
+            return write_archive(f, arrays, metas, model, inside=inside, **how), metas  # type: ignore[arg-type]
 
         return settled(f, collections, model, particles, attempt)
 
@@ -104,8 +217,8 @@ def compress(
         tried = [write(f, model, particles, progress)]
         best = tried[0]
         for how in _others(best, sum(a.nbytes for a in arrays.values()), inside):
-            with tempfile.SpooledTemporaryFile(1 << 24, dir=out.parent) as other:
-                tried.append(write(other, *how, lambda n: None))  # type: ignore[arg-type]
+            with tempfile.TemporaryFile(dir=out.parent) as other:
+                tried.append(write(other, *how, silent))
                 wished = embed is not None and best.tally.model_items > 0 and tried[-1].model is None
                 if tried[-1].size < best.size and not wished:
                     best = tried[-1]
@@ -120,13 +233,22 @@ def compress(
         require_readable(f)
     with_model = [one for one in tried if one.model is not None]
     without = [one.size for one in tried if one.model is None]
-    return compress_record(best, time.monotonic() - started) | {
-        "particles": best.particles,
-        "model_tried": model.name if model is not None else None,
-        "model_tried_items": tried[0].tried_items,
-        "bytes_with_model": min((one.tried_bytes for one in with_model), default=None),
-        "bytes_without_model": min(without, default=None),
-    }
+    tally, by_model = best.tally, best.tally.model_items > 0
+    counted, values = tally.items_and_values()
+    mostly_other = any(image for _, _, image in tally.arrays) and values < tally.bytes_in / 2  # of a byte each
+    return Packed(
+        **coded(best, time.monotonic() - started),
+        dims=values // counted if counted and values % counted == 0 else None,
+        bits_per_dim=8 * best.size / values if values and not mostly_other else None,
+        model_bytes=best.model.file_bytes if best.model and by_model else 0,
+        expected_bits_per_dim=float(tally.model_bits_expected) / tally.model_dims if by_model else None,
+        overhead_bytes=tally.overhead_bytes,
+        particles=best.particles,
+        model_tried=model.name if model is not None else None,
+        model_tried_items=tried[0].tried_items,
+        bytes_with_model=min((one.tried_bytes for one in with_model), default=None),
+        bytes_without_model=min(without, default=None),
+    )
 
 
 def _others(first: Written, raw_bytes: int, inside: bytes | None) -> Iterator[tuple[CodingModel | None, int]]:
@@ -174,13 +296,13 @@ def smaller(
     return [c.retake(names) if names and c.retake else c for c, names in zip(collections, refused)]
 
 
-def require_fit(model: CodingModel, arrays: dict[str, NDArray[Any]]) -> None:
+def require_fit(model: Encoder, arrays: dict[str, NDArray[Any]]) -> None:
     """Raise UsageError where no array holds items of ``model``."""
-    if any(model.fits(array) for array in arrays.values()):
+    if any(fits(model, array) for array in arrays.values()):
         return
-    shape = model.integers.config.item_shape
+    shape = model.item_shape
     wanted = f"items {list(shape)} (C,H,W)"
-    if model.integers.is_sequence:
+    if model.is_series:
         wanted = f"series of {shape[2]} values, or at least so many bytes"
     found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
     raise UsageError(f"the model {model.name} codes {wanted}; found {found}; use no model, or fit one to them")
@@ -190,40 +312,31 @@ def require_readable(f: BinaryIO) -> None:
     """Read the directory just written as a reader would: what could not be restored is refused now."""
     f.flush()
     try:
-        with Archive(f.name) as archive:
-            restore.check_restore_metadata(archive.meta["collections"], [a.name for a in archive.contents])
+        with ArchiveFile(f.name) as archive:
+            restore.check_restore_metadata(archive.restore, [a.name for a in archive.contents])
     except DamagedArchive as error:
         raise UsageError(f"these arrays or names cannot be stored: {str(error).partition(': ')[2] or error}") from error
 
 
-def compress_record(written: Written, seconds: float) -> dict[str, Any]:
-    """What `compress --json` and `add --json` have in common."""
+def coded(written: Written, seconds: float) -> dict[str, Any]:
+    """The fields of :class:`Coded`."""
     tally = written.tally
     model = written.model if tally.model_items > 0 else None
-    overhead, (count, values) = dict(tally.overhead), tally.items_and_values()
-    overhead["initial_bits"] = round((tally.model_bits - tally.model_bits_expected) / 8)
-    overhead["coder_ends"] = round(tally.model_payload_bytes - tally.model_bits / 8)
-    mostly_other = any(image for _, _, image in tally.arrays) and values < tally.bytes_in / 2  # of a byte each
     on_disk = [collection.disk_bytes for collection in written.collections]
     raw = [sum(a.nbytes for a in collection.arrays.values()) for collection in written.collections]
     return {
-        "items": count,
-        "dims": values // count if count and values % count == 0 else None,
+        "items": tally.items_and_values()[0],
         "bytes_in": sum(own if size is None else size for size, own in zip(on_disk, raw)),
         "bytes_in_from": "arrays" if set(on_disk) == {None} else "files" if None not in on_disk else "files and arrays",
         "bytes_raw": tally.bytes_in,
         "bytes_out": written.size,
-        "bits_per_dim": 8 * written.size / values if values and not mostly_other else None,
         **files_of(written.collections),
         "model": model.name if model else None,
         "model_sha256": model.sha256 if model else None,
-        "model_bytes": model.file_bytes if model else 0,
-        "model_inside": "model" in overhead,
+        "model_inside": "model" in tally.overhead,
         "model_released": is_released(model) if model else None,
-        "expected_bits_per_dim": float(tally.model_bits_expected) / tally.model_dims if model else None,
         "model_items": tally.model_items,
         "fallback_blocks": tally.fallback_blocks,
-        "overhead_bytes": overhead,
         "seconds": seconds,
     }
 

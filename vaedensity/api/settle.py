@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.archive import fallback
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.archive.engine import Encoder
+from vaedensity.archive.model_blocks import fits
 from vaedensity.data.collection import Collection
 from vaedensity.data.tree import Key, Tree
 
@@ -15,7 +16,7 @@ SAMPLE_BYTES, PIECES = 1 << 18, 4
 GROUP_BYTES = 150  # what an archive says of one more array, in its record and its index
 
 
-def settle(sources: Sequence[Collection | Tree], model: CodingModel | None) -> list[Collection]:
+def settle(sources: Sequence[Collection | Tree], model: Encoder | None) -> list[Collection]:
     """Collections to be packed. Of folders, images go as pixels where ``model`` fits them or that is smaller by estimate;
     when they are coded, :func:`larger_as_pixels` tells where it was not."""
     return [_settled(source, model) if isinstance(source, Tree) else source for source in sources]
@@ -26,12 +27,12 @@ def larger_as_pixels(collection: Collection, stored: dict[str, int]) -> set[str]
     return {name for name, room in collection.room.items() if stored[name] + GROUP_BYTES > room}
 
 
-def _settled(tree: Tree, model: CodingModel | None) -> Collection:
+def _settled(tree: Tree, model: Encoder | None) -> Collection:
     room = {key: _files_take(tree, key) - tree.extras_bytes(key) for key in tree.groups}
     chosen = {
         key
         for key, images in tree.groups.items()
-        if (model is not None and model.fits(images))
+        if (model is not None and fits(model, images))
         or images.size * _coded_share(images.reshape(-1)) + GROUP_BYTES < room[key]
     }
     return _taken(tree, chosen, room)

@@ -1,4 +1,7 @@
-"""What stands before each block's payload and says what it is, so that blocks are found without an index (docs/format.md, 2.2)."""
+"""What stands before each payload and says what it is, so that blocks are found without an index.
+
+docs/format.md, "Block header".
+"""
 
 import struct
 import zlib
@@ -7,84 +10,86 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from vaedensity.archive import varint
-from vaedensity.archive.streams import crc32
+from vaedensity.archive.block import Codec, codec_of
+from vaedensity.archive.record import crc32
 
 MARKER = b"\xd7\x4b"
-CHECKSUMS = struct.Struct("<II")  # CRC-32 of the items, of the payload
-CHECK = struct.Struct("<H")
-SHORTEST_FRAME = len(MARKER) + 4 + 1 + CHECKSUMS.size + CHECK.size
-LONGEST_FRAME = len(MARKER) + 4 * varint.LONGEST + 1 + CHECKSUMS.size + CHECK.size
+CHECKSUMS = struct.Struct("<II")  # of the items, of the payload
+CHECK = struct.Struct("<H")  # of the block header
+SHORTEST = len(MARKER) + 4 + 1 + CHECKSUMS.size + CHECK.size
+LONGEST = len(MARKER) + 4 * varint.LONGEST + 1 + CHECKSUMS.size + CHECK.size
 WINDOW = 1 << 20
 MOST_IN_VAIN = 8  # times the bytes of all blocks: damage makes none be read in vain more than about once
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Number of the array, first item and items, coder, bytes of the payload; CRC-32 of the items, and of the archive's stamp and the
-    payload."""
+class BlockHeader:
+    """``array``: its number; ``first``, ``items``: which items; ``length``: bytes of the payload; ``items_checksum``: CRC-32 of
+    the items' bytes; ``checksum``: CRC-32 of the archive id and the payload."""
 
     array: int
     first: int
     items: int
-    coder: int
+    codec: Codec
     length: int
     items_checksum: int
     checksum: int
 
-    def pack(self, stamp: bytes) -> bytes:
+    def pack(self, archive_id: bytes) -> bytes:
+        """Its bytes in the archive with this id."""
         out = MARKER + varint.put(self.array) + varint.put(self.first) + varint.put(self.items)
-        out += bytes([self.coder]) + varint.put(self.length) + CHECKSUMS.pack(self.items_checksum, self.checksum)
-        return out + CHECK.pack(crc32(stamp, out) & 0xFFFF)
+        out += bytes([self.codec.byte]) + varint.put(self.length) + CHECKSUMS.pack(self.items_checksum, self.checksum)
+        return out + CHECK.pack(crc32(archive_id, out) & 0xFFFF)
 
 
-def unpack(data: bytes, stamp: bytes) -> tuple[Frame, int]:
-    """(the frame that ``data`` begins with, where its payload begins). Raises ValueError where there is none of the archive with this
-    ``stamp``."""
+def unpack(data: bytes, archive_id: bytes) -> tuple[BlockHeader, int]:
+    """(the block header that ``data`` begins with, where its payload begins). Raises ValueError where there is none of the
+    archive with this id."""
     if not data.startswith(MARKER):
         raise ValueError("no block begins here")
     array, at = varint.get(data, len(MARKER))
     first, at = varint.get(data, at)
     items, at = varint.get(data, at)
     if at >= len(data):
-        raise ValueError("a frame is cut off")
-    coder, at = data[at], at + 1
+        raise ValueError("a block header is cut off")
+    byte, at = data[at], at + 1
     length, at = varint.get(data, at)
     end = at + CHECKSUMS.size
     if end + CHECK.size > len(data):
-        raise ValueError("a frame is cut off")
-    if CHECK.unpack_from(data, end)[0] != crc32(stamp, data[:end]) & 0xFFFF:
-        raise ValueError("a frame is damaged")
-    return Frame(array, first, items, coder, length, *CHECKSUMS.unpack_from(data, at)), end + CHECK.size
+        raise ValueError("a block header is cut off")
+    if CHECK.unpack_from(data, end)[0] != crc32(archive_id, data[:end]) & 0xFFFF:
+        raise ValueError("a block header is damaged")
+    return BlockHeader(array, first, items, codec_of(byte), length, *CHECKSUMS.unpack_from(data, at)), end + CHECK.size
 
 
-def scan(f: BinaryIO, begin: int, end: int, stamp: bytes) -> Iterator[tuple[int, Frame, int]]:
-    """(offset, frame, bytes of frame and payload) of every whole block from ``begin`` to ``end`` of the file, damage passed over.
+def scan(f: BinaryIO, begin: int, end: int, archive_id: bytes) -> Iterator[tuple[int, BlockHeader, int]]:
+    """(offset, block header, bytes of block header and payload) of every whole block from ``begin`` to ``end`` of the file.
 
-    A block is whole where its frame's check and its payload's CRC-32 are right, both of them with the archive's ``stamp``: blocks of
-    an archive that lies in this one's are not taken for its own. Raises ValueError where so many frames claim so many
-    bytes for nothing that the file was made to keep its reader busy.
+    Damage is passed over. A block is whole where its header's check and its payload's checksum are right, both of them
+    with the archive's id: blocks of an archive that lies in this one's are not taken for its own. Raises ValueError where
+    so many headers claim so many bytes for nothing that the file was made to keep its reader busy.
     """
     window, at, in_vain = _Window(f, end), begin, 0
     while (at := window.find(MARKER, at)) < end:
         try:
-            frame, start = unpack(window.part(at, LONGEST_FRAME), stamp)
-            if frame.length > end - at - start:
+            header, start = unpack(window.part(at, LONGEST), archive_id)
+            if header.length > end - at - start:
                 raise ValueError("a block is cut off")
         except ValueError:
             at += 1
             continue
         f.seek(at + start)
-        if _checksum(f, frame.length, stamp) == frame.checksum:
-            yield at, frame, start + frame.length
-            at += start + frame.length
+        if _checksum(f, header.length, archive_id) == header.checksum:
+            yield at, header, start + header.length
+            at += start + header.length
             continue
-        at, in_vain = at + 1, in_vain + frame.length
+        at, in_vain = at + 1, in_vain + header.length
         if in_vain > MOST_IN_VAIN * (end - begin):
-            raise ValueError("its frames claim each other's bytes")
+            raise ValueError("its block headers claim each other's bytes")
 
 
-def _checksum(f: BinaryIO, length: int, stamp: bytes) -> int:
-    checksum = zlib.crc32(stamp)
+def _checksum(f: BinaryIO, length: int, archive_id: bytes) -> int:
+    checksum = zlib.crc32(archive_id)
     while length:
         part = f.read(min(length, WINDOW))
         if not part:

@@ -1,11 +1,15 @@
-"""Coders for what no model fits: raw, deflate, LZMA2, LZMA2 of byte planes. The smallest wins."""
+"""Fallback codecs, for what no model fits: raw, deflate, LZMA2, LZMA2 of byte planes. The smallest wins.
+
+docs/format.md, "Fallback codecs".
+"""
 
 import lzma
 import zlib
 
 import numpy as np
 
-RAW, DEFLATE, LZMA2, PLANES = 0, 1, 2, 3
+from vaedensity.archive.block import DEFLATE, LZMA, LZMA_PLANES, RAW, Codec
+
 WIDEST = 16  # bytes of an element that is worth taking apart
 LEAST_DICTIONARY, DICTIONARY = 1 << 12, 1 << 24
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": DICTIONARY}]
@@ -17,11 +21,11 @@ def deflate(data: bytes) -> bytes:
     return coder.compress(data) + coder.flush()
 
 
-def encode(data: bytes, width: int = 1) -> tuple[int, bytes]:
-    """(coder, payload), the shortest, of elements of ``width`` bytes each."""
-    candidates = [(RAW, data), (DEFLATE, deflate(data)), (LZMA2, _lzma(data))]
+def encode(data: bytes, width: int = 1) -> tuple[Codec, bytes]:
+    """(codec, payload), the shortest, of elements of ``width`` bytes each."""
+    candidates = [(RAW, data), (DEFLATE, deflate(data)), (LZMA, _lzma(data))]
     if 1 < width <= WIDEST and len(data) > width:
-        candidates.append((PLANES, _lzma(to_planes(data, width))))
+        candidates.append((LZMA_PLANES, _lzma(to_planes(data, width))))
     return min(candidates, key=lambda pair: len(pair[1]))
 
 
@@ -30,21 +34,21 @@ def estimate(data: bytes) -> int:
     return len(_lzma(data, preset=0))
 
 
-def encode_verified(data: bytes, width: int = 1) -> tuple[int, bytes]:
+def encode_verified(data: bytes, width: int = 1) -> tuple[Codec, bytes]:
     """:func:`encode`, decoded and compared; falls back to the raw bytes, which cannot go wrong."""
-    coder, payload = encode(data, width)
+    codec, payload = encode(data, width)
     try:
-        good = decode(coder, payload, len(data), width) == data
+        good = decode(codec, payload, len(data), width) == data
     except ValueError:
         good = False
-    return (coder, payload) if good else (RAW, data)
+    return (codec, payload) if good else (RAW, data)
 
 
-def decode(coder: int, payload: bytes, size: int, width: int = 1) -> bytes:
+def decode(codec: Codec, payload: bytes, size: int, width: int = 1) -> bytes:
     """The ``size`` bytes behind ``payload``; never allocates more. Raises ValueError on anything else."""
-    if coder == RAW:
+    if codec == RAW:
         data = payload
-    elif coder == DEFLATE:
+    elif codec == DEFLATE:
         inflater = zlib.decompressobj(-15)
         try:
             data = inflater.decompress(payload, size + 1)
@@ -52,9 +56,7 @@ def decode(coder: int, payload: bytes, size: int, width: int = 1) -> bytes:
             raise ValueError(f"deflate: {error}") from error
         if not inflater.eof or inflater.unused_data:
             raise ValueError("deflate: the stream does not end where its block does")
-    elif coder in (LZMA2, PLANES):
-        if coder == PLANES and width < 2:
-            raise ValueError("byte planes of elements of one byte")
+    elif codec in (LZMA, LZMA_PLANES):
         expander = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS)
         try:
             data = expander.decompress(payload, size + 1)
@@ -63,10 +65,10 @@ def decode(coder: int, payload: bytes, size: int, width: int = 1) -> bytes:
         if not expander.eof or expander.unused_data:
             raise ValueError("lzma2: the stream does not end where its block does")
     else:
-        raise ValueError(f"coder {coder} is not known")
+        raise ValueError(f"a block of kind {codec.kind.name.lower()} holds no bytes")
     if len(data) != size:
         raise ValueError(f"found {len(data)} bytes, expected {size}")
-    return from_planes(data, width) if coder == PLANES else data
+    return from_planes(data, width) if codec == LZMA_PLANES else data
 
 
 def to_planes(data: bytes, width: int) -> bytes:

@@ -1,38 +1,37 @@
-"""A .vdz file open for reading: every statement of its record checked, blocks read one at a time."""
+"""A .vdz file open for reading: all that it says of itself checked, blocks read one at a time."""
 
 import os
-import re
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from vaedensity.archive.block import (
-    COUPLED_CODERS,
-    LONGEST_CHAIN,
-    LOST,
-    MODEL_CODERS,
-    MOST_PARTICLES,
-    SERIES_CODER,
-    Block,
-    Directory,
-)
-from vaedensity.archive.container import payload_of, read_directory
-from vaedensity.archive.stored_array import StoredArray
-from vaedensity.archive.streams import described
+from vaedensity.archive.block import Block, Kind
+from vaedensity.archive.container import SENSELESS, payload_of, read_contents
+from vaedensity.archive.record import StoredArray, check_record
+from vaedensity.coding.plan import LONGEST_CHAIN
 from vaedensity.errors import DamagedArchive, UsageError
 
-SERIES_SINCE, FRAMED_SINCE = 4, 5
-MODEL_DTYPE = "<i2"
-PROBE = re.compile("[0-9a-f]{16}")
 
-
-class Archive:
+class ArchiveFile:
     """An open archive; a context manager.
 
-    ``arrays`` describes what is inside, ``model_array`` the one of them that holds the model, if any does; ``contents``: all
-    others. ``meta`` is what the writer said of them, ``model`` is None or the {"sha256", "name"} of the model that decoding
-    needs. ``blocks`` in file order; ``digests`` as in Directory. Raises UsageError, DamagedArchive.
+    Attributes
+    ----------
+    arrays : list of StoredArray
+        All that is inside; ``model_array`` is the one of them that holds the model, if one does, ``contents`` all others.
+    restore : list
+        Restore metadata, one object a file or folder; not yet checked.
+    model : NamedModel or None
+        The model that decoding needs.
+    blocks, digests, archive_id
+        As of :class:`~vaedensity.archive.block.Contents`.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    DamagedArchive
+        It is no archive, is damaged, or makes no sense.
     """
 
     def __init__(self, path: str | Path):
@@ -43,31 +42,33 @@ class Archive:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
         self._lock = threading.Lock()
         try:
-            self._describe(read_directory(self.file, str(self.path)))
-        except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
+            self._describe()
+        except SENSELESS as error:
             self.file.close()
-            raise DamagedArchive(f"{self.path}: the directory makes no sense ({error})") from error
+            raise DamagedArchive(f"{self.path}: the header and the index make no sense ({error})") from error
         except BaseException:
             self.file.close()
             raise
 
-    def _describe(self, directory: Directory) -> None:
-        record, self.version, self.digests = directory.record, directory.version, directory.digests
-        self.record, self.blocks, self.stamp = record, directory.blocks, directory.stamp
-        self.blocks_begin = directory.blocks_begin
-        self.arrays, self.model_array, self.particles = check_record(record, self.version)
+    def _describe(self) -> None:
+        found = read_contents(self.file, str(self.path))
+        self.record, self.blocks, self.digests = found.record, found.blocks, found.digests
+        self.blocks_begin, self.archive_id = found.blocks_begin, found.archive_id
+        checked = check_record(self.record)
+        self.arrays, self.restore, self.model_array = checked.arrays, checked.restore, checked.model_array
         self.contents = [array for array in self.arrays if array is not self.model_array]
-        self.meta: dict[str, Any] = record["meta"]
-        for index, block in enumerate(self.blocks):
-            self.arrays[block.array].blocks.append(index)
-            check_block(self.arrays[block.array], block, self)
+        self.particles = checked.model.particles if checked.model else 1
+        for place, block in enumerate(self.blocks):
+            array = self.arrays[block.array]
+            array.blocks.append(place)
+            _check_block(array, block, checked.model is not None, self.particles)
         for array in self.arrays:
             if sum(self.blocks[k].items for k in array.blocks) != (array.rows if array.nbytes else 0):
                 raise ValueError(f"array {array.name}: its blocks do not add up to its items")
-        needed = any(block.coder in MODEL_CODERS for block in self.blocks)
-        self.model: dict[str, str] | None = record["model"] if needed else None
+        needed = any(block.codec.by_model for block in self.blocks)
+        self.model = checked.model if needed else None
 
-    def __enter__(self) -> "Archive":
+    def __enter__(self) -> "ArchiveFile":
         return self
 
     def __exit__(
@@ -83,20 +84,17 @@ class Archive:
         held = ", ".join(a.name for a in self.contents if a.shape)
         raise UsageError(f"{self.path}: no array {name!r} of items; it holds {held or 'none'}")
 
-    def payload(self, index: int) -> tuple[bytes, int | None]:
-        """(payload of a block, CRC-32 of its items where the archive has it). Raises DamagedArchive."""
-        block = self.blocks[index]
-        if block.coder == LOST:
-            raise DamagedArchive(
-                f"{self.path}: block {index} of {len(self.blocks)} was lost before the archive was repaired; "
-                "keep going to restore the others"
-            )
+    def payload(self, place: int) -> tuple[bytes, int]:
+        """(payload of a block, CRC-32 of its items). Raises DamagedArchive."""
+        block = self.blocks[place]
+        which = f"{self.path}: block {place} of {len(self.blocks)}"
+        if block.codec.kind == Kind.LOST:
+            raise DamagedArchive(f"{which} was lost before the archive was repaired; keep going to restore the others")
         try:
-            return payload_of(block, self._read_at(block.begin, block.size), self.stamp)
+            return payload_of(block, self._read_at(block.begin, block.size), self.archive_id)
         except ValueError as error:
             raise DamagedArchive(
-                f"{self.path}: block {index} of {len(self.blocks)} is damaged ({error}); get the file again, "
-                "or keep going to restore the other blocks"
+                f"{which} is damaged ({error}); get the file again, or keep going to restore the other blocks"
             ) from error
 
     def _read_at(self, begin: int, size: int) -> bytes:
@@ -116,45 +114,19 @@ class Archive:
         return b"".join(parts)
 
 
-def check_record(record: dict[str, Any], version: int) -> tuple[list[StoredArray], StoredArray | None, int]:
-    """(arrays, the one that holds the model, particles) of a record. Raises ValueError, KeyError or TypeError."""
-    arrays = [StoredArray(entry) for entry in described(record)]
-    if version < SERIES_SINCE and any(array.layout == "NT" for array in arrays):
-        raise ValueError(f"series in format version {version}")
-    named = {array.name: array for array in arrays}
-    if not isinstance(record.get("meta"), dict) or len(named) != len(arrays):
-        raise ValueError("meta or names are not as they should be")
-    model = record.get("model")
-    if model is None:
-        return arrays, None, 1
-    if not isinstance(model, dict) or not all(isinstance(model.get(key), str) for key in ("sha256", "name")):
-        raise ValueError("the model is not named")
-    particles = model.get("particles", 1)
-    if type(particles) is not int or not 1 <= particles <= MOST_PARTICLES:
-        raise ValueError(f"{particles} particles, expected 1 to {MOST_PARTICLES}")
-    if "probe" in model and not (isinstance(model["probe"], str) and PROBE.fullmatch(model["probe"])):
-        raise ValueError("the probe is not 16 hexadecimal digits")
-    if version < FRAMED_SINCE or "array" not in model:
-        return arrays, None, particles
-    inside = named.get(model["array"]) if isinstance(model["array"], str) else None
-    if inside is None:
-        raise ValueError("the model is in an array that is not described")
-    if inside.dtype.str != MODEL_DTYPE or len(inside.shape) != 1 or inside.layout is not None:
-        raise ValueError(f"array {inside.name} cannot hold a model")
-    return arrays, inside, particles
-
-
-def check_block(array: StoredArray, block: Block, archive: Archive) -> None:
-    """Raise ValueError where ``block`` cannot be one of ``array``."""
+def _check_block(array: StoredArray, block: Block, model: bool, particles: int) -> None:
+    """Raise ValueError where ``block`` cannot be one of ``array``. ``model``: whether the record names one."""
     if not array.nbytes:
         raise ValueError(f"array {array.name}: a block of nothing")
-    if block.items < 1 and archive.version >= FRAMED_SINCE:
+    if block.items < 1:
         raise ValueError(f"array {array.name}: a block of no items")
-    if block.coder in MODEL_CODERS and (
+    if block.codec.kind == Kind.LZMA_PLANES and array.dtype.itemsize < 2:
+        raise ValueError(f"array {array.name}: byte planes of elements of one byte")
+    if block.codec.by_model and (
         not array.item_shape
-        or archive.record.get("model") is None
-        or not 0 < block.items <= LONGEST_CHAIN
-        or (block.coder in COUPLED_CODERS) != (archive.particles > 1)
-        or (block.coder == SERIES_CODER) != (array.layout == "NT")
+        or not model
+        or block.items > LONGEST_CHAIN
+        or block.codec.coupled != (particles > 1)
+        or (block.codec.kind == Kind.SERIES) != (array.layout == "NT")
     ):
         raise ValueError(f"array {array.name}: a block says it needs a model that cannot fit")

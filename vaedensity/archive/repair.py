@@ -1,32 +1,84 @@
 """Rebuild an archive's index from its blocks."""
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vaedensity.archive.block import LOST, SINCE, Block
-from vaedensity.archive.block_header import Frame, scan
-from vaedensity.archive.container import (
-    FRAMED_SINCE,
-    Writer,
-    read_directory,
-    read_head,
-    read_opening,
-    stamp_of,
-)
-from vaedensity.archive.reader import check_record
+from vaedensity.archive.block import LOST, Block
+from vaedensity.archive.block_header import BlockHeader, scan
+from vaedensity.archive.container import SENSELESS, Writer, id_of, read_contents, read_head, read_header
+from vaedensity.archive.record import check_record
+from vaedensity.coding.plan import Tick, silent
 from vaedensity.data.atomic import atomic_file, refuse_existing
 from vaedensity.errors import DamagedArchive, UsageError
 
 
-def repair(
-    path: Path, out: Path, *, overwrite: bool = False, progress: Callable[[int], None] = lambda n: None
-) -> dict[str, Any]:
-    """Write to ``out`` the whole blocks of the archive ``path`` under an index made anew; returns the record of `repair --json`.
+@dataclass(frozen=True)
+class LostItems:
+    """Items ``first`` .. ``end`` - 1 of the array of that name."""
 
-    Items of which no whole block is found are marked as lost. Needs no model and decodes nothing. An archive without damage is left as
-    it is and nothing is written (``whole``). Raises UsageError; DamagedArchive where the record itself is lost, which is nowhere else.
+    array: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What :func:`repair` found.
+
+    ``blocks``: whole ones; ``index_lost``: whether the index was; ``whole``: whether nothing was wrong, and so nothing was
+    written.
+    """
+
+    archive: str
+    output: str
+    blocks: int
+    index_lost: bool
+    lost: list[LostItems]
+    whole: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A whole block: where it begins, what its header says, and its bytes."""
+
+    begin: int
+    header: BlockHeader
+    size: int
+
+    @property
+    def block(self) -> Block:
+        h = self.header
+        return Block(h.array, h.first, h.items, h.codec, self.begin, self.size)
+
+
+def repair(path: Path, out: Path, *, overwrite: bool = False, progress: Tick = silent) -> Repaired:
+    """Write the whole blocks of a damaged or cut-off archive under an index made anew.
+
+    Items of which no whole block is found are marked as lost. This needs no model and decodes nothing. An archive without
+    damage is left as it is, and nothing is written.
+
+    Parameters
+    ----------
+    path, out : Path
+        The archive, and the archive to write.
+    overwrite : bool
+        Whether ``out`` may exist.
+    progress : callable
+        Hears how many bytes are done.
+
+    Returns
+    -------
+    Repaired
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read, or ``out`` exists.
+    DamagedArchive
+        The header is damaged: what it says stands nowhere else.
     """
     started = time.monotonic()
     refuse_existing(out, overwrite)
@@ -35,102 +87,84 @@ def repair(
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     with f:
-        _, version, size = read_head(f, str(path))
-        if version < FRAMED_SINCE:
-            raise DamagedArchive(
-                f"{path}: blocks of format version {version} do not say what they are, expected {FRAMED_SINCE} or later; "
-                "if only blocks are damaged, decompress it with keep_going=True"
-            )
+        size = read_head(f, str(path))
         try:
-            record, opening, begin = read_opening(f, str(path), size)
-            arrays, _, _ = check_record(record, version)
-        except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-            raise DamagedArchive(f"{path}: the record makes no sense ({error}); it cannot be repaired") from error
-        digests = _digests(f, path, len(arrays))
+            record, fixed, begin = read_header(f, str(path), size)
+            arrays = check_record(record).arrays
+        except SENSELESS as error:
+            raise DamagedArchive(f"{path}: the header makes no sense ({error}); it cannot be repaired") from error
+        try:
+            contents = read_contents(f, str(path))
+        except DamagedArchive:
+            contents = None
         rows = [array.rows if array.nbytes else 0 for array in arrays]
         try:
-            found = _find(f, begin, size, stamp_of(opening), rows, version, progress)
+            found = _find(f, begin, size, id_of(fixed), rows, progress)
         except ValueError as error:
             raise DamagedArchive(f"{path}: {error}; it cannot be repaired") from error
         lost = _gaps(found, rows)
-        record_out = {
-            "archive": str(path),
-            "output": str(out),
-            "blocks": len(found),
-            "index_lost": digests is None,
-            "lost": [{"array": arrays[k].name, "first": low, "end": high} for k, low, high in lost],
-            "whole": digests is not None and not lost and _is_whole(f, path, found),
-        }
-        if not record_out["whole"]:
+        whole = contents is not None and not lost and contents.blocks == [one.block for one in found]
+        if not whole:
+            digests: list[bytes | None] = contents.digests if contents else [None] * len(arrays)
             with atomic_file(out, overwrite) as new:
-                _write(f, stamp_of(opening), new, record, found, lost, digests or [None] * len(arrays))
+                _write(f, id_of(fixed), new, record, found, lost, digests)
                 new.flush()
                 with open(new.name, "rb") as written:
-                    read_directory(written, str(out))
-    return record_out | {"seconds": time.monotonic() - started}
+                    read_contents(written, str(out))
+    return Repaired(
+        archive=str(path),
+        output=str(out),
+        blocks=len(found),
+        index_lost=contents is None,
+        lost=[LostItems(arrays[k].name, low, high) for k, low, high in lost],
+        whole=whole,
+        seconds=time.monotonic() - started,
+    )
 
 
-def _digests(f: BinaryIO, path: Path, arrays: int) -> list[bytes | None] | None:
-    """The digests of the closing, None where it is lost."""
-    try:
-        return read_directory(f, str(path)).digests
-    except DamagedArchive:
-        return None
-
-
-def _is_whole(f: BinaryIO, path: Path, found: list[tuple[int, Frame, int]]) -> bool:
-    """Whether the index says what the blocks say, one after the other."""
-    said = read_directory(f, str(path)).blocks
-    return [(b.begin, b.array, b.first, b.items, b.coder, b.size) for b in said] == [
-        (at, frame.array, frame.first, frame.items, frame.coder, size) for at, frame, size in found
-    ]
-
-
-def _find(
-    f: BinaryIO, begin: int, size: int, stamp: bytes, rows: list[int], version: int, progress: Callable[[int], None]
-) -> list[tuple[int, Frame, int]]:
+def _find(f: BinaryIO, begin: int, size: int, archive_id: bytes, rows: list[int], progress: Tick) -> list[_Found]:
     """Whole blocks that can belong to the archive: none that overlaps what the same array's blocks before it hold."""
     found, ends = [], [0] * len(rows)
-    for at, frame, length in scan(f, begin, size, stamp):
+    for at, header, length in scan(f, begin, size, archive_id):
         progress(length)
-        known = frame.array < len(rows) and SINCE.get(frame.coder, version + 1) <= version and frame.items > 0
-        if known and ends[frame.array] <= frame.first and frame.first + frame.items <= rows[frame.array]:
-            ends[frame.array] = frame.first + frame.items
-            found.append((at, frame, length))
+        known = header.array < len(rows) and header.items > 0
+        if known and ends[header.array] <= header.first and header.first + header.items <= rows[header.array]:
+            ends[header.array] = header.first + header.items
+            found.append(_Found(at, header, length))
     return found
 
 
-def _gaps(found: list[tuple[int, Frame, int]], rows: list[int]) -> list[tuple[int, int, int]]:
+def _gaps(found: list[_Found], rows: list[int]) -> list[tuple[int, int, int]]:
     """(array, first, end) of items that no block holds, or one that is marked as lost."""
     ends, gaps = [0] * len(rows), []
-    for _, frame, _ in found:
-        if frame.first > ends[frame.array]:
-            gaps.append((frame.array, ends[frame.array], frame.first))
-        if frame.coder == LOST:
-            gaps.append((frame.array, frame.first, frame.first + frame.items))
-        ends[frame.array] = frame.first + frame.items
+    for header in (one.header for one in found):
+        if header.first > ends[header.array]:
+            gaps.append((header.array, ends[header.array], header.first))
+        ends[header.array] = header.first + header.items
+        if header.codec == LOST:
+            gaps.append((header.array, header.first, ends[header.array]))
     return gaps + [(k, end, count) for k, (end, count) in enumerate(zip(ends, rows)) if end < count]
 
 
 def _write(
     f: BinaryIO,
-    stamp: bytes,
+    archive_id: bytes,
     new: BinaryIO,
     record: dict[str, Any],
-    found: list[tuple[int, Frame, int]],
+    found: list[_Found],
     lost: list[tuple[int, int, int]],
     digests: list[bytes | None],
 ) -> None:
-    """The archive of what was ``found``; each array's items in order, a block of coder LOST for each gap."""
+    """The archive of what was ``found``; each array's items in order, a block of codec LOST for each gap."""
     writer = Writer(new, record)
     missing = {(array, first): end for array, first, end in lost}
     ends = [0] * len(digests)
-    for at, frame, length in found:
-        if frame.coder == LOST:
+    for block in (one.block for one in found):
+        if block.codec == LOST:
             continue
-        _mark(writer, missing, frame.array, ends)
-        writer.copy(Block(frame.array, frame.first, frame.items, frame.coder, at, length), f, stamp)
-        ends[frame.array] = frame.first + frame.items
+        _mark(writer, missing, block.array, ends)
+        writer.copy(block, f, archive_id)
+        ends[block.array] = block.first + block.items
     for array in range(len(digests)):
         _mark(writer, missing, array, ends)
     writer.finish(digests)

@@ -14,18 +14,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity import __version__, items
-from vaedensity.archive import fallback
-from vaedensity.archive.block import MODEL_CODERS
-from vaedensity.archive.block_header import SHORTEST_FRAME
-from vaedensity.archive.container import Writer
-from vaedensity.coding.model_blocks import BlockCoder, CodedBlock, chains_per_group, evenly, worth_asking
-from vaedensity.coding.order import prepare_tables
-from vaedensity.coding.quantise import CodingModel
+from vaedensity import __version__
+from vaedensity.archive import chains, fallback
+from vaedensity.archive.block import Codec
+from vaedensity.archive.block_header import SHORTEST
+from vaedensity.archive.container import Mark, Writer
+from vaedensity.archive.engine import Encoder
+from vaedensity.archive.model_blocks import BlockCoder, CodedBlock, fits, layout_of, worth_asking
 from vaedensity.errors import SourceChanged, UsageError, changed
 from vaedensity.workers import Ticker, side_by_side
 
-CLASSICAL_BLOCK_BYTES = 4 << 20
+FALLBACK_BLOCK_BYTES = 4 << 20
 Progress = Callable[[int], None]
 
 
@@ -53,9 +52,17 @@ class Tally:
         counted = [a for a in self.arrays if a[2]] or self.arrays
         return sum(a[0] for a in counted), sum(a[1] for a in counted)
 
+    @property
+    def overhead_bytes(self) -> dict[str, int]:
+        """Bytes that hold no information about items, by what they are spent on."""
+        return self.overhead | {
+            "initial_bits": round((self.model_bits - self.model_bits_expected) / 8),
+            "coder_ends": round(self.model_payload_bytes - self.model_bits / 8),
+        }
+
     def count(self, block: CodedBlock, dims: int) -> None:
         """Take in a block of items of ``dims`` values."""
-        if block.coder not in MODEL_CODERS:
+        if not block.codec.by_model:
             self.fallback_blocks += 1
             return
         self.model_items += block.items
@@ -72,7 +79,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WritePlan:
     """How arrays will be coded: by the model, those of which ``coders`` has a coder, or by a fallback codec. ``left_over``: bytes
     too few for an item of the model of series."""
 
@@ -83,33 +90,33 @@ class Plan:
 
 def plan_arrays(
     arrays: dict[str, NDArray[np.generic]],
-    model: CodingModel | None,
+    model: Encoder | None,
     *,
     verify: bool = True,
     particles: int = 1,
-    coder: int | None = None,
-) -> Plan:
+    codec: Codec | None = None,
+) -> WritePlan:
     """Which of ``arrays`` the model codes. Raises UsageError for an array that cannot be stored."""
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise UsageError(
                 f"array {name}: dtype {array.dtype} holds Python objects, which are never stored; convert it"
             )
-    layouts = {name: (model.layout_of(array) if model else items.layout_of(array)) for name, array in arrays.items()}
+    layouts = {name: layout_of(model, array) for name, array in arrays.items()}
     coders = {}
     for name, array in arrays.items():
-        if model is not None and model.fits(array):
+        if model is not None and fits(model, array):
             layout = layouts[name]
             assert layout is not None
-            coders[name] = BlockCoder(model, layout, array, verify, particles, coder)
+            coders[name] = BlockCoder(model, layout, array, verify, particles, codec)
     if coders:
         assert model is not None
-        prepare_tables(model.integers.config.levels)
-    series = model is not None and model.integers.is_sequence
-    return Plan(layouts, coders, {n for n, a in arrays.items() if series and a.ndim == 1 and a.dtype == np.uint8})
+        model.prepare()
+    series = model is not None and model.is_series
+    return WritePlan(layouts, coders, {n for n, a in arrays.items() if series and a.ndim == 1 and a.dtype == np.uint8})
 
 
-def describe(arrays: dict[str, NDArray[np.generic]], plan: Plan) -> list[dict[str, Any]]:
+def describe(arrays: dict[str, NDArray[np.generic]], plan: WritePlan) -> list[dict[str, Any]]:
     """The record's entries of ``arrays``."""
     return [
         {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)}
@@ -121,21 +128,21 @@ def describe(arrays: dict[str, NDArray[np.generic]], plan: Plan) -> list[dict[st
 def write_archive(
     f: BinaryIO,
     arrays: dict[str, NDArray[np.generic]],
-    meta: dict[str, Any],
-    model: CodingModel | None,
+    restore: list[dict[str, Any]],
+    model: Encoder | None,
     *,
     verify: bool = True,
     particles: int = 1,
-    coder: int | None = None,
+    codec: Codec | None = None,
     inside: bytes | None = None,
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> Tally:
-    """Write ``arrays`` and the JSON ``meta`` about them to ``f``; every block is decoded and compared
-    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``coder``: see
+    """Write ``arrays`` and the ``restore`` metadata of them to ``f``; every block is decoded and compared
+    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``codec``: see
     :class:`BlockCoder`. ``inside``: the model file, an even number of bytes, to be stored with the arrays that need it."""
-    plan = plan_arrays(arrays, model, verify=verify, particles=particles, coder=coder)
-    record: dict[str, Any] = {"arrays": describe(arrays, plan), "meta": meta, "by": __version__}
+    plan = plan_arrays(arrays, model, verify=verify, particles=particles, codec=codec)
+    record: dict[str, Any] = {"arrays": describe(arrays, plan), "restore": restore, "by": __version__}
     if plan.coders:
         assert model is not None
         record["model"] = name_model(model)
@@ -158,7 +165,7 @@ def write_archive(
     return tally
 
 
-def name_model(model: CodingModel) -> dict[str, Any]:
+def name_model(model: Encoder) -> dict[str, Any]:
     """What a record says of its model. Raises VaedensityError where this machine does not compute it as it should."""
     return {"sha256": model.sha256, "name": model.name, "probe": model.proven_probe}
 
@@ -174,7 +181,7 @@ def free_name(name: str, taken: Collection[str]) -> str:
 def write_arrays(
     writer: Writer,
     arrays: dict[str, NDArray[np.generic]],
-    plan: Plan,
+    plan: WritePlan,
     number: int,
     tally: Tally,
     *,
@@ -215,16 +222,16 @@ class _Target:
         self.writer, self.number, self.before, self.name, self.array = writer, number, before, name, array
         self.digest, self.written = hashlib.sha256(), 0
 
-    def add(self, items: int, coder: int, payload: bytes, coded: bytes) -> None:
+    def add(self, items: int, codec: Codec, payload: bytes, coded: bytes) -> None:
         """Write the block of the next ``items``; ``coded``: SHA-256 of what was coded, which must be what ``array`` holds now."""
         raw = (self.array[self.written : self.written + items] if self.array.ndim else self.array).tobytes()
         if hashlib.sha256(raw).digest() != coded:
             raise changed(getattr(self.array, "path", f"array {self.name}"))
         self.digest.update(raw)
-        self.writer.add(self.number, self.before + self.written, items, coder, payload, zlib.crc32(raw))
+        self.writer.add(self.number, self.before + self.written, items, codec, payload, zlib.crc32(raw))
         self.written += items
 
-    def restart(self, mark: tuple[int, int, int]) -> None:
+    def restart(self, mark: Mark) -> None:
         """Forget the blocks of the array, which are those since ``mark``."""
         self.writer.rewind(mark)
         self.digest, self.written = hashlib.sha256(), 0
@@ -235,7 +242,8 @@ def _write_with_model(
 ) -> None:
     """The blocks of an array by the model or, if that makes it smaller, by a fallback codec."""
     array, ticker, mark, own = target.array, Ticker(progress), target.writer.mark(), Tally()
-    groups = evenly(coder.spans(array), chains_per_group(coder.model.integers, coder.particles))
+    groups = chains.evenly(coder.spans(array), coder.model.chains_at_once(coder.way))
+    dims = int(np.prod(coder.model.item_shape))
 
     def code(group: Sequence[tuple[int, int]]) -> list[tuple[CodedBlock, bytes]]:
         parts = [np.array(array[begin:end]) for begin, end in group]  # copies, which nobody changes
@@ -244,13 +252,13 @@ def _write_with_model(
 
     for coded in side_by_side(code, groups, ticker, threads):
         for block, digest in coded:
-            target.add(block.items, block.coder, block.payload, digest)
-            own.count(block, coder.model.integers.config.dims)
+            target.add(block.items, block.codec, block.payload, digest)
+            own.count(block, dims)
     tally.fitting_items += len(array)
     modelled = target.writer.length - mark[1]
     if worth_asking(modelled, _fallback_estimate(array)):
         rivals = list(_fallback_blocks(array, coder.verify, threads, lambda n: None))
-        by_fallback = sum(len(payload) + SHORTEST_FRAME for _, _, payload, _ in rivals)
+        by_fallback = sum(len(payload) + SHORTEST for _, _, payload, _ in rivals)
         if by_fallback < modelled:
             target.restart(mark)
             for rival in rivals:
@@ -263,7 +271,7 @@ def _write_with_model(
 
 def _fallback_estimate(array: NDArray[np.generic]) -> float:
     """Bytes that a fallback codec takes for ``array``, or somewhat more, from what is in its middle."""
-    rows = max(1, CLASSICAL_BLOCK_BYTES * len(array) // max(1, array.nbytes))
+    rows = max(1, FALLBACK_BLOCK_BYTES * len(array) // max(1, array.nbytes))
     begin = max(0, len(array) - rows) // 2
     middle = array[begin : begin + rows]
     return fallback.estimate(middle.tobytes()) * len(array) / max(1, len(middle))
@@ -278,16 +286,16 @@ def _write_fallback(target: _Target, tally: Tally, verify: bool, threads: int | 
 
 def _fallback_blocks(
     array: NDArray[np.generic], verify: bool, threads: int | None, progress: Progress
-) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """(items, coder, payload, SHA-256 of what was coded) of each block."""
+) -> Iterator[tuple[int, Codec, bytes, bytes]]:
+    """(items, codec, payload, SHA-256 of what was coded) of each block."""
     rows, ticker = len(array) if array.ndim else 1, Ticker(progress)
-    size, width = max(1, CLASSICAL_BLOCK_BYTES * rows // array.nbytes), array.dtype.itemsize
+    size, width = max(1, FALLBACK_BLOCK_BYTES * rows // array.nbytes), array.dtype.itemsize
 
-    def code(first: int) -> tuple[int, int, bytes, bytes]:
+    def code(first: int) -> tuple[int, Codec, bytes, bytes]:
         raw = (array[first : first + size] if array.ndim else array).tobytes()
-        coder, payload = fallback.encode_verified(raw, width) if verify else fallback.encode(raw, width)
+        codec, payload = fallback.encode_verified(raw, width) if verify else fallback.encode(raw, width)
         count = min(size, rows - first)
         ticker.tick(count)
-        return count, coder, payload, hashlib.sha256(raw).digest()
+        return count, codec, payload, hashlib.sha256(raw).digest()
 
     return side_by_side(code, range(0, rows, size), ticker, threads)

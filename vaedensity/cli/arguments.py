@@ -88,7 +88,7 @@ def paths_from(incomplete: str) -> list[str]:
 
 def what_is(name: str) -> str:
     """In words: a folder, a model, an archive, an array, a data set, a file, or nothing."""
-    from vaedensity.numpy_decoder.layout import MAGIC
+    from vaedensity.archive.container import MAGIC
 
     path, head = Path(name), b""
     try:
@@ -103,7 +103,7 @@ def what_is(name: str) -> str:
             return "a data set" if name.partition(":")[0] in names_of("data set") else "nothing"
     except (OSError, ValueError):
         return "nothing"
-    if head.startswith(MAGIC):
+    if head.startswith((MAGIC, UNRELEASED_MAGIC)):
         return "an archive"
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 25:
         return "a model"  # or something else in safetensors, of which reading it will tell

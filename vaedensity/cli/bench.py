@@ -72,8 +72,8 @@ def bench_command(
     """Sizes and speeds of DATA in archives of MODELs and in general codecs: the same bytes, one run, all verified."""
     silence_libraries()
     from vaedensity.api.bench import bench, plot_rates
+    from vaedensity.api.choose import choose_model
     from vaedensity.api.model_items import load_model
-    from vaedensity.api.models import choose_model
     from vaedensity.data.atomic import OwnFiles, atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
     from vaedensity.errors import UsageError

@@ -1,8 +1,9 @@
 """vaedensity compress, vaedensity add"""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +33,9 @@ from vaedensity.cli.streams import (
     to_stdout,
 )
 from vaedensity.errors import DAMAGED, SourceChanged, UsageError
+
+if TYPE_CHECKING:
+    from vaedensity.api.compress import Packed
 
 
 @click.command("compress")
@@ -87,9 +91,10 @@ def compress_command(
     decodes to the same bits anywhere. Images in folders come back pixel for pixel with their metadata, or byte for byte
     with --bytes; all else byte for byte."""
     silence_libraries()
-    from vaedensity.api.compress import compress, cut_bytes
-    from vaedensity.api.models import choose_model, groups_of, open_model
+    from vaedensity.api.choose import choose_model, groups_of, open_model
+    from vaedensity.api.compress import cut_bytes, pack
     from vaedensity.api.settle import settle
+    from vaedensity.archive.model_blocks import fits
     from vaedensity.data.atomic import refuse_existing
 
     to_pipe = to_pipe or str(out) == STREAM
@@ -106,7 +111,7 @@ def compress_command(
     with ExitStack() as stack:
         refused: list[str] | None = [] if keep_going else None
         coder = open_model(model) if model else None
-        series = coder is not None and coder.integers.is_sequence
+        series = coder is not None and coder.is_series
         sources = read_inputs(
             inputs,
             stack,
@@ -121,7 +126,7 @@ def compress_command(
         )
         target = stack.enter_context(temporary_folder()) / "archive.vdz" if to_pipe or not out else out
 
-        def pack() -> dict[str, Any]:
+        def packed() -> "Packed":
             chosen = coder or choose_model(groups_of(sources))
             if chosen is None:
                 say("no released model fits and helps: using the fallback codec")
@@ -131,13 +136,13 @@ def compress_command(
                 say("--embed-model: no model is used, none is stored")
             collections = settle(sources, chosen)
             cut = [cut_bytes(collection, chosen) for collection in collections]
-            if refused and chosen and not any(chosen.fits(a) for c in cut for a in c.arrays.values()):
+            if refused and chosen and not any(fits(chosen, a) for c in cut for a in c.arrays.values()):
                 say(f"nothing is left that the model {chosen.name} codes: using the fallback codec")
                 chosen, collections = None, settle(sources, None)
                 cut = collections
             total = sum(len(a) if a.ndim else 1 for c in cut for a in c.arrays.values())
             with progress_bar("compress", total) as advance:
-                return compress(
+                return pack(
                     collections,
                     target,
                     chosen,
@@ -152,7 +157,7 @@ def compress_command(
 
         while True:
             try:
-                record = pack()
+                record = asdict(packed())
                 break
             except SourceChanged as error:
                 still = at_rest(sources)
@@ -219,9 +224,8 @@ def add_command(
             out=archive,
         )
         with progress_bar("add", None) as advance:
-            record = add(
-                archive, sources, model, to=to, verify=not no_verify, threads=threads, progress=advance, say=say
-            )
+            how = {"to": to, "verify": not no_verify, "threads": threads, "progress": advance, "say": say}
+            record = asdict(add(archive, sources, model, **how))  # type: ignore[arg-type]  # of so many types
     sizes = f"{read_in(record)} added as {mib(record['bytes_added'])}, {mib(record['bytes_out'])} now"
     lines = [f"{archive}: {record['items']} items, {sizes}, {elapsed():.1f} s"]
     answer(record, as_json, lines + remarks(record, record["bytes_added"]))

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from vaedensity.cli.common import (
     threads_option,
     with_flags,
 )
-from vaedensity.cli.engines import ENGINES, restore_all, restore_items
 from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
     max_output_option,
@@ -62,7 +62,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 )
 @click.option(
     "--engine",
-    type=click.Choice(ENGINES),
+    type=click.Choice(["torch", "numpy"]),
     default="torch",
     show_default=True,
     help="What decodes: numpy needs no torch and is a reader of its own; the result is the same.",
@@ -93,6 +93,8 @@ def decompress_command(
     """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
     only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
+    from vaedensity.api.decompress import unpack
+    from vaedensity.api.some_items import unpack_items
     from vaedensity.archive.limits import Limits
 
     if to_pipe:
@@ -105,17 +107,17 @@ def decompress_command(
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
-        if threads is not None and engine == "numpy":
-            raise UsageError("--threads is of the engine torch; leave it out with --engine numpy")
-        limits = Limits(max_output, memory)
+        limits, how = Limits(max_output, memory), dict[str, Any]()
         if items or ranges:
             if threads is not None or lockstep is not None or keep_going:
                 raise UsageError("--item and --range: leave out --threads, --lockstep and --keep-going")
-            r = restore_items(engine, source, goal, items, ranges, model, limits, overwrite=force)
+            how |= {"engine": engine, "overwrite": force, "limits": limits}
+            r = asdict(unpack_items(source, goal, items, ranges, model, **how))
         else:
             advance = stack.enter_context(progress_bar("decompress", count_rows(source)))
-            how = {"overwrite": force, "lockstep": lockstep, "keep_going": keep_going, "links": links}
-            r = restore_all(engine, source, goal, model, limits, threads=threads, progress=advance, **how)
+            how |= {"engine": engine, "overwrite": force, "threads": threads, "lockstep": lockstep, "limits": limits}
+            how |= {"keep_going": keep_going, "links": links, "progress": advance}
+            r = asdict(unpack(source, goal, model, **how))
         for line in r["remarks"]:
             say(line)
         if to_pipe:
@@ -131,10 +133,10 @@ def decompress_command(
 
 def count_rows(path: Path) -> int | None:
     """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
-    from vaedensity.archive.reader import Archive
+    from vaedensity.archive.reader import ArchiveFile
 
     try:
-        with Archive(path) as archive:
+        with ArchiveFile(path) as archive:
             return sum(array.rows for array in archive.contents if array.nbytes)
     except (VaedensityError, OSError):
         return None
@@ -190,13 +192,13 @@ def test_command(
 
     expect_model(model)
     model = model_or_folder(model, models)
-    results, status, before = [], OK, 0.0
+    results, status, before = list[dict[str, Any]](), OK, 0.0
     for path in archives:
         try:
             expect_archive(path)
             with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
-                how = {"threads": threads, "limits": Limits(max_output, memory), "progress": advance}
-                results.append(test(source, model, **how))  # type: ignore[arg-type]
+                how: dict[str, Any] = {"threads": threads, "limits": Limits(max_output, memory), "progress": advance}
+                results.append(asdict(test(source, model, **how)))
         except VaedensityError as error:
             line = with_flags(str(error))
             click.echo(printable(f"vaedensity: {line}"), err=True)
@@ -225,7 +227,7 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
 
     expect_archive(archive)
     with progress_bar("repair", size_of(archive), unit="bytes") as advance:
-        r = repair(archive, out, overwrite=force, progress=advance)
+        r = asdict(repair(archive, out, overwrite=force, progress=advance))
     if r["whole"]:
         answer(r, as_json, [f"{archive}: {r['blocks']} blocks, nothing to repair, nothing written"])
         return

@@ -13,43 +13,42 @@ HEAD = 20  # rows that are shown unless all are asked for
 
 def describe_archive(path: Path) -> dict[str, Any]:
     """The record and index of an archive as a record; decodes nothing and does not import torch."""
-    from vaedensity.archive.block import LOST, MODEL_CODERS
-    from vaedensity.archive.reader import Archive
+    from vaedensity.archive.block import LOST
+    from vaedensity.archive.container import SENSELESS, VERSION
+    from vaedensity.archive.reader import ArchiveFile
     from vaedensity.data.listing import rows_of
     from vaedensity.data.restore import check_restore_metadata, count_items
     from vaedensity.errors import DamagedArchive, naming
 
-    with naming(path), Archive(path) as archive:
+    with naming(path), ArchiveFile(path) as archive:
         record, blocks = archive.record, archive.blocks
         stored = {a.name: a for a in archive.contents}
-        each = archive.digests if archive.version >= 5 else [None] * len(archive.arrays)
         try:
-            metas = record["meta"]["collections"]
+            metas = archive.restore
             if metas:
                 check_restore_metadata(metas, list(stored))
             return {
                 "archive": str(path),
-                "version": archive.version,
+                "version": VERSION,
                 "bytes": path.stat().st_size,
                 "arrays": [
                     {"name": a.name, "dtype": a.dtype.str, "shape": list(a.shape), "sha256": d.hex() if d else None}
-                    for a, d in zip(archive.arrays, each)
+                    for a, d in zip(archive.arrays, archive.digests)
                     if a is not archive.model_array
                 ],
                 "restores": [{"kind": str(n["kind"]), "name": str(n["name"]), "files": files_of(n)} for n in metas],
                 "entries": [row for meta in metas for row in rows_of(meta, stored)],
-                "model": None if archive.model is None else {key: archive.model[key] for key in ("sha256", "name")},
+                "model": archive.model and {"sha256": archive.model.sha256, "name": archive.model.name},
                 "model_inside": archive.model_array is not None,
                 "particles": archive.particles,
                 "blocks": len(blocks),
-                "model_blocks": sum(b.coder in MODEL_CODERS for b in blocks),
-                "lost_blocks": sum(b.coder == LOST for b in blocks),
+                "model_blocks": sum(b.codec.by_model for b in blocks),
+                "lost_blocks": sum(b.codec == LOST for b in blocks),
                 "items": count_items(metas, {a.name: a.rows for a in archive.contents}),
-                "sha256": record.get("sha256"),
                 "written_by": record["by"],
             }
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DamagedArchive(f"{path}: the directory makes no sense ({error})") from error
+        except (*SENSELESS, OverflowError) as error:
+            raise DamagedArchive(f"{path}: the header and the index make no sense ({error})") from error
 
 
 def files_of(meta: dict[str, Any]) -> list[str] | None:
@@ -163,7 +162,7 @@ def models_command(as_json: bool) -> None:
     for name, path in released().items():
         record = record_of(path)
         config, card = record["config"], record["card"]
-        series = config.get("kind") == "sequence"
+        series = config["kind"] == "sequence"
         shape = [1, config["length"], 1] if series else [config["height"], config["width"], config["channels"]]
         rows.append(
             {"name": name, "shape": shape, "levels": config["levels"], "bytes": path.stat().st_size, "card": card}

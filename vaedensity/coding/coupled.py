@@ -29,12 +29,12 @@ from vaedensity.coding.codec import (
     floored,
 )
 from vaedensity.coding.fixed_log import LOG_BITS, fixed_log2, fixed_power
+from vaedensity.coding.plan import MOST_PARTICLES
 from vaedensity.coding.tables import PRECISION, TOTAL
 
 UNIFORM_BITS = PRECISION  # of the number popped for a latent, in digits of base 16
 UNIFORM = TOTAL
-DIGITS = 6
-MOST_PARTICLES = 256
+UNIFORM_DIGITS = 6
 
 
 class Weigher:
@@ -127,8 +127,8 @@ class UniformCodec(Codec):
     stacks that no writer made can hit: popping then raises ValueError."""
 
     def __init__(self, room: Ints):
-        self.places = [UNIFORM_BITS - 4 * (i + 1) for i in range(DIGITS)]
-        self.digits = Autoregressive(DIGITS, lambda: room, self._digit, self._narrow)
+        self.places = [UNIFORM_BITS - 4 * (i + 1) for i in range(UNIFORM_DIGITS)]
+        self.digits = Autoregressive(UNIFORM_DIGITS, lambda: room, self._digit, self._narrow)
 
     def _digit(self, index: int, room: Ints) -> TableCodec:
         return TableCodec(EqualCells(room, RADIX, 1 << self.places[index]))

@@ -7,24 +7,15 @@ Both are chosen by measurement on training items and stored as integers.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vaedensity import items
 from vaedensity.arithmetic import full_precision
-from vaedensity.coding.chains import ChainCodecs
 from vaedensity.coding.latent_table import HALF, STEPS, CoarseGaussian
-from vaedensity.coding.order import DIGITS, Order
-from vaedensity.coding.probe import answer, expected_answer
 from vaedensity.coding.sequence import SequenceCodec
 from vaedensity.coding.stacks_choice import fastest_stacks
 from vaedensity.coding.top_down import PASS_VALUES, ItemCodec, TopDownPass, gaussian
-from vaedensity.errors import ModelError, VaedensityError, refuse_if_out_of_memory
-from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.config import with_unit
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.integer_conv import IntegerKernel
@@ -57,66 +48,22 @@ class IntegerNetwork:
         """Whether items are series, whose latents are categories and no numbers on a lattice."""
         return isinstance(self.network, SequenceVAE)
 
-    def bits_back(self, particles: int = 1, order: Order = DIGITS) -> AnyItemCodec:
+    def bits_back(self, particles: int = 1, ends_first: bool = False) -> AnyItemCodec:
         """The codec of items on stacks with bits to get back."""
         if isinstance(self.network, SequenceVAE):
             if particles > 1:
                 raise ValueError(f"{particles} particles of latents that are categories")
             return SequenceCodec(self.network)
-        return ItemCodec(self.network, particles=particles, order=order)
+        return ItemCodec(self.network, particles=particles, ends_first=ends_first)
 
-    def direct(self, order: Order = DIGITS) -> AnyItemCodec:
+    def direct(self, ends_first: bool = False) -> AnyItemCodec:
         """The codec of items on stacks without."""
         if isinstance(self.network, SequenceVAE):
             return SequenceCodec(self.network, direct=True)
         steps = []
         for (c, h, w), per_channel in zip(self.network.latent_shapes, self.direct_steps):
             steps.append(torch.tensor(per_channel).view(c, 1).expand(c, h * w).reshape(1, -1))
-        return ItemCodec(self.network, steps, order=order)
-
-
-@dataclass(frozen=True)
-class CodingModel:
-    """An integer network as archives refer to it.
-
-    ``sha256`` of its integers, ``name`` to ask for it by, ``values``: what two-valued data's levels
-    stand for, ``bits_per_dim``: its usual rate, which sets the block size.
-    """
-
-    integers: IntegerNetwork
-    sha256: str
-    name: str
-    values: list[int] | None
-    bits_per_dim: float
-    file_bytes: int = 0
-
-    @cached_property
-    def probe(self) -> str:
-        """What this machine's torch makes of the model's fixed question."""
-        return answer(self.integers.network)
-
-    @cached_property
-    def proven_probe(self) -> str:
-        """:attr:`probe`, where arithmetic without torch agrees. Raises VaedensityError."""
-        if self.probe != expected_answer(self.integers.network, self.integers.kernels, self.integers.start):
-            raise VaedensityError(
-                f"this machine's torch computes the integers of the model {self.name} wrongly; nothing was written; "
-                "compress on another machine or without a model"
-            )
-        return self.probe
-
-    def codecs(self, particles: int = 1, order: Order = DIGITS) -> ChainCodecs:
-        coupled = self.integers.bits_back(particles, order) if particles > 1 else None
-        return ChainCodecs(self.integers.bits_back(1, order), self.integers.direct(order), coupled)
-
-    def layout_of(self, array: NDArray[np.generic]) -> str | None:
-        """How ``array`` holds items of this model's kind, or None where it holds none."""
-        return items.series_layout(array) if self.integers.is_sequence else items.layout_of(array)
-
-    def fits(self, array: NDArray[np.generic]) -> bool:
-        """Whether the items of ``array`` have this model's shape."""
-        layout = self.layout_of(array)
-        return layout is not None and items.to_items(array[:1], layout).shape[1:] == self.integers.config.item_shape
+        return ItemCodec(self.network, steps, ends_first=ends_first)
 
 
 @full_precision()
@@ -148,19 +95,6 @@ def require_layers(config: Config, kernels: dict[str, IntegerKernel], start: Ten
     if start.shape != network.start.shape:
         raise ValueError("integer network: the start map does not fit")
     return network
-
-
-def coding_model(file: ModelFile, name: str) -> CodingModel:
-    """The coding side of a model file, every bound proved anew. Raises ModelError."""
-    try:
-        integers = build(file.coding_config, file.kernels, file.start, file.direct_steps)
-        rate = float(file.card["integer_bits_per_dim"])
-        if not 0 <= rate <= 64:
-            raise ValueError(f"a rate of {rate} bits per dimension")
-    except (ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
-        refuse_if_out_of_memory(error)
-        raise ModelError(f"{file.path}: its integer network is not usable ({error}); fit again") from error
-    return CodingModel(integers, file.sha256, name, file.values, rate, file.file_bytes)
 
 
 @full_precision()

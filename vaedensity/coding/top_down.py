@@ -9,11 +9,21 @@ from torch import Tensor
 
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.bits_back import BitsBack, Direct
-from vaedensity.coding.codec import Autoregressive, Codec, CodecOn, IntervalCodec, Popped, Pushable, Pushed
+from vaedensity.coding.codec import (
+    ONE_DIGIT,
+    Autoregressive,
+    Codec,
+    CodecOn,
+    IntervalCodec,
+    Popped,
+    Pushable,
+    Pushed,
+    TableCodec,
+)
 from vaedensity.coding.coupled import CoupledBitsBack, Parts, QuantileCodec
+from vaedensity.coding.escape import CentreFirst, EndsFirst
 from vaedensity.coding.latent_table import HALF, CoarseGaussian, LatticeGaussian
-from vaedensity.coding.order import DIGITS, Order
-from vaedensity.coding.pixel_table import pixel_table
+from vaedensity.coding.pixel_table import MixtureTable, pixel_table
 
 PASS_VALUES = 1 << 19  # values of items or particles in the network at once
 
@@ -69,10 +79,12 @@ def gaussian(statistics: Any) -> LatticeGaussian:
 class ItemCodec(Codec):
     """Codes items (B,C,H,W), uint8 tensors, one per stack, by bits-back or, with ``direct`` steps
     (per level int64 (1,n)), with latents on a coarse lattice that need no bits to begin with, or with
-    several coupled ``particles``."""
+    several coupled ``particles``. ``ends_first``: as of :class:`PixelCodec`."""
 
-    def __init__(self, network: Network, direct: list[Tensor] | None = None, particles: int = 1, order: Order = DIGITS):
-        self.network, self.direct, self.particles, self.order = network, direct, particles, order
+    def __init__(
+        self, network: Network, direct: list[Tensor] | None = None, particles: int = 1, ends_first: bool = False
+    ):
+        self.network, self.direct, self.particles, self.ends_first = network, direct, particles, ends_first
         self.levels = len(network.latent_shapes)
         self.latents = sum(c * h * w for c, h, w in network.latent_shapes)
 
@@ -89,7 +101,7 @@ class ItemCodec(Codec):
             at_once = max(1, PASS_VALUES // self.network.config.dims)
             return CoupledBitsBack(self.particles, self.latents, self._coupled_parts, at_once)
         top_down = TopDownPass(self.network, batch)
-        prior, posterior, likelihood = self._parts(top_down, self.order.latents)
+        prior, posterior, likelihood = self._parts(top_down, CentreFirst)
         if self.direct is None:
             return BitsBack(prior, posterior, likelihood)
         return Direct(prior, lambda x: self._point(top_down, x), likelihood)
@@ -105,7 +117,7 @@ class ItemCodec(Codec):
     ) -> tuple[IntervalCodec, Callable[[Any], CodecOn[Pushed, Popped]], Callable[[Any], IntervalCodec]]:
         """Codecs of the triple: prior, posterior given x, whose tables ``under_posterior`` codes, likelihood given z.
         The posterior is of so many consecutive ``copies`` of every item."""
-        prior = self._latents(top_down, lambda level: self.order.latents(self._prior_table(top_down, level)))
+        prior = self._latents(top_down, lambda level: self._prior(top_down, level))
 
         def posterior(x: Tensor) -> CodecOn[Pushed, Popped]:
             features = self.network.encode(x)
@@ -116,7 +128,7 @@ class ItemCodec(Codec):
         def likelihood(z: list[Ints]) -> IntervalCodec:
             for level in range(self.levels):
                 top_down.absorb(level, z[level])
-            return PixelCodec(self.network, top_down.streams[-1], self.order)
+            return PixelCodec(self.network, top_down.streams[-1], self.ends_first)
 
         return prior, posterior, likelihood
 
@@ -128,26 +140,32 @@ class ItemCodec(Codec):
 
         return Autoregressive(self.levels, lambda: None, lambda level, _: codec(level), advance)
 
-    def _prior_table(self, top_down: TopDownPass, level: int) -> LatticeGaussian | CoarseGaussian:
-        fine = gaussian(top_down.prior(level))
-        return fine if self.direct is None else CoarseGaussian(fine, self.direct[level])
+    def _prior(self, top_down: TopDownPass, level: int) -> IntervalCodec:
+        if self.direct is not None:
+            return TableCodec(self._coarse_prior(top_down, level))
+        return CentreFirst(gaussian(top_down.prior(level)))
+
+    def _coarse_prior(self, top_down: TopDownPass, level: int) -> CoarseGaussian:
+        assert self.direct is not None
+        return CoarseGaussian(gaussian(top_down.prior(level)), self.direct[level])
 
     def _point(self, top_down: TopDownPass, x: Tensor) -> list[Ints]:
         """Latents nearest to the posterior's mean among those the coarse prior can code."""
         features, z = self.network.encode(x), []
         for level in range(self.levels):
-            coarse = self._prior_table(top_down, level)
-            assert isinstance(coarse, CoarseGaussian)
+            coarse = self._coarse_prior(top_down, level)
             z.append(coarse.nearest(gaussian(top_down.posterior(level, features)).nearest()).numpy())
             top_down.absorb(level, z[level])
         return z
 
 
 class PixelCodec(IntervalCodec):
-    """p(x|z): sub_images in order, channels within a sub_image in order, given the stream of the latents."""
+    """p(x|z): sub-images in order, channels within a sub-image in order, given the stream of the latents.
 
-    def __init__(self, network: Network, stream: Tensor, order: Order = DIGITS):
-        self.network, self.order = network, order
+    ``ends_first``: of mixtures of many levels, the lowest and the highest are coded before the others."""
+
+    def __init__(self, network: Network, stream: Tensor, ends_first: bool = False):
+        self.network, self.ends_first = network, ends_first
         config = network.config
         self.channels, self.levels, self.likelihood = config.channels, config.levels, config.likelihood
 
@@ -176,7 +194,10 @@ class PixelCodec(IntervalCodec):
             state.streams, state.parameters = self.network.sub_image(sub_image, state.streams, state.image)
             state.known = []
         assert state.parameters is not None
-        return self.order.pixels(pixel_table(state.parameters, channel, state.known, self.levels, self.likelihood))
+        table = pixel_table(state.parameters, channel, state.known, self.levels, self.likelihood)
+        if self.ends_first and table.size > ONE_DIGIT and isinstance(table, MixtureTable):
+            return EndsFirst(table)
+        return TableCodec(table)
 
     def _advance(self, index: int, state: "_SubImageState", symbol: Ints) -> "_SubImageState":
         sub_image, channel = divmod(index, self.channels)
@@ -189,7 +210,7 @@ class PixelCodec(IntervalCodec):
 
 
 class _SubImageState:
-    """Where a pass over the sub_images stands."""
+    """Where a pass over the sub-images stands."""
 
     def __init__(self, streams: Any, image: Tensor):
         self.streams, self.image = streams, image

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,17 +39,16 @@ def resolve(name_or_path: str) -> Path:
 
 
 def search(sha256: str, name: str, archive: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Model files that say that they are the one with this SHA-256, in ``folder``, the folders of VAEDENSITY_MODELS, that
-    of ``archive``, and among the released ones, which need not say it: the caller checks. Only headers are read."""
+    """Model files that say that they are the one with this SHA-256; only headers are read, so the caller checks.
+
+    In order: those in ``folder``, in the folders of VAEDENSITY_MODELS, in that of ``archive``, and the released ones.
+    """
     folders = [Path(part) for part in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if part]
-    for place in [*([] if folder is None else [folder]), *folders, archive.parent]:
-        for path in _named_first(place, name):
-            try:
-                if record_of(path).get("sha256") == sha256:
-                    yield path
-            except ModelError:
-                continue
-    yield from _named_first(checkpoint_folder(), name)
+    places = [*([] if folder is None else [folder]), *folders, archive.parent, checkpoint_folder()]
+    for path in (path for place in places for path in _named_first(place, name)):
+        with suppress(ModelError):
+            if record_of(path).get("sha256") == sha256:
+                yield path
 
 
 def _named_first(folder: Path, name: str) -> list[Path]:
@@ -56,18 +56,18 @@ def _named_first(folder: Path, name: str) -> list[Path]:
     return sorted(files, key=lambda path: (path.stem != name, path))
 
 
-def not_found(archive: Path, wanted: dict[str, str], folder: Path | None = None) -> ModelError:
+def not_found(archive: Path, sha256: str, name: str, folder: Path | None = None) -> ModelError:
     """The error where :func:`search` has found nothing."""
     places = [*([] if folder is None else [str(folder)]), f"the folders of {SEARCH_PATH}", "the archive's own folder"]
     return ModelError(
-        f"{archive}: needs the model {said(wanted)}, which is neither in {', '.join(places)} nor a released one; "
+        f"{archive}: needs the model {said(sha256, name)}, which is neither in {', '.join(places)} nor a released one; "
         "get its file from whoever wrote the archive, and put it beside the archive, or pass model=FILE"
     )
 
 
-def said(model: dict[str, str]) -> str:
+def said(sha256: str, name: str) -> str:
     """A model's name and SHA-256 in messages."""
-    return f"{model['name']} (sha256 {model['sha256'][:16]}...)"
+    return f"{name} (sha256 {sha256[:16]}...)"
 
 
 def not_readable(record: dict[str, Any]) -> str | None:

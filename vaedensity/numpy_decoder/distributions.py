@@ -1,7 +1,7 @@
-"""Tables c(b) of latents and pixels (sections 13 and 14): how likely each symbol is, as integers.
+"""How likely each symbol is, as integers: tables c(b) of latents and pixels (docs/format.md, "Distributions").
 
-A distribution is of N elements, each a variable over 0..n-1. ``cumulative`` gives c of any boundaries, ``take`` some elements.
-Quotients of numbers below 2^53 are taken in float64, where they are exact (section 11.2).
+A distribution is of N elements, each a variable over 0..n-1. ``cumulative`` gives c of any boundaries, ``take`` some
+elements. Quotients are taken in float64: products stay below 2^48, where their floor is exact.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ def quotient(a: Ints | Wide, b: Ints | Wide | int) -> Ints:
 
 
 class Distribution(Protocol):
-    n: int
+    @property
+    def n(self) -> int: ...
 
     def cumulative(self, b: Ints) -> Ints:
         """c(b), b (N,k) or (1,k) in 0..n."""
@@ -32,7 +33,7 @@ class Distribution(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Fine table of latents (section 13.1). ``mean``, ``log2_scale``: (N,), as the network gives them."""
+    """Fine table of latents. ``mean``, ``log2_scale``: (N,), as the network gives them."""
 
     mean: Ints
     log2_scale: Ints
@@ -54,7 +55,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Coarse:
-    """Coarse table of direct items' latents (section 13.2); ``step``: (N,)."""
+    """Coarse table of direct items' latents; ``step``: (N,)."""
 
     fine: Gaussian
     step: Ints
@@ -78,7 +79,7 @@ class Listed:
 
     @property
     def n(self) -> int:
-        return self.c.shape[1] - 1
+        return int(self.c.shape[1]) - 1
 
     def cumulative(self, b: Ints) -> Ints:
         return np.take_along_axis(self.c, np.broadcast_to(b, (len(self.c), b.shape[1])), 1)
@@ -89,7 +90,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Mixture of K logistics over ``n`` levels (section 14.2).
+    """Mixture of K logistics over ``n`` levels.
 
     ``weight`` (N,K): W; ``row`` (N,K): where L[s][0] lies in the flattened L; ``mean`` (N,K): mu, colours included.
     """
@@ -110,7 +111,7 @@ class Mixture:
     def cumulative(self, b: Ints) -> Ints:
         size = steps_per_level(self.n)
         place = b * size - (self.n // 2 * size + size // 2)
-        table, total = logistic().ravel(), 0.0
+        table, total = logistic().ravel(), np.zeros((1, 1))
         for k in range(self.weight.shape[1]):
             t = np.clip(place - self.mean[:, k, None], -3072, 3072)
             total = total + self.weight[:, k, None] * table.take(self.row[:, k, None] + t)
@@ -122,19 +123,19 @@ class Mixture:
 
 
 def steps_per_level(levels: int) -> int:
-    """S of section 14.2."""
+    """S: the 2^-11 of the range in a level."""
     return 1 << (11 - (levels - 1).bit_length())
 
 
 def two_levels(logit: Ints) -> Listed:
-    """Section 14.1; ``logit``: (N,)."""
+    """Of pixels of two levels; ``logit``: (N,)."""
     _, log_odds = weights_and_log_odds()
     middle = log_odds[np.clip(logit, -255, 255) + 255]
     return Listed(np.stack([np.zeros_like(middle), middle, np.full_like(middle, TOTAL)], 1))
 
 
 def categories(y: Ints) -> Listed:
-    """Section 14.4; ``y``: (N,n)."""
+    """Of the weights ``y`` (N,n), sixteenths of an octave."""
     a, _ = weights_and_log_odds()
     return proportional(a[np.minimum(255, y.max(1, keepdims=True) - y)])
 

@@ -1,4 +1,4 @@
-"""Items of images on a stack (sections 11, 11.3 and 14): latents and pixels popped, latents pushed back."""
+"""Images on a stack (docs/format.md, "Items on the stack"): latents and pixels popped, latents pushed back."""
 
 from collections.abc import Iterator
 
@@ -26,14 +26,14 @@ Items = NDArray[np.uint8]
 
 
 class ImageCoder:
-    """How a model's items (C,H,W) come off stacks. ``coder``: its number; ``particles``: of coupled items."""
+    """How a model's items (C,H,W) come off stacks. ``particles``: of coupled items; ``ends_first``: whether the lowest
+    and the highest level of pixels are coded before the others, where there are many levels."""
 
-    def __init__(self, network: Network, coder: int, particles: int):
+    def __init__(self, network: Network, particles: int, ends_first: bool):
         self.network, self.particles = network, particles
         c = network.config
         self.levels, self.channels = c["levels"], c["channels"]
-        self.centre_first = coder >= 18
-        self.ends_first = coder >= 20 and self.levels > 32 and c["likelihood"] == "mixture"
+        self.ends_first = ends_first and self.levels > 32 and c["likelihood"] == "mixture"
         self.turns = _turns(particles, network.latents) if particles > 1 else None
         direct = zip(network.model.direct_steps, network.shapes)
         self.steps = [np.repeat(np.array(steps), r * s) for steps, (_, r, s) in direct]
@@ -50,7 +50,7 @@ class ImageCoder:
         """An item of each chain, whose latents give bits back."""
         x, posteriors = self._pop_item(stacks, chains)
         for distribution, z in reversed(posteriors):
-            push(stacks, self._latent_coder(distribution).stages(z), [len(z) // chains] * chains)
+            push(stacks, EscapeCodec.centre(distribution).stages(z), [len(z) // chains] * chains)
         return x
 
     def pop_coupled(self, stacks: Stacks, chains: int) -> Items:
@@ -79,7 +79,7 @@ class ImageCoder:
             priors.append(top_down.prior())
             passes.append(top_down.h)
             distribution = _gaussian(priors[-1])
-            latents.append(self._latent_coder(distribution).pop(stacks, [channels * rows * columns] * chains))
+            latents.append(EscapeCodec.centre(distribution).pop(stacks, [channels * rows * columns] * chains))
             top_down.absorb(latents[-1])
         x = self._pop_pixels(stacks, top_down)
         features, again, posteriors = self.network.features(x), TopDownPass(self.network, chains), []
@@ -100,7 +100,7 @@ class ImageCoder:
         return x
 
     def _distributions(self, top_down: TopDownPass, x: Items) -> Iterator[tuple[SubImage, int, Distribution]]:
-        """(sub_image, channel, distribution of its pixels) in order; ``x`` must hold each before the next is asked for."""
+        """(sub-image, channel, distribution of its pixels) in order; ``x`` must hold what was decoded before."""
         pixels = Pixels(self.network, top_down.h, x)
         for p, sub_image in enumerate(self.network.sub_images):
             if sub_image.rows and sub_image.columns:
@@ -140,9 +140,6 @@ class ImageCoder:
             mean += (tilt * seen + 32) // 64
         return Mixture.of(self.levels, rows[0].T, mean.T, rows[2].T)
 
-    def _latent_coder(self, distribution: Gaussian) -> Coder:
-        return EscapeCodec.centre(distribution) if self.centre_first else Digits(distribution)
-
     def _pixel_coder(self, distribution: Distribution, sub_image: SubImage, batch: int) -> Coder:
         return (
             EscapeCodec.ends(distribution, batch * sub_image.rows * sub_image.columns)
@@ -155,7 +152,7 @@ class ImageCoder:
         return np.concatenate([level.reshape(batch, -1) for level in levels], 1)
 
     def _weigh(self, x: Items, u: Ints) -> Ints:
-        """(B,K) g of every particle (step 6 of section 11.3), for items (B,C,H,W) and ``u`` (B,latents)."""
+        """(B,K) g of every particle (docs/format.md, "Coupled particles") of items (B,C,H,W); ``u`` (B,latents)."""
         assert self.turns is not None
         batch, k = len(x), self.particles
         turned = (u[:, None] + self.turns).reshape(batch * k, -1) % TOTAL
@@ -167,7 +164,7 @@ class ImageCoder:
             prior = top_down.prior()
             distribution = _gaussian(top_down.posterior(prior, features))
             z = read(distribution, turned[:, at : at + count].ravel())
-            gain += _information(self._latent_coder(_gaussian(prior)).stages(z), batch * k, count)
+            gain += _information(EscapeCodec.centre(_gaussian(prior)).stages(z), batch * k, count)
             gain -= lg(flat_interval(distribution, z)[1]).reshape(batch * k, -1).sum(1)
             top_down.absorb(z)
             at += count
@@ -192,7 +189,7 @@ def _information(stages: list[Stage], batch: int, count: int) -> Ints:
 
 
 def _turns(particles: int, latents: int) -> Ints:
-    """R (K,latents) of section 11.3."""
+    """R (K,latents) of docs/format.md, "Coupled particles"."""
     k, i = np.arange(particles, dtype=np.uint64)[:, None], np.arange(latents, dtype=np.uint64)
     h = ((k << np.uint64(32)) + i + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)  # modulo 2^64, as all that follows
     h = (h ^ h >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,33 +1,34 @@
-"""Exact layers in floating point (sections 15.1 and 15.6): whole numbers below 2^24 as float32.
+"""Exact layers in floating point (docs/format.md, "Network"): whole numbers below 2^24 as float32.
 
-A stored bound shows that no partial sum of a layer leaves them, so that the order of summation, and with it
-the machine's matrix product, does not matter. Maps are (channels, batch, rows, columns), so that a convolution is one
-matrix product.
+The weights prove that no partial sum of a layer is larger, so the order of summation does not matter, nor does the
+library that multiplies matrices. Maps are (channels, batch, rows, columns): a convolution is one matrix product.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.numpy_decoder.model_file import Model
 
-Map = NDArray[np.float32]
+Map = NDArray[np.floating[Any]]
+"""Whole numbers in float32, or in float64 where a probe is computed so."""
 Interval = tuple[int, int]
 LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a layer must look like: ``kernel`` (rows, columns); ``interval``: least and greatest input; ``way``: how
-    inputs are used: all of them ("sum"), one of them ("table"), or one of each of ``groups`` ("groups")."""
+    """What a layer must look like: ``kernel`` (rows, columns); ``interval``: least and greatest input; ``use`` of the
+    inputs: all of them ("sum"), one of them ("table"), or one of each of ``groups`` ("groups")."""
 
     outputs: int
     inputs: int
     kernel: tuple[int, int]
     interval: Interval
     stride: int = 1
-    way: str = "sum"
+    use: str = "sum"
     groups: int = 1
 
 
@@ -70,7 +71,7 @@ class Layer:
 
     def __init__(self, name: str, model: Model, spec: Spec):
         weight, bias, shift = (model.tensors[f"{name}/{part}"] for part in ("weight", "bias", "shift"))
-        types = ["int8" if spec.way == "table" else "int16", "int32", "int8"]
+        types = ["int8" if spec.use == "table" else "int16", "int32", "int8"]
         if [t.dtype.name for t in (weight, bias, shift)] != types:
             raise ValueError(f"layer {name}: types are not {', '.join(types)}")
         if weight.shape != (spec.outputs, spec.inputs, *spec.kernel) or {bias.shape, shift.shape} != {(spec.outputs,)}:
@@ -80,7 +81,7 @@ class Layer:
         self.spec = spec
         scale = np.exp2(-shift.astype(np.float64))
         bound = _bound(weight.reshape(spec.outputs, -1).astype(np.int64), spec) + np.abs(bias.astype(np.int64))
-        if bound.max() >= LIMIT or (spec.way == "table" and weight.min() < -127):
+        if bound.max() >= LIMIT or (spec.use == "table" and weight.min() < -127):
             raise ValueError(f"layer {name}: its sums may leave the whole numbers of float32")
         self.reach = float((bound * scale).max()) + 0.5
         scaled = weight.reshape(spec.outputs, -1) * scale[:, None]
@@ -115,15 +116,17 @@ class Layer:
 
     def chosen(self, inputs: NDArray[np.int64]) -> Map:
         """(out,N): the sum over inputs (G,N), one of each group, that are 1, the others being 0."""
-        return np.rint(self.matrix[:, inputs].sum(1) + self.bias)
+        total: Map = self.matrix[:, inputs].sum(1) + self.bias
+        return np.rint(total)
 
 
 def _bound(weight: NDArray[np.int64], spec: Spec) -> NDArray[np.int64]:
     """(out,) the largest magnitude of a sum of weights (out, in * taps), without bias."""
-    low, high = spec.interval
-    if spec.way == "table":
-        return np.abs(weight).max(1)
-    if spec.way == "groups":
-        return np.abs(weight).reshape(len(weight), spec.groups, -1).max(2).sum(1)
-    up, down = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
-    return np.maximum(up * high + down * low, -(up * low + down * high))
+    bound: NDArray[np.int64]
+    if spec.use == "sum":
+        low, high = spec.interval
+        up, down = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
+        bound = np.maximum(up * high + down * low, -(up * low + down * high))
+    else:
+        bound = np.abs(weight).reshape(len(weight), spec.groups, -1).max(2).sum(1)
+    return bound

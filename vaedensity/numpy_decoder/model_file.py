@@ -1,4 +1,4 @@
-"""Model files (section 8): safetensors read by hand, the configuration checked, the network's SHA-256."""
+"""Model files (docs/format.md, "Model file"): safetensors read by hand, the configuration, the network's SHA-256."""
 
 import hashlib
 import json
@@ -13,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.errors import ModelError
-from vaedensity.model.released import not_readable
-from vaedensity.numpy_decoder.record import WRONG
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 INTEGERS = {"I32": "int32", "I16": "int16", "I8": "int8"}
 UNITS = (64, 128, 256)
+VERSION = 1
+WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError, struct.error)
+"""What making sense of a file that makes none may raise."""
 LONGEST_HEADER, LARGEST = 1 << 22, 1 << 32  # bytes, of the JSON and of the whole file
 Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model file's network. ``config``: every field of its kind, ``unit`` being that of coding; ``tensors``: those
-    named integer/..., without that; ``values``: what two levels stand for, or None."""
+    """A model file's network. ``config``: every field of its kind, ``unit`` being that of coding; ``values``: what two
+    levels stand for, or None; ``direct_steps``: of each latent channel of each level; ``tensors``: those named
+    integer/..., without that."""
 
     path: Path
     config: dict[str, Any]
@@ -47,7 +49,22 @@ class Model:
 
 
 def read_model(path: Path) -> Model:
-    """The network of a model file, all but its bounds checked. Raises ModelError."""
+    """The network of a model file, all of it checked but the bounds of its sums.
+
+    Parameters
+    ----------
+    path
+        A safetensors file, as ``vaedensity.fit`` writes it.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, is no model's, or is one of another version.
+    """
     try:
         with open(path, "rb") as file:
             return _read(file, path, f"{path}:")
@@ -55,18 +72,18 @@ def read_model(path: Path) -> Model:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def model_inside(data: bytes, path: Path) -> Model:
-    """As ``read_model``, of the bytes that the archive ``path`` holds (section 8.1)."""
+def parse_model(data: bytes, path: Path) -> Model:
+    """As :func:`read_model`, of a model file's bytes that the archive ``path`` holds."""
     return _read(BytesIO(data), path, f"{path}: the model inside is")
 
 
-def _read(file: BinaryIO, path: Path, said: str) -> Model:
+def _read(file: BinaryIO, path: Path, subject: str) -> Model:
     try:
         tensors, metadata = _safetensors(file)
         record = json.loads(metadata["vaedensity"])
-        given, unit, values, steps = (record[key] for key in ("config", "unit", "values", "direct_steps"))
-        if reason := not_readable(record):
+        if reason := _not_readable(record):
             raise ModelError(f"{path}: {reason}")
+        given, unit, values, steps = (record[key] for key in ("config", "unit", "values", "direct_steps"))
         bits = record["card"]["integer_bits_per_dim"]
         if type(bits) not in (int, float) or not 0 <= bits <= 64:
             raise ValueError(f"{bits} integer_bits_per_dim on its card, expected 0 to 64")
@@ -86,10 +103,20 @@ def _read(file: BinaryIO, path: Path, said: str) -> Model:
         if record["sha256"] != sha256:
             raise ValueError("its integers do not have the SHA-256 that it names")
         return Model(path, config, values, steps, tensors, sha256)
-    except (*WRONG, OverflowError) as error:
+    except WRONG as error:
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{said} not a vaedensity model ({error}); expected a file written by 'vaedensity fit'"
+            f"{subject} not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
         ) from error
+
+
+def _not_readable(record: dict[str, Any]) -> str | None:
+    """Why a model file with this record cannot be read here, None where it can."""
+    if "format" in record:
+        return f"model format {record['format']!r:.40} was never released; fit the model anew"
+    if record.get("version") != VERSION:
+        return f"model version {record.get('version')!r:.40} is not known, expected {VERSION}; update vaedensity"
+    return None
 
 
 def _require_steps(steps: Any, channels: list[int]) -> None:
@@ -134,7 +161,7 @@ def _safetensors(file: BinaryIO) -> tuple[Tensors, dict[str, str]]:
 
 
 def _network_sha256(config: dict[str, Any], values: Any, steps: Any, tensors: Tensors) -> str:
-    """SHA-256 of all that decides coded bits, as in section 8."""
+    """SHA-256 of all that decides coded bits (docs/format.md, "Network SHA-256")."""
     facts = {"config": config, "direct_steps": steps, "values": values}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
@@ -165,7 +192,7 @@ def _image_config(given: dict[str, Any]) -> dict[str, Any]:
     if config["kind"] != "image" or set(config) != {*limits, "kind", "latents", "widths", "sub_images", "likelihood"}:
         raise ValueError("fields of the configuration are missing or left over")
     if config["channels"] == 2 or config["unit"] not in UNITS or type(config["sub_images"]) is not int:
-        raise ValueError("channels, unit or sub_images are not as they should be")
+        raise ValueError("channels, unit or sub-images are not as they should be")
     if not 1 <= n <= 6 or len(widths) != n or not _numbers(widths, 1, 512, 6):
         raise ValueError("latents and widths do not fit")
     factors = [f for f, _ in latents]
@@ -176,7 +203,7 @@ def _image_config(given: dict[str, Any]) -> dict[str, Any]:
     ):
         raise ValueError(f"latents {latents} are not as they should be")
     if config["sub_images"] not in (4, 7) or (config["sub_images"] == 7 and n < 2):
-        raise ValueError(f"{config['sub_images']} sub_images of {n} levels of latents")
+        raise ValueError(f"{config['sub_images']} sub-images of {n} levels of latents")
     if config["likelihood"] not in ("mixture", "categorical"):
         raise ValueError(f"a likelihood {config['likelihood']!r}")
     if config["likelihood"] == "categorical" and config["neighbours"]:
@@ -185,7 +212,7 @@ def _image_config(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _series_config(given: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of series (section 15.7). Raises ValueError or KeyError."""
+    """A configuration of series (docs/format.md, "Series"). Raises ValueError or KeyError."""
     limits = {"length": (1, 65536), "levels": (2, 256), "variables": (1, 256), "categories": (2, 32)}
     limits |= {"width": (1, 1024), "encoder_width": (1, 1024), "context_bits": (2, 20), "dropout_percent": (0, 99)}
     limits |= {"context_width": (1, 1024), "unit": (64, 256)}

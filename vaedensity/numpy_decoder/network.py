@@ -1,4 +1,5 @@
-"""The network of images (section 15): latents from coarse to fine, then pixels sub_image by sub_image, and the way back."""
+"""The network of images (docs/format.md, "Network"): latents from coarse to fine, then sub-image by sub-image the
+pixels; and from pixels to the features that posteriors see."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ OFFSETS = [(0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
 class SubImage:
-    """SubImage ``p`` of items: its ``step`` and first pixel, how many rows and columns of pixels, and which of its
+    """Sub-image ``p`` of items: its ``step`` and first pixel, how many rows and columns of pixels, and which of its
     ``neighbours`` (rows, columns) are known."""
 
     def __init__(self, p: int, config: dict[str, Any]):
@@ -54,7 +55,7 @@ class Network:
         self.layers = Layers(model, dict(self._specs()), (1, c["widths"][0], *self.base))
 
     def head_sizes(self, sub_image: SubImage) -> list[int]:
-        """Parameters of a channel in each group of a sub_image's heads (section 15.2)."""
+        """Parameters of a channel in each group of a sub-image's heads."""
         c = self.config
         if c["levels"] == 2 or c["likelihood"] == "categorical":
             return [1 if c["levels"] == 2 else c["levels"]]
@@ -101,7 +102,7 @@ class Network:
         return h
 
     def features(self, x: NDArray[np.uint8]) -> list[Map]:
-        """What the posterior of each level sees of items (B,C,H,W) of levels (section 15.5)."""
+        """What the posterior of each level sees of items (B,C,H,W) of levels ."""
         f = self.config["latents"][0][0]
         map_ = extended(x.transpose(1, 0, 2, 3).astype(np.float32) - self.half, self.base[0] * f, self.base[1] * f)
         c, b, r, s = map_.shape
@@ -116,7 +117,8 @@ class Network:
 
 
 class TopDownPass:
-    """One top-down pass of ``batch`` items (section 15.3): alternately the prior of a level, and its latents."""
+    """One top-down pass of ``batch`` items (docs/format.md, "Top-down pass"): in turn the prior of a level and its
+    latents."""
 
     def __init__(self, network: Network, batch: int):
         self.network, self.level = network, 0
@@ -129,7 +131,7 @@ class TopDownPass:
         return layers(f"prior_heads.{self.level}.0", a), scale
 
     def posterior(self, prior: Statistics, features: list[Map]) -> Statistics:
-        """That of the same level, asked for before its latents are absorbed (section 15.5)."""
+        """That of the same level, asked for before its latents are absorbed."""
         net, i = self.network, self.level
         j = net.relu(features[i] + net.layers(f"from_decoder.{i}", net.relu(self.h)))
         mean = prior[0] + net.layers(f"posterior_heads.{i}.0", j)
@@ -146,7 +148,9 @@ class TopDownPass:
 
 
 class Pixels:
-    """The parameters of one sub_image after the other (section 15.4); ``x`` (B,C,H,W) levels, known as far as decoded."""
+    """The parameters of one sub-image after the other (docs/format.md, "Sub-images").
+
+    ``x``: levels (B,C,H,W), known as far as decoded."""
 
     def __init__(self, network: Network, g: Map, x: NDArray[np.uint8]):
         self.network, self.x = network, x
@@ -166,7 +170,7 @@ class Pixels:
         return groups
 
     def absorb(self, p: int) -> None:
-        """Let the later sub_images see sub_image ``p``, whose pixels are in ``x`` now."""
+        """Let the later sub-images see sub-image ``p``, whose pixels are in ``x`` now."""
         net, sub_image = self.network, self.network.sub_images[p]
         if p == len(net.sub_images) - 1:
             return
@@ -180,7 +184,7 @@ class Pixels:
         self._keep(sub_image, g + net.layers(f"pixel_in.{p}", extended(seen, *g.shape[2:])))
 
     def neighbours(self, p: int) -> Ints:
-        """V (M,C,B,r_p,s_p) of section 14.3: the known neighbours of the sub_image's pixels, in steps."""
+        """V (M,C,B,r_p,s_p) of docs/format.md, "Distributions": the known neighbours of the pixels, in steps."""
         net, sub_image = self.network, self.network.sub_images[p]
         edge = sub_image.step // 2
         padded = np.pad(self.x, ((0, 0), (0, 0), (edge, edge), (edge, edge))).transpose(1, 0, 2, 3).astype(np.int64)
@@ -190,7 +194,8 @@ class Pixels:
             found.append(
                 padded[:, :, r :: sub_image.step, s :: sub_image.step][:, :, : sub_image.rows, : sub_image.columns]
             )
-        return (np.stack(found) - net.half) * steps_per_level(net.config["levels"])
+        steps: Ints = (np.stack(found) - net.half) * steps_per_level(net.config["levels"])
+        return steps
 
     def _stream(self, sub_image: SubImage) -> Map:
         if sub_image.step == 2:

@@ -1,4 +1,5 @@
-"""What a network answers to a fixed question (section 8.3): a machine that computes otherwise gives another answer."""
+"""What a network answers to a fixed question (docs/format.md, "Probe"): a machine that computes otherwise gives another
+answer."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -8,9 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.errors import VaedensityError
-from vaedensity.numpy_decoder.chains import AnyNetwork
-from vaedensity.numpy_decoder.container import Directory
 from vaedensity.numpy_decoder.network import Network, Pixels, TopDownPass
 from vaedensity.numpy_decoder.series import SeriesNetwork
 
@@ -20,25 +18,60 @@ DIGITS = 16
 
 
 def question(count: int, below: int) -> NDArray[np.int64]:
-    """So many whole numbers from 0 to ``below`` - 1."""
+    """The fixed values, or the fixed latents, of the one item of the probe.
+
+    Parameters
+    ----------
+    count
+        How many.
+    below
+        They are whole numbers from 0 to ``below`` - 1.
+
+    Returns
+    -------
+    array (count,)
+
+    Examples
+    --------
+    >>> question(5, 256).tolist()
+    [0, 55, 110, 166, 221]
+    """
     return ((np.arange(count, dtype=np.int64) * FACTOR & 0xFFFFFFFF) >> 16) % below
 
 
 def digest(answers: Iterable[NDArray[Any]]) -> str:
-    """Of whole numbers, one array after the other."""
+    """The probe's 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    answers
+        Arrays of whole numbers below 2^31 in magnitude, of any type, in the order of the document.
+
+    Returns
+    -------
+    str
+        The first digits of the SHA-256 of all numbers as little-endian int32.
+
+    Examples
+    --------
+    >>> digest([np.arange(3), np.ones((2, 2))])
+    '181c193cf8c3c77c'
+    """
     sha256 = hashlib.sha256()
     for answer in answers:
         sha256.update(np.ascontiguousarray(answer).astype("<i4").tobytes())
     return sha256.hexdigest()[:DIGITS]
 
 
-def answer(network: AnyNetwork) -> str:
-    """Computed as items are."""
+def answer(network: Network | SeriesNetwork) -> str:
+    """The probe of ``network``, computed as items are."""
     return digest(_series(network) if isinstance(network, SeriesNetwork) else _image(network))
 
 
-def answer_in_double(network: AnyNetwork) -> str:
-    """Computed in float64, where nothing near 2^24 can round, whatever a library does. ``network`` computes so from now on."""
+def answer_in_double(network: Network | SeriesNetwork) -> str:
+    """The probe of ``network``, computed in float64, where nothing near 2^24 can round, whatever a library does.
+
+    ``network`` computes so from now on."""
     for layer in network.layers.layers.values():
         layer.matrix = layer.matrix.astype(np.float64)
     return answer(network)
@@ -67,14 +100,3 @@ def _series(network: SeriesNetwork) -> Iterator[NDArray[Any]]:
     x = question(c["length"], c["levels"]).astype(np.uint8)[None]
     yield network.posterior(x)
     yield from islice(network.weights(question(c["variables"], c["categories"])[None], x), POSITIONS)
-
-
-def require_same(directory: Directory, network: AnyNetwork | None) -> None:
-    """Raise VaedensityError where ``network`` computes otherwise here than where the archive was made."""
-    if network is None or directory.model is None or "probe" not in directory.model:
-        return
-    if directory.model["probe"] != answer(network):
-        raise VaedensityError(
-            f"{directory.path}: this machine's numpy computes the model's integers differently from the machine that wrote the archive; "
-            "nothing was read; try another machine"
-        )

@@ -1,4 +1,4 @@
-"""Items of series on a stack (sections 11.5 and 15.7): categories popped, then value after value."""
+"""Items of series on a stack (docs/format.md, "Series"): categories popped, then value after value."""
 
 from collections.abc import Iterator
 
@@ -29,20 +29,20 @@ class SeriesNetwork:
         acts, one, three = (-8 * self.unit, 8 * self.unit - 1), (1, 1), (1, 3)
         cells = 1 << c["context_bits"]
         specs = {
-            "patch_table": Spec(PATCH_WIDTH, levels + 1, one, acts, way="table"),
+            "patch_table": Spec(PATCH_WIDTH, levels + 1, one, acts, use="table"),
             "patch_in": Spec(v, PATCH * PATCH_WIDTH, one, acts),
             **{f"encoder.{j}.convolution": Spec(2 * v, v, three, acts) for j in range(len(ENCODER_DILATIONS))},
             "posterior_head": Spec(n * k, v, one, acts),
-            "latent_in": Spec(w, n * k, one, (0, 1), way="groups", groups=n),
-            "value_table": Spec(w, levels + 1, one, acts, way="table"),
+            "latent_in": Spec(w, n * k, one, (0, 1), use="groups", groups=n),
+            "value_table": Spec(w, levels + 1, one, acts, use="table"),
             **{
-                f"context_tables.{j}": Spec(c["context_width"], cells, one, acts, way="table")
+                f"context_tables.{j}": Spec(c["context_width"], cells, one, acts, use="table")
                 for j in range(len(c["contexts"]))
             },
             **{f"blocks.{b}.convolution": Spec(2 * w, w, three, acts) for b in range(len(c["dilations"]))},
             "head": Spec(levels, w, one, acts),
         }
-        added = [name for name, spec in specs.items() if spec.way != "sum" and name != "patch_table"]
+        added = [name for name, spec in specs.items() if spec.use != "sum" and name != "patch_table"]
         self.layers = Layers(model, specs, (1, n * k, 1, 1), tuple(added))
         self.start = self.layers.start.astype(np.int64).reshape(n, k)
 
@@ -55,7 +55,8 @@ class SeriesNetwork:
         g, h = out[: len(x)], self.clamp(out[len(x) :])
         a = clamp(g, -4 * u, 4 * u)
         s = 128 + np.floor(8 * a * (8 * u - np.abs(a)) / (u * u))
-        return np.floor((s * (x - h) + 256 * h + 128) / 256)
+        y: Map = np.floor((s * (x - h) + 256 * h + 128) / 256)
+        return y
 
     def posterior(self, x: NDArray[np.uint8]) -> Ints:
         """(B,n,k) weights of the categories, from items (B,T)."""
@@ -74,7 +75,8 @@ class SeriesNetwork:
         total = h.reshape(len(h), batch, patches).astype(np.int64).sum(2)
         mean = ((2 * total + patches) // (2 * patches)).astype(np.float32)
         out = clamp(self.layers["posterior_head"].product(mean), -128, 128).astype(np.int64)
-        return out.T.reshape(batch, *self.start.shape) + self.start
+        y: Ints = out.T.reshape(batch, *self.start.shape) + self.start
+        return y
 
     def weights(self, z: Ints, x: NDArray[np.uint8]) -> Iterator[Ints]:
         """(B,levels) weights of the value at each position, given latents (B,n); ``x`` (B,T) must hold each before
@@ -89,7 +91,7 @@ class SeriesNetwork:
         ]  # the last positions, around a circle
         before = np.full((batch, max([1, *contexts])), c["levels"], np.int64)  # the nearest first
         for t in range(c["length"]):
-            h = self.layers["value_table"].row(before[:, 0]) + constant
+            h: Map = self.layers["value_table"].row(before[:, 0]) + constant
             for j, cell in enumerate(self._cells(before)):
                 h[: c["context_width"]] += self.layers[f"context_tables.{j}"].row(cell)
             h = self.clamp(h)
@@ -140,7 +142,7 @@ class SeriesCoder:
 
 
 def _noisy(name: str, y: Ints) -> Listed:
-    """The distribution of the greatest of ``y`` (N,k) plus noise (section 11.5)."""
+    """The distribution of the greatest of ``y`` (N,k) plus noise (docs/format.md, "Series")."""
     if name == "gumbel":
         return categories(y)
     f, d = noise(name)

@@ -1,4 +1,4 @@
-"""ANS stacks of several chains (section 10). Few are walked one after the other, many in lockstep."""
+"""ANS stacks of several chains (docs/format.md, "Stack"). Few are walked one after the other, many in lockstep."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,14 +13,6 @@ LOW32 = (1 << 32) - 1
 MANY = 24  # chains, from which on whole rows of numbers are faster than Python's
 
 
-def require_words(words: bytes) -> None:
-    """Raise ValueError unless ``words``, little-endian, hold a stack."""
-    if len(words) % 4:
-        raise ValueError("the coder words are cut off")
-    if words and not any(words[-4:]):
-        raise ValueError("the last coder word is 0")
-
-
 class Stacks:
     """``states[i]``, below 2^64, and ``words[i]``, the list below it, of chain i."""
 
@@ -29,7 +21,10 @@ class Stacks:
         self.states: list[int] = []
         self.words: list[list[int]] = []
         for each in words:
-            require_words(each)
+            if len(each) % 4:
+                raise ValueError("the coder words are cut off")
+            if each and not any(each[-4:]):
+                raise ValueError("the last coder word is 0")
             numbers = np.frombuffer(each, "<u4").tolist()
             state = numbers.pop() if numbers else 0
             if numbers:
@@ -38,11 +33,7 @@ class Stacks:
             self.words.append(numbers)
 
     def are_empty(self) -> bool:
-        return not self.left_over()
-
-    def left_over(self) -> list[int]:
-        """The chains whose stacks are not empty."""
-        return [chain for chain, (state, words) in enumerate(zip(self.states, self.words)) if state or words]
+        return not any(self.states) and not any(self.words)
 
     def pop(self, edges: Ints, counts: Sequence[int]) -> Ints:
         """Pop ``counts[i]`` symbols of each chain i < len(counts), in order.

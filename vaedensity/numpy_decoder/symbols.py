@@ -1,6 +1,6 @@
-"""From tables to intervals (sections 11.2 and 11.4), symbols popped and pushed by them.
+"""From tables to intervals, by which symbols are popped and pushed (docs/format.md, "Symbols" and "Escape codes").
 
-A symbol takes one interval, or digits one after the other, or its place in a run and, outside the run, digits.
+A symbol takes one interval, or two digits, or its place among the likely ones and, if it is none of those, two digits.
 ``Stage`` is what all elements of one table take at once: first all their high digits, say, then all their low ones.
 """
 
@@ -28,7 +28,7 @@ class Stage:
 
 
 def floored(distribution: Distribution, b: Ints) -> Ints:
-    """C(b) of section 11.2: every symbol has 2 at least."""
+    """C(b) of docs/format.md, "Symbols": every symbol has 2 at least."""
     return (distribution.cumulative(b) * (TOTAL - 2 * distribution.n) >> 24) + 2 * b
 
 
@@ -49,7 +49,7 @@ def read(distribution: Distribution, u: Ints) -> Ints:
 
 
 class Digits:
-    """Symbols in one interval (n <= 32) or two digits (section 11.2)."""
+    """Symbols in one interval (n <= 32) or two digits ."""
 
     def __init__(self, distribution: Distribution):
         self.distribution, self.one = distribution, distribution.n <= 32
@@ -85,7 +85,8 @@ class Digits:
 
 
 class EscapeCodec:
-    """The ``m`` symbols from ``first`` (N,) on, around a circle, before the others (section 11.4)."""
+    """The ``m`` symbols from ``first`` (N,) on, around a circle, before the others (docs/format.md,
+    "Escape codes")."""
 
     def __init__(self, distribution: Distribution, first: Ints, m: int):
         self.distribution, self.first, self.m = distribution, first, m
@@ -180,5 +181,5 @@ def _stage(rows: NDArray[np.intp], edges: Ints, symbols: Ints) -> Stage:
 
 def _counts_of(rows: NDArray[np.intp], counts: Counts) -> list[int]:
     """How many of ``rows``, sorted, each chain has."""
-    ends = np.searchsorted(rows, np.cumsum(counts))
-    return np.diff(ends, prepend=0).tolist()
+    out: list[int] = np.diff(np.searchsorted(rows, np.cumsum(counts)), prepend=0).tolist()
+    return out

@@ -1,4 +1,4 @@
-"""Integer tables (sections 11.3 and 12), each checked against the SHA-256 that the document gives of it.
+"""Integer tables (docs/format.md, "Tables"), each checked against the SHA-256 that the document gives of it.
 
 Python integers with 96 fractional bits; every product of two is followed by ``>> 96``.
 """
@@ -124,16 +124,18 @@ def lg(f: Ints) -> Ints:
     e = np.frexp(f.astype(np.float64))[1].astype(np.int64) - 1  # of the binary digits of f, less one
     rest = (f << (24 - e)) - TOTAL
     q, r = rest >> 12, rest & 4095
-    return (e << 20) + table[q] + ((table[q + 1] - table[q]) * r >> 12)
+    out: Ints = (e << 20) + table[q] + ((table[q + 1] - table[q]) * r >> 12)
+    return out
 
 
 def power(d: Ints) -> Ints:
     """p(d) = 2^30 * 2^(-d / 2^20) of whole numbers d >= 0."""
     _, table = log2_and_power()
-    return table[(d >> 8) & 4095] >> np.minimum(d >> 20, 40)
+    out: Ints = table[(d >> 8) & 4095] >> np.minimum(d >> 20, 40)
+    return out
 
 
-# Noises of the posteriors of series (section 12, "Noises").
+# Noises of the posteriors of series.
 
 
 def _lb(v: int) -> int:

@@ -1,0 +1,159 @@
+"""The two decoders agree: what ``coding`` codes by models of random weights, numpy alone decodes to the same items."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coded import KINDS, SERIES, SHAPES, VALUES, both, coded, decoded, items_of, model_file, same, silent
+
+from vaedensity.archive.engine import Way
+from vaedensity.coding import probe
+from vaedensity.numpy_decoder import stacks
+from vaedensity.numpy_decoder.engine import load_decoder, parse_decoder
+from vaedensity.numpy_decoder.probe import answer_in_double
+
+COUNT = 12
+
+
+def cut(items: np.ndarray, *lengths: int) -> list[np.ndarray]:
+    return np.split(items, np.cumsum(lengths)[:-1])
+
+
+def enough(kind: str, bits_a_latent: int) -> int:
+    """Items of a chain after which its stack holds so many bits a latent."""
+    integers, decoder = both(kind)
+    item_bits = integers.config.dims * np.log2(integers.config.levels) / 2
+    return 5 + int((bits_a_latent * decoder.latents + 128) / item_bits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chains_of_any_model(kind: str) -> None:
+    """In lockstep, and one by one."""
+    integers, decoder = both(kind)
+    count = enough(kind, bits_a_latent=8)
+    lengths = [count, count, count - 1, 1]
+    parts = cut(items_of(kind, sum(lengths)), *lengths)
+    for way in (Way(), Way(ends_first=True))[: 1 if kind in SERIES else 2]:
+        blocks = coded(integers, parts, way)
+        (direct,) = blocks[0][0]
+        assert 1 <= len(direct) < count - 1
+        assert same(decoded(decoder, blocks, lengths, way), parts)
+        for (plan, words), part in zip(blocks, parts):
+            assert same(decoder.decode([words], [len(part)], plan, way, silent), [part])
+
+
+@pytest.mark.parametrize("way", [Way(2), Way(16, ends_first=True)], ids=str)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_chains_of_coupled_particles(kind: str, way: Way) -> None:
+    integers, decoder = both(kind)
+    count = enough(kind, bits_a_latent=32)
+    lengths = [count, count - 1]
+    parts = cut(items_of(kind, sum(lengths)), *lengths)
+    blocks = coded(integers, parts, way)
+    direct, bits_back = blocks[0][0]
+    assert direct and len(direct) + len(bits_back) < count - 1
+    assert bits_back or kind in ("rgb", "seven")  # of which one item fills a stack
+    assert same(decoded(decoder, blocks, lengths, way), parts)
+
+
+@pytest.mark.parametrize("kind", ["copying", "binary", "gumbel"])
+def test_many_chains_in_lockstep_give_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    integers, decoder = both(kind)
+    parts = cut(items_of(kind, 3 * COUNT), *[COUNT] * 3)
+    blocks = coded(integers, parts, Way())
+    monkeypatch.setattr(stacks, "MANY", 1)
+    assert same(decoded(decoder, blocks, [COUNT] * 3, Way()), parts)
+
+
+@pytest.mark.parametrize("kind", ["grey", "hundred", "many categories", "uniform"])
+def test_altered_words_are_rejected(kind: str) -> None:
+    """By a symbol that cannot be or by bits that are left over."""
+    integers, decoder = both(kind)
+    ((plan, words),) = coded(integers, [items_of(kind, COUNT)], Way())
+    told = set()
+    for bit in (0, 7, 4 * len(words), 8 * len(words) - 33):
+        altered = bytearray(words)
+        altered[bit // 8] ^= 1 << bit % 8
+        for wrong in (bytes(altered), words[4:], words + b"\1\0\0\0", words[: len(words) // 8 * 4]):
+            with pytest.raises(ValueError) as caught:
+                decoder.decode([wrong], [COUNT], plan, Way(), silent)
+            told.add(str(caught.value))
+    assert "bits are left over after the first item" in told
+    with pytest.raises(ValueError):
+        decoder.decode([words], [COUNT - 1], plan, Way(), silent)
+
+
+def test_what_cannot_be_a_chain_is_rejected() -> None:
+    decoder, series = both("grey")[1], both("gumbel")[1]
+    with pytest.raises(ValueError, match="the coder words are cut off"):
+        decoder.decode([b"123"], [1], ((0,),), Way(), silent)
+    with pytest.raises(ValueError, match="a plan of 1 lists, expected 2"):
+        decoder.decode([b""], [1], ((0,),), Way(3), silent)
+    with pytest.raises(ValueError, match="3 particles of series"):
+        series.decode([b""], [1], ((0,), ()), Way(3), silent)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_probes_are_those_of_torch(kind: str) -> None:
+    integers, decoder = both(kind)
+    expected = probe.answer(integers.network)
+    assert decoder.probe == expected
+    assert answer_in_double(parse_decoder(model_file(kind), kind, Path("a.vdz")).network) == expected
+
+
+def test_what_a_decoder_says_of_its_model(tmp_path: Path) -> None:
+    integers, decoder = both("binary")
+    assert decoder.name == "binary" and decoder.values == VALUES["binary"] and not decoder.is_series
+    assert decoder.item_shape == integers.config.item_shape and decoder.latents == integers.bits_back().latents
+    assert both("gumbel")[1].is_series and both("gumbel")[1].latents == 3
+    (tmp_path / "some.safetensors").write_bytes(model_file("binary"))
+    found = load_decoder(tmp_path / "some.safetensors")
+    assert (found.name, found.sha256) == ("some", decoder.sha256)
+
+
+def test_fewer_chains_where_items_are_large_or_particles_many() -> None:
+    decoder = both("grey")[1]
+    assert [decoder.chains_at_once(Way(k)) for k in (1, 2, 64, 256)] == [64, 32, 1, 1]
+    large = parse_decoder(model_file("grey"), "grey", Path("a.vdz"))
+    large.item_shape = (3, 512, 512)
+    assert large.chains_at_once(Way()) == 1
+
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "numba", "constriction", "scipy", "safetensors", "sklearn"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from vaedensity.numpy_decoder.engine import load_decoder
+
+folder, plan = Path(sys.argv[1]), eval(sys.argv[2])
+words, items = (folder / "words").read_bytes(), np.load(folder / "items.npy")
+way = SimpleNamespace(particles=2, ends_first=True)
+decoder = load_decoder(folder / "m.safetensors")
+(found,) = decoder.decode([words], [len(items)], plan, way, lambda n: None)
+assert np.array_equal(found, items)
+others = {name.split(".")[1] for name in sys.modules if name.startswith("vaedensity.")}
+assert others == {"errors", "lazy", "numpy_decoder"}, others
+"""
+
+
+def test_a_chain_is_decoded_without_torch(tmp_path: Path) -> None:
+    """Nor does it take more of the package than the errors."""
+    items = items_of("copying", 20)
+    ((plan, words),) = coded(both("copying")[0], [items], Way(2, True))
+    (tmp_path / "m.safetensors").write_bytes(model_file("copying"))
+    (tmp_path / "words").write_bytes(words)
+    np.save(tmp_path / "items.npy", items)
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path), repr(plan)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 0, done.stderr
