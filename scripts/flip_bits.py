@@ -34,18 +34,19 @@ def changes(data: bytes, every: int = 1) -> Iterator[tuple[str, bytes]]:
 
 def torch_reader() -> Reader:
     """Open, metas, decode, check against the metas. Models are loaded once."""
+    from vaedensity.api.choose import open_model
     from vaedensity.api.decompress import checked_metadata
-    from vaedensity.api.models import model_inside, open_model
+    from vaedensity.api.models import model_inside
     from vaedensity.archive.decoding import read_arrays
     from vaedensity.archive.limits import Limits
-    from vaedensity.archive.reader import Archive
-    from vaedensity.coding.quantise import CodingModel
+    from vaedensity.archive.reader import ArchiveFile
+    from vaedensity.coding.engine import CodingModel
     from vaedensity.data.restore import check_collection
 
     known: dict[Path, CodingModel] = {}
 
     def read(path: Path, model: Path) -> dict[str, Any]:
-        with Archive(path) as archive:
+        with ArchiveFile(path) as archive:
             if archive.meta.get("collections"):  # goldens of early versions restore nothing
                 checked_metadata(archive)
             Limits().check(archive)
@@ -65,9 +66,10 @@ def torch_reader() -> Reader:
 
 
 def numpy_reader() -> Reader:
-    from vaedensity.data.restore import check_restore_metadata
     from vaedensity.numpy_decoder.archive import find_model, read
     from vaedensity.numpy_decoder.container import Directory
+
+    from vaedensity.data.restore import check_restore_metadata
 
     def read_all(path: Path, model: Path) -> dict[str, Any]:
         with open(path, "rb") as file:

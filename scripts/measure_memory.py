@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from vaedensity.archive.container import Writer
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.data.load import load_array
 
 COMMAND = [sys.executable, "-c", "from vaedensity.cli.main import main; main()"]
@@ -62,7 +62,7 @@ def watch(*arguments: object) -> tuple[int, float]:
 
 def enlarged(archive: Path, out: Path, rows: np.ndarray, times: int) -> None:
     """An archive of ``rows`` so many times over, made of the blocks of an archive of them."""
-    with Archive(archive) as one, open(out, "xb") as f:
+    with ArchiveFile(archive) as one, open(out, "xb") as f:
         record = {**one.record, "arrays": [{**one.record["arrays"][0], "shape": [len(rows) * times, *rows.shape[1:]]}]}
         writer, digest = Writer(f, record), hashlib.sha256()
         for k in range(times):

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from vaedensity import items
+from vaedensity.api.choose import open_model
 from vaedensity.api.compress import compress
-from vaedensity.api.models import open_model
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.quantise import CodingModel, words_enough
+from vaedensity.coding.engine import CodingModel
+from vaedensity.coding.quantise import words_enough
 from vaedensity.data.collection import Collection, LoadOptions
 from vaedensity.data.load import load_array
 from vaedensity.workers import Ticker, side_by_side

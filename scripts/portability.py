@@ -34,9 +34,9 @@ from pathlib import Path
 import torch
 from vaedensity.archive.decoding import read_arrays
 from vaedensity.coding.stacks_choice import fastest_stacks
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.data.load import load
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
 from vaedensity.api.compress import compress
 
 archive, data, model, out, room = sys.argv[1:6]
@@ -47,7 +47,7 @@ if int(room):
 kernels = torch.backends.cpu.get_cpu_capability()
 found = {"said": f"{kernels}, torch {torch.__version__}, {fastest_stacks().__name__}", "decoded": []}
 for lockstep in map(int, sys.argv[6:]):
-    with Archive(archive) as a:
+    with ArchiveFile(archive) as a:
         arrays = read_arrays(a, coder, lockstep=lockstep)
     found["decoded"].append(hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest())
 compress([load(data)], Path(out), coder, verify=False)
@@ -126,8 +126,8 @@ def main() -> None:
 
     import numpy as np
 
+    from vaedensity.api.choose import open_model
     from vaedensity.api.compress import compress
-    from vaedensity.api.models import open_model
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load, load_array
 

@@ -6,11 +6,11 @@ import zlib
 from typing import Any, BinaryIO, NamedTuple
 
 from vaedensity.archive import varint
-from vaedensity.archive.container import END_MAGIC, HEAD, MAGIC, TAIL
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.container import END_MAGIC, FOOTER, HEAD, MAGIC
+from vaedensity.archive.reader import ArchiveFile
 
 
-def early_record(archive: Archive) -> dict[str, Any]:
+def early_record(archive: ArchiveFile) -> dict[str, Any]:
     """The record of an archive as one of format version 4 has it; of several arrays without the right digest."""
     record = json.loads(json.dumps(archive.record))
     for entry, array in zip(record["arrays"], archive.arrays):
@@ -46,9 +46,9 @@ class EarlyWriter:
         directory = zlib.compress(varint.put(len(text)) + text + index, 9)
         self.f.write(directory)
         checksum = zlib.crc32(directory, zlib.crc32(self.head))
-        self.f.write(TAIL.pack(self.length, len(directory), checksum, END_MAGIC))
+        self.f.write(FOOTER.pack(self.length, len(directory), checksum, END_MAGIC))
         alone = len(zlib.compress(varint.put(len(text)) + text, 9))
-        return {"header": HEAD.size + TAIL.size + alone, "index": len(directory) - alone}
+        return {"header": HEAD.size + FOOTER.size + alone, "index": len(directory) - alone}
 
 
 def pack_index(blocks: list[Block]) -> bytes:

@@ -17,7 +17,7 @@ from fuzzing.parts import Parts, put_varint
 
 from vaedensity.archive.block import LOST
 from vaedensity.archive.block_header import MARKER, scan
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import outline
@@ -50,7 +50,7 @@ def with_blocks(folder: Path, blocks: bytes) -> Path:
 def test_repair_of_a_file_full_of_markers(tmp_path: Path) -> None:
     path = with_blocks(tmp_path, MARKER * 500_000)
     assert invoke("repair", path, "-o", tmp_path / "out.vdz").exit_code == DAMAGED
-    with Archive(tmp_path / "out.vdz") as archive:
+    with ArchiveFile(tmp_path / "out.vdz") as archive:
         assert [(block.coder, block.items) for block in archive.blocks] == [(LOST, 4)]
 
 
@@ -97,7 +97,7 @@ def test_an_index_of_more_blocks_than_the_file_has_room_for(tmp_path: Path) -> N
     path = tmp_path / "x.vdz"
     path.write_bytes(parts.together())
     with pytest.raises(DamagedArchive, match=f"{count} blocks in"):
-        Archive(path)
+        ArchiveFile(path)
 
 
 def test_the_outline_of_the_largest_network_takes_no_memory() -> None:

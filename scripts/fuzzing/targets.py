@@ -8,22 +8,22 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from vaedensity.numpy_decoder.archive import read as plain_read
+from vaedensity.numpy_decoder.archive import read_arrays as plain_read_arrays
+from vaedensity.numpy_decoder.container import Directory
 
 from vaedensity.api.decompress import checked_metadata, decompress
 from vaedensity.api.models import model_inside
 from vaedensity.archive.block import MODEL_CODERS
 from vaedensity.archive.decoding import read_arrays, read_rows
 from vaedensity.archive.limits import Limits
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.repair import repair
 from vaedensity.cli.inspect import archive_lines, describe_archive
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
 from vaedensity.data import restore
 from vaedensity.errors import CONTROL, LONGEST, ModelError, VaedensityError
 from vaedensity.model.checkpoint import parse_model
-from vaedensity.numpy_decoder.archive import read as plain_read
-from vaedensity.numpy_decoder.archive import read_arrays as plain_read_arrays
-from vaedensity.numpy_decoder.container import Directory
 
 STATUSES = {1: "failed", 2: "usage", 3: "damaged", 4: "model"}
 LIMITS = Limits(max_output=1 << 22, memory=1 << 24)
@@ -78,7 +78,7 @@ def _site(error: BaseException) -> str:
 
 def run_archive(path: Path, chances: Chances, models: Models) -> str:
     """Everything that reads an archive."""
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         metas = checked_metadata(archive)
         LIMITS.check(archive)
         if archive.model is not None and not chances.of(SHARE if _is_small(archive) else SHARE_OF_LARGE):
@@ -95,13 +95,13 @@ def run_archive(path: Path, chances: Chances, models: Models) -> str:
     return "decoded"
 
 
-def _is_small(archive: Archive) -> bool:
+def _is_small(archive: ArchiveFile) -> bool:
     """Whether a model decodes the archive in milliseconds."""
     coded = {block.array for block in archive.blocks if block.coder in MODEL_CODERS}
     return sum(archive.arrays[number].nbytes for number in coded) <= SMALL
 
 
-def _model_of(archive: Archive, models: Models) -> CodingModel | None:
+def _model_of(archive: ArchiveFile, models: Models) -> CodingModel | None:
     if archive.model is None:
         return None
     if archive.model_array is not None:
@@ -111,7 +111,7 @@ def _model_of(archive: Archive, models: Models) -> CodingModel | None:
     return models[archive.model["sha256"]]
 
 
-def _payloads(archive: Archive) -> str:
+def _payloads(archive: ArchiveFile) -> str:
     """All blocks read, none decoded."""
     for index in range(len(archive.blocks)):
         archive.payload(index)
@@ -130,7 +130,7 @@ def run_repair(path: Path, chances: Chances, models: Models) -> str:
     try:
         if repair(path, out, overwrite=True)["whole"]:
             return "whole"
-        with Archive(out) as archive:
+        with ArchiveFile(out) as archive:
             for index, block in enumerate(archive.blocks):
                 if block.coder != 15:
                     archive.payload(index)
@@ -144,7 +144,7 @@ def run_repair(path: Path, chances: Chances, models: Models) -> str:
 
 def run_restore(path: Path, chances: Chances, models: Models) -> str:
     """Files made in a folder: nothing may appear beside it."""
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         if any(block.coder in MODEL_CODERS for block in archive.blocks):
             return "not restored"
     folder = path.parent / "out"
@@ -193,7 +193,7 @@ def _plain_arrays(path: Path, chances: Chances) -> dict[str, Any] | None:
 def _others(path: Path, models: Models) -> tuple[dict[str, Any] | None, str]:
     """(what the other reader decodes, None where it refuses; where)."""
     try:
-        with Archive(path) as archive:
+        with ArchiveFile(path) as archive:
             checked_metadata(archive)
             return read_arrays(archive, _model_of(archive, models), threads=1), ""
     except VaedensityError as error:

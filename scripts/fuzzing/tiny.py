@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaedensity.archive.model_blocks import BlockCoder
 from vaedensity.archive.writer import write_archive
-from vaedensity.coding.model_blocks import BlockCoder
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
 from vaedensity.model.checkpoint import parse_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config, untrained

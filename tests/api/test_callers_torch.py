@@ -11,13 +11,12 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from vaedensity.numpy_decoder.archive import read_arrays as read_without_torch
 
 import vaedensity as vd
-from vaedensity.archive import decoding
-from vaedensity.coding import model_blocks
+from vaedensity.archive import decoding, model_blocks
 from vaedensity.errors import DamagedArchive, VaedensityError
 from vaedensity.model import integer_conv
-from vaedensity.numpy_decoder.archive import read_arrays as read_without_torch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 IMAGES, SERIES = "seven-sub_images-v1", "sequence-v4"

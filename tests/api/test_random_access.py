@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vaedensity as vd
-from vaedensity.archive.reader import Archive as ArchiveFile
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, ModelError, UsageError
 
 N = 120
@@ -29,7 +29,7 @@ def many(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFacto
     data, path = np.concatenate([digits] * 3), tmp_path_factory.mktemp("many") / "many.vdz"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "vaedensity.coding.model_blocks.WORTH_ASKING", 1e9
+            "vaedensity.archive.model_blocks.WORTH_ASKING", 1e9
         )  # fallback codecs see that it is the same thrice
         patch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
         vd.compress({"x": data}, path, model=model, verify=False)

@@ -22,8 +22,7 @@ from PIL import Image
 
 import vaedensity as vd
 from vaedensity import workers
-from vaedensity.archive import decoding
-from vaedensity.coding import model_blocks
+from vaedensity.archive import decoding, model_blocks
 from vaedensity.workers import Ticker, can_fork, side_by_side
 
 MODEL = Path(__file__).parents[1] / "golden" / "grey-v1.safetensors"

@@ -11,7 +11,7 @@ from early import EarlyWriter, early_record
 from refusals import COMMAND, MODEL, USAGE, Done, Refused, saved
 
 import vaedensity as vd
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -29,11 +29,11 @@ def test_new_collections_lie_beside_the_old_ones(
     (tmp_path / "f" / "sub").mkdir(parents=True)
     (tmp_path / "f" / "sub" / "x.txt").write_text("x")
     np.savez(tmp_path / "more.npz", digits=digits[200:230], other=np.arange(40.0))
-    with Archive(archive) as before:
+    with ArchiveFile(archive) as before:
         payloads = [before.payload(k) for k in range(len(before.blocks))]
     record = done("add", archive, tmp_path / "more.npz", tmp_path / "f", "-m", model)
     assert record["model_items"] == 30 and record["bytes_out"] == archive.stat().st_size
-    with Archive(archive) as after:
+    with ArchiveFile(archive) as after:
         assert [after.payload(k) for k in range(len(payloads))] == payloads
         assert [array.name for array in after.arrays] == ["digits", "1/digits", "other", "bytes"]
     done("decompress", archive, "-o", tmp_path / "out", "-m", model)
@@ -83,7 +83,7 @@ def test_what_is_refused(
     refused(USAGE, "add", tmp_path / "none.vdz", floats)
     (tmp_path / "text.txt").write_text("no array")
     assert ".npy or .npz" in refused(USAGE, "add", archive, tmp_path / "text.txt", "--to", "digits", "-m", model)
-    with Archive(archive) as whole, open(tmp_path / "early.vdz", "wb") as f:
+    with ArchiveFile(archive) as whole, open(tmp_path / "early.vdz", "wb") as f:
         writer = EarlyWriter(f, 3)
         for index, block in enumerate(whole.blocks):
             writer.add(block.coder, block.items, whole.payload(index)[0])

@@ -12,8 +12,7 @@ import pytest
 from conftest import invoke, tree
 
 import vaedensity as vd
-from vaedensity.archive import fallback
-from vaedensity.coding import model_blocks
+from vaedensity.archive import fallback, model_blocks
 from vaedensity.errors import SourceChanged
 
 CHANGED = "changed while it was read"
@@ -145,15 +144,15 @@ def altered_digest(archive: Path, number: int) -> Any:
     """The archive with the SHA-256 of one array made wrong, and its index's checksum right."""
     import zlib
 
-    from vaedensity.archive.container import DIGEST, OPENING, TAIL
+    from vaedensity.archive.container import DIGEST, FIXED, FOOTER
 
     whole = archive.read_bytes()
-    length, closing_length, _, end = TAIL.unpack(whole[-TAIL.size :])
-    at = len(whole) - TAIL.size - closing_length
+    length, closing_length, _, end = FOOTER.unpack(whole[-FOOTER.size :])
+    at = len(whole) - FOOTER.size - closing_length
     closing = bytearray(zlib.decompress(whole[at : at + closing_length]))
     closing[DIGEST * number] ^= 1
     stream = zlib.compress(bytes(closing), 9)
-    tail = TAIL.pack(length, len(stream), zlib.crc32(stream, zlib.crc32(whole[:OPENING])), end)
+    tail = FOOTER.pack(length, len(stream), zlib.crc32(stream, zlib.crc32(whole[:FIXED])), end)
     archive.write_bytes(whole[:at] + stream + tail)
     yield
     archive.write_bytes(whole)
@@ -201,9 +200,9 @@ def test_adding_where_no_digest_is_known_makes_none_up(two: Path, tmp_path: Path
     repaired = tmp_path / "r.vdz"
     assert invoke("-q", "repair", two, "-o", repaired).exit_code == 0
     assert invoke("-q", "add", repaired, tmp_path / "good.npy", "--to", "bad").exit_code == 0
-    from vaedensity.archive.reader import Archive
+    from vaedensity.archive.reader import ArchiveFile
 
-    with Archive(repaired) as archive:
+    with ArchiveFile(repaired) as archive:
         assert archive.digests == [None, None]
 
 

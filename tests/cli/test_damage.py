@@ -15,8 +15,8 @@ from early import EarlyWriter, early_record
 from PIL import Image
 from refusals import DAMAGED, USAGE, Done, Refused
 
-from vaedensity.archive.container import read_directory
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.container import read_contents
+from vaedensity.archive.reader import ArchiveFile
 
 ROWS = 1600
 
@@ -25,8 +25,8 @@ ROWS = 1600
 def small_blocks() -> Iterator[None]:
     """Chains of about 2 KB, whatever they cost."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vaedensity.coding.model_blocks.BLOCK_BYTES", 2000)
-        patch.setattr("vaedensity.coding.model_blocks.OVERHEAD_SHARE", 1.0)
+        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
+        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
         yield
 
 
@@ -41,14 +41,14 @@ def packed(digits: np.ndarray, model: Path, tmp_path_factory: pytest.TempPathFac
     with small_blocks():
         result = invoke("compress", folder / "both.npz", folder / "f", "-o", folder / "a.vdz", "-m", model, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["model_items"] == ROWS
-    with Archive(folder / "a.vdz") as archive:
+    with ArchiveFile(folder / "a.vdz") as archive:
         assert len(archive.arrays[0].blocks) > 3
     return folder / "a.vdz", digits[:ROWS]
 
 
 def damaged(path: Path, out: Path, block: int) -> tuple[Path, slice]:
     """A copy with one bit of a block's payload turned, and which items that block holds."""
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         at = archive.blocks[block]
     data = bytearray(path.read_bytes())
     data[at.begin + at.size - 3] ^= 8
@@ -85,7 +85,7 @@ def test_an_archive_without_damage_loses_nothing(packed: tuple[Path, np.ndarray]
 def test_files_that_a_damaged_block_touches_are_left_out(
     packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path
 ) -> None:
-    with Archive(packed[0]) as archive:
+    with ArchiveFile(packed[0]) as archive:
         pool = next(array for array in archive.arrays if array.name == "bytes")
     path, _ = damaged(packed[0], tmp_path / "b.vdz", pool.blocks[0])
     result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
@@ -105,7 +105,7 @@ def test_a_cut_off_archive_is_repaired(
     assert "vaedensity repair" in refused(DAMAGED, "list", tmp_path / "cut.vdz")
     result = invoke("repair", tmp_path / "cut.vdz", "-o", tmp_path / "new.vdz", "--json")
     record = json.loads(result.stdout)
-    with Archive(packed[0]) as archive:
+    with ArchiveFile(packed[0]) as archive:
         ends = [block.begin + block.size for block in archive.blocks]
         left = [block for block, end in zip(archive.blocks, ends) if end <= int(share * len(whole))]
     assert record["blocks"] == len(left) and record["index_lost"] and not record["whole"]
@@ -132,7 +132,7 @@ def test_a_lost_index_costs_nothing(packed: tuple[Path, np.ndarray], model: Path
 def test_damaged_frames_are_passed_over(
     packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    with Archive(packed[0]) as archive:
+    with ArchiveFile(packed[0]) as archive:
         first, second = archive.blocks[1], archive.blocks[2]
     data = bytearray(packed[0].read_bytes())
     data[first.begin] ^= 1
@@ -143,7 +143,7 @@ def test_damaged_frames_are_passed_over(
     assert result.exit_code == DAMAGED
     assert lost_items(result) == [("digits", first.first, second.first + second.items)]
     with open(tmp_path / "new.vdz", "rb") as f, open(packed[0], "rb") as old:
-        assert read_directory(f, "new").digests == read_directory(old, "old").digests
+        assert read_contents(f, "new").digests == read_contents(old, "old").digests
     assert "lost before the archive was repaired" in refused(DAMAGED, "test", tmp_path / "new.vdz", "-m", model)
     twice = invoke("repair", tmp_path / "new.vdz", "-o", tmp_path / "again.vdz", "--json")
     assert lost_items(twice) == lost_items(result)
@@ -158,7 +158,7 @@ def test_blocks_of_an_archive_in_the_archive_are_not_taken_for_its_own(tmp_path:
     data = bytearray((tmp_path / "c.vdz").read_bytes())
     inner = (tmp_path / "b").read_bytes()
     assert inner in data
-    with Archive(tmp_path / "c.vdz") as archive:
+    with ArchiveFile(tmp_path / "c.vdz") as archive:
         data[archive.blocks[0].begin + 6] ^= 1
     (tmp_path / "d.vdz").write_bytes(data[:-40])
     result = invoke("repair", tmp_path / "d.vdz", "-o", tmp_path / "e.vdz", "--json")
@@ -175,7 +175,7 @@ def test_what_cannot_be_repaired(packed: tuple[Path, np.ndarray], tmp_path: Path
     data[30] ^= 1
     (tmp_path / "record.vdz").write_bytes(data)
     assert "the record's checksum" in refused(DAMAGED, "repair", tmp_path / "record.vdz", "-o", tmp_path / "new.vdz")
-    with Archive(packed[0]) as archive, open(tmp_path / "early.vdz", "wb") as f:
+    with ArchiveFile(packed[0]) as archive, open(tmp_path / "early.vdz", "wb") as f:
         writer = EarlyWriter(f, 4)
         for index, block in enumerate(archive.blocks):
             writer.add(block.coder, block.items, archive.payload(index)[0])
@@ -225,7 +225,7 @@ def test_images_of_a_folder_that_are_lost_are_left_out(
         Image.fromarray(digits[i]).save(tmp_path / "f" / f"{i:04}.png")
     with small_blocks():
         done("compress", tmp_path / "f", "-o", tmp_path / "a.vdz", "-m", model)
-    with Archive(tmp_path / "a.vdz") as archive:
+    with ArchiveFile(tmp_path / "a.vdz") as archive:
         images = next(array for array in archive.arrays if array.layout)
     path, lost = damaged(tmp_path / "a.vdz", tmp_path / "b.vdz", images.blocks[1])
     result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")

@@ -11,7 +11,7 @@ from early import EarlyWriter
 from refusals import DAMAGED, USAGE, Done, Refused
 
 from vaedensity.archive import fallback
-from vaedensity.archive.container import read_directory
+from vaedensity.archive.container import read_contents
 from vaedensity.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("no_released")
@@ -161,7 +161,7 @@ def rewrite_note(hostile: Callable[..., Path], meta: Any) -> Path:
     """The hostile archive with its whole meta replaced."""
     path = hostile()
     with open(path, "rb") as f:
-        record = read_directory(f, "x").record
+        record = read_contents(f, "x").record
     with open(path, "wb") as f:
         writer = EarlyWriter(f, 1)
         writer.add(0, 4, bytes(range(12)))

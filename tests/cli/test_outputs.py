@@ -12,7 +12,7 @@ import pytest
 from conftest import invoke
 from refusals import COMMAND, FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 
 pytestmark = [
     pytest.mark.usefixtures("no_released"),
@@ -110,7 +110,7 @@ def test_restored_files_take_the_place_of_old_ones(
 
 
 def test_repair_keeps_permissions(model_archive: Path, lines: dict, tmp_path: Path) -> None:
-    with Archive(model_archive) as archive:
+    with ArchiveFile(model_archive) as archive:
         at = archive.blocks[0].begin + 20
     data = bytearray(model_archive.read_bytes())
     data[at] ^= 1

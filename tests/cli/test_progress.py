@@ -129,9 +129,9 @@ def test_a_bar_without_a_thread(total: int | None, shown: str, monkeypatch: pyte
 def test_what_is_lost_is_not_counted_as_restored(
     model_archive: Path, model: Path, tmp_path: Path, done: Callable[..., dict[str, Any]]
 ) -> None:
-    from vaedensity.archive.reader import Archive
+    from vaedensity.archive.reader import ArchiveFile
 
-    with Archive(model_archive) as archive:
+    with ArchiveFile(model_archive) as archive:
         block = archive.blocks[0]
     data = bytearray(model_archive.read_bytes())
     data[block.begin + block.size - 3] ^= 8

@@ -67,7 +67,7 @@ def meta(tmp_path: Path) -> Path:
 @pytest.fixture
 def by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fallback coders are never tried, which are better than so little training."""
-    monkeypatch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)
+    monkeypatch.setattr("vaedensity.archive.model_blocks.WORTH_ASKING", 1e9)
     monkeypatch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
 
 

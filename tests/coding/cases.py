@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from vaedensity.archive.block import Block
 from vaedensity.archive.decoding import Lost, read_arrays
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import Tally, write_archive
-from vaedensity.coding.quantise import CodingModel
+from vaedensity.coding.engine import CodingModel
 from vaedensity.data.disk_array import DiskArrays
 
 DTYPES = (
@@ -163,7 +163,7 @@ def pack(
 
 
 def unpack(path: Path, model: CodingModel | None = None, **options: Any) -> dict[str, Any]:
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         return read_arrays(archive, model, threads=1, **options)
 
 
@@ -180,7 +180,7 @@ def maybe_on_disk(folder: Path, on_disk: bool) -> Iterator[DiskArrays | None]:
 
 def blocks_of(path: Path) -> tuple[list[Block], list[str], int]:
     """(blocks, names of the arrays, where blocks begin)."""
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         return archive.blocks, [array.name for array in archive.arrays], archive.blocks_begin
 
 

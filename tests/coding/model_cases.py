@@ -13,7 +13,8 @@ from cases import CONTENTS, filled
 from hypothesis import strategies as st
 from networks import random_items, random_model
 
-from vaedensity.coding.quantise import CodingModel, build, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
+from vaedensity.coding.quantise import build
 from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import with_unit
 from vaedensity.model.kinds import untrained

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from early import EarlyWriter, early_record
 
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
 from vaedensity.archive.decoding import read_arrays
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.model_blocks import CHAIN_BYTES, OVERHEAD_SHARE, BlockCoder, evenly, spans
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.chains import LONGEST_CHAIN
-from vaedensity.coding.model_blocks import CHAIN_BYTES, OVERHEAD_SHARE, BlockCoder, evenly, spans
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
+from vaedensity.coding.plan import LONGEST_CHAIN
 from vaedensity.data import disk_array
 from vaedensity.data.disk_array import DiskArray, DiskArrays
 from vaedensity.data.named import load_digits
@@ -40,7 +40,7 @@ def pack(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None, p
 
 
 def unpack(path: Path, model: CodingModel | None) -> dict[str, np.ndarray]:
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         return read_arrays(archive, model)
 
 
@@ -138,7 +138,7 @@ def test_items_go_to_an_array_on_disk_from_workers_or_through_them(
     monkeypatch.setattr(disk_array, "IN_MEMORY", 0)
     monkeypatch.setattr(DiskArray, "shared", shared)
     path = pack(tmp_path / "a.vdz", {"x": DIGITS, "y": DIGITS[:40, :, :, None], "z": np.arange(300)}, model)
-    with Archive(path) as archive, DiskArrays(tmp_path / "disk") as disk:
+    with ArchiveFile(path) as archive, DiskArrays(tmp_path / "disk") as disk:
         back = read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
         assert isinstance(back["x"], DiskArray) and same(back["x"][:], DIGITS) and same(back["z"][:], np.arange(300))
         assert same(back["y"][3:9], DIGITS[3:9, :, :, None])
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_while_workers_write_is_one_line(
     monkeypatch.setattr(os, "pwrite", full)
     path = pack(tmp_path / "a.vdz", {"x": DIGITS}, model)
     full_disk = pytest.raises(VaedensityError, match=r"^cannot write .*0\.npy: No space left")
-    with Archive(path) as archive, DiskArrays(tmp_path / "disk") as disk, full_disk:
+    with ArchiveFile(path) as archive, DiskArrays(tmp_path / "disk") as disk, full_disk:
         read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
 
 
@@ -178,7 +178,7 @@ def test_threads_and_lockstep_do_not_matter(tmp_path: Path, model: CodingModel) 
         sizes.add((tmp_path / "a.vdz").read_bytes())
     assert len(sizes) == 1
     for lockstep in (1, 3, 100):
-        with Archive(tmp_path / "a.vdz") as archive:
+        with ArchiveFile(tmp_path / "a.vdz") as archive:
             assert same(read_arrays(archive, model, lockstep=lockstep, threads=2)["x"], DIGITS)
 
 
@@ -226,7 +226,7 @@ def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model
     assert abs(tally.model_bits_expected / 8 + initial + ends + sum(tally.overhead.values()) - size) < 1
     assert 0 <= ends < 40 and -20 < initial < 150  # both its terms are single draws
     for lockstep in (1, 5):
-        with Archive(tmp_path / "a.vdz") as archive:
+        with ArchiveFile(tmp_path / "a.vdz") as archive:
             assert archive.particles == 8 and same(read_arrays(archive, model, lockstep=lockstep)["x"], DIGITS)
 
 
@@ -268,7 +268,7 @@ def test_lack_of_memory_is_not_damage(tmp_path: Path, model: CodingModel, monkey
 def test_a_block_longer_than_its_items_can_be(tmp_path: Path, model: CodingModel, particles: int) -> None:
     """Memory for it would be many times its size."""
     good = pack(tmp_path / "a.vdz", {"x": DIGITS[:2]}, model, particles)
-    with Archive(good) as archive:
+    with ArchiveFile(good) as archive:
         block, payload, record = archive.blocks[0], archive.payload(0)[0], early_record(archive)
     for extra, says in ((9, r"left over|alphabet|place|digit"), (9000, "longer than its items")):
         with open(tmp_path / "b.vdz", "wb") as f:

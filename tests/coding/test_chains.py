@@ -5,7 +5,7 @@ import pytest
 import torch
 from networks import codecs, random_items, random_network
 
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
 from vaedensity.coding import chains
 from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.named import load_digits

@@ -5,7 +5,8 @@ import lzma
 import numpy as np
 import pytest
 
-from vaedensity.archive.fallback import DEFLATE, LZMA2, PLANES, RAW, _lzma, decode, deflate, encode, to_planes
+from vaedensity.archive.block import DEFLATE, LZMA, LZMA_PLANES, RAW
+from vaedensity.archive.fallback import _lzma, decode, deflate, encode, to_planes
 
 DATA = bytes(range(100)) * 3
 
@@ -20,12 +21,12 @@ DATA = bytes(range(100)) * 3
         (DEFLATE, deflate(DATA) + b"x", 1, "does not end where its block does"),
         (DEFLATE, deflate(DATA + b"x"), 1, "301 bytes|does not end"),
         (DEFLATE, deflate(DATA[:-1]), 1, "299 bytes"),
-        (LZMA2, b"\x42\x42", 1, "lzma2: Corrupt"),
-        (LZMA2, _lzma(DATA)[:-1], 1, "does not end where its block does"),
-        (LZMA2, _lzma(DATA) + b"x", 1, "does not end where its block does"),
-        (LZMA2, _lzma(DATA[:-1]), 1, "299 bytes"),
-        (PLANES, _lzma(to_planes(DATA, 2)), 1, "elements of one byte"),
-        (PLANES, b"\x42\x42", 2, "lzma2: Corrupt"),
+        (LZMA, b"\x42\x42", 1, "lzma2: Corrupt"),
+        (LZMA, _lzma(DATA)[:-1], 1, "does not end where its block does"),
+        (LZMA, _lzma(DATA) + b"x", 1, "does not end where its block does"),
+        (LZMA, _lzma(DATA[:-1]), 1, "299 bytes"),
+        (LZMA_PLANES, _lzma(to_planes(DATA, 2)), 1, "elements of one byte"),
+        (LZMA_PLANES, b"\x42\x42", 2, "lzma2: Corrupt"),
         (9, DATA, 1, "coder 9 is not known"),
     ],
 )
@@ -38,14 +39,14 @@ def test_the_smallest_is_taken() -> None:
     noise = np.random.default_rng(0).bytes(500)
     assert encode(noise) == (RAW, noise)
     assert encode(b"\0" * 40)[0] == DEFLATE
-    assert encode(DATA * 20)[0] == LZMA2
-    assert encode((np.arange(3000, dtype="<i4") ** 2).tobytes(), 4)[0] == PLANES
+    assert encode(DATA * 20)[0] == LZMA
+    assert encode((np.arange(3000, dtype="<i4") ** 2).tobytes(), 4)[0] == LZMA_PLANES
 
 
 def test_a_decoder_needs_but_the_largest_dictionary() -> None:
     far = np.random.default_rng(0).bytes(70_000)
     payload = _lzma(far + far)
-    assert len(payload) < 71_000 and decode(LZMA2, payload, 140_000) == far + far
+    assert len(payload) < 71_000 and decode(LZMA, payload, 140_000) == far + far
     with pytest.raises(lzma.LZMAError):
         small = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 12}]
         lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=small).decompress(payload)

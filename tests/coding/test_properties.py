@@ -12,14 +12,14 @@ from early import EarlyWriter
 from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import PATIENT, cases
+from vaedensity.archive.digest import feed
+from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 from vaedensity.archive import fallback
 from vaedensity.archive.container import Writer
 from vaedensity.archive.decoding import read_rows
-from vaedensity.archive.digest import feed
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, UsageError
-from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 pytestmark = PATIENT
 SELDOM = st.sampled_from([False, False, False, True])
@@ -62,7 +62,7 @@ def test_arrays_come_back(
 def test_rows_come_back(folder: Path, spec: Spec, block_bytes: int, data: st.DataObject) -> None:
     array, path = spec.make(), folder / "a.vdz"
     pack(path, {"x": array, "y": np.arange(3)}, None, block_bytes)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         read, payload = list[int](), archive.payload
         archive.payload = lambda index: read.append(index) or payload(index)  # type: ignore[method-assign]
         for _ in range(3):

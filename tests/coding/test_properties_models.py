@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_cases import IMAGES, LARGE, SERIES, Items, items, network
 from profiles import PATIENT, cases
+from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 from vaedensity.api.models import model_for
 from vaedensity.archive.block import MODEL_CODERS
 from vaedensity.archive.container import Writer
 from vaedensity.archive.decoding import Lost, read_arrays, read_rows
-from vaedensity.archive.reader import Archive
-from vaedensity.coding.model_blocks import BlockCoder
+from vaedensity.archive.model_blocks import BlockCoder
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, ModelError
-from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 pytestmark = PATIENT
 SELDOM = st.sampled_from([False, False, False, False, False, True])
@@ -62,7 +62,7 @@ def require_back(path: Path, drawn: Items, array: np.ndarray, data: st.DataObjec
         assert list(back) == ["x", "y"] and same(back["x"], array) and same(back["y"], OTHER)
     start = data.draw(st.integers(0, len(array) - 1))
     stop = data.draw(st.integers(start + 1, len(array)))
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         assert same(read_rows(archive, "x", start, stop, model, threads=1), array[start:stop])
 
 
@@ -84,7 +84,7 @@ def test_images_come_back(
     require_coders(path, drawn, coder)
     require_back(path, drawn, array, data, lockstep, disk)
     if inside and drawn.known().any():
-        with Archive(path) as archive:
+        with ArchiveFile(path) as archive:
             own = model_for(archive, None)
             if archive.model is not None:
                 assert own is not None and own.sha256 == network(drawn.model)[0].sha256
@@ -147,7 +147,7 @@ def test_what_is_altered_is_refused(
     """One bit of a payload; ``with_care``, all checksums in the file are then right."""
     path, (model, _) = folder / "a.vdz", network(drawn.model)
     array = write(path, drawn, chain, verify=False)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         blocks = archive.blocks
         hit = place % len(blocks)
         payloads = [archive.payload(k) for k in range(len(blocks))]

@@ -14,9 +14,9 @@ from model_cases import Items, network
 
 from vaedensity.api.models import model_for
 from vaedensity.archive.block import Block
-from vaedensity.archive.block_header import Frame, scan
-from vaedensity.archive.container import MAX_STREAM, TAIL, Writer
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.block_header import BlockHeader, scan
+from vaedensity.archive.container import FOOTER, MOST_STREAM, Writer
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
 
 NOISE = np.frombuffer(np.random.default_rng(0).bytes(600), np.uint8)
@@ -39,11 +39,11 @@ def test_blocks_that_changed_places(tmp_path: Path) -> None:
 def test_a_closing_beyond_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.vdz"
     pack(path, {"x": NOISE})
-    begin, end = blocks_of(path)[2], path.read_bytes()[-TAIL.size :]
-    os.truncate(path, begin + MAX_STREAM + 1)  # takes no room on the disk
+    begin, end = blocks_of(path)[2], path.read_bytes()[-FOOTER.size :]
+    os.truncate(path, begin + MOST_STREAM + 1)  # takes no room on the disk
     with open(path, "ab") as f:
-        f.write(TAIL.pack(0, MAX_STREAM + 1, 0, TAIL.unpack(end)[-1]))
-    with pytest.raises(DamagedArchive, match=f"a closing of {MAX_STREAM + 1} bytes"):
+        f.write(FOOTER.pack(0, MOST_STREAM + 1, 0, FOOTER.unpack(end)[-1]))
+    with pytest.raises(DamagedArchive, match=f"a closing of {MOST_STREAM + 1} bytes"):
         unpack(path)
 
 
@@ -68,7 +68,7 @@ def test_an_early_archive_of_other_data(tmp_path: Path) -> None:
 
 
 def test_a_block_that_goes_on_beyond_the_end_of_its_file() -> None:
-    frame = Frame(0, 0, 1, 0, 100, 0, 0).pack(b"")
+    frame = BlockHeader(0, 0, 1, 0, 100, 0, 0).pack(b"")
     assert list(scan(io.BytesIO(frame + bytes(40)), 0, len(frame) + 100, b"")) == []
 
 
@@ -82,7 +82,7 @@ def test_files_without_a_place_of_their_own_to_read_from(tmp_path: Path, monkeyp
 def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
     path = tmp_path / "a.vdz"
     pack(path, {"x": NOISE}, None, 100)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         os.truncate(path, archive.blocks[3].begin + 20)
         archive.payload(2)
         for index in (3, 4):
@@ -109,7 +109,7 @@ def test_a_model_of_no_bytes(tmp_path: Path) -> None:
     path, drawn = tmp_path / "a.vdz", Items("dot", 3, "noise", 0)
     with patched(coding__model_blocks__WORTH_ASKING=float("inf")):
         pack(path, {"x": drawn.make()}, network("dot")[0], inside=b"")
-    with Archive(path) as archive, pytest.raises(ModelError):
+    with ArchiveFile(path) as archive, pytest.raises(ModelError):
         model_for(archive, None)
 
 
@@ -119,7 +119,7 @@ def test_a_name_that_the_model_would_have(tmp_path: Path) -> None:
     arrays = {"model": drawn.make(), "0/model": NOISE}
     with patched(coding__model_blocks__WORTH_ASKING=float("inf")):
         pack(path, arrays, model, inside=inside)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         own = model_for(archive, None)
         assert own is not None and own.sha256 == model.sha256
     back = unpack(path, own)
@@ -131,7 +131,7 @@ def test_items_of_another_shape_than_the_model_has(tmp_path: Path) -> None:
     model, _ = network("dot")
     with patched(coding__model_blocks__WORTH_ASKING=float("inf")):
         pack(path, {"x": drawn.make()}, model)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         record, digests, (payload, checksum) = archive.record, archive.digests, archive.payload(0)
         block: Block = archive.blocks[0]
     record["arrays"][0]["shape"] = [3, 1, 2]

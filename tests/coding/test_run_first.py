@@ -7,17 +7,17 @@ import pytest
 import torch
 from networks import SHAPES, random_items, random_network
 from test_laws import BATCH, COUNT, ENGINES, arrays_equal, check_laws, gaussian, integers, mixture
+from vaedensity.coding.order import DIGITS, ORDERS, SEQUENCE_CODER, order_of
 
-from vaedensity.api.models import open_model
+from vaedensity.api.choose import open_model
 from vaedensity.archive.block import COUPLED_CODERS, MODEL_CODERS
 from vaedensity.archive.decoding import read_arrays
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Ints, Stacks
 from vaedensity.coding.codec import Codec, TableCodec
 from vaedensity.coding.escape import CentreFirst, EndsFirst
 from vaedensity.coding.latent_table import LatticeGaussian
-from vaedensity.coding.order import DIGITS, ORDERS, SEQUENCE_CODER, order_of
 from vaedensity.data.named import load_digits
 
 SIZES = (33, 34, 64, 100, 128, 255, 256)
@@ -101,7 +101,7 @@ def test_archives_of_every_coder(tmp_path: Path, coder: int, particles: int) -> 
     path = tmp_path / "a.vdz"
     with open(path, "wb") as f:
         write_archive(f, {"x": digits}, {"collections": []}, model, particles=particles, coder=coder)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         assert {block.coder for block in archive.blocks} == {coder + (particles > 1)}
         assert (read_arrays(archive, model)["x"] == digits).all()
     assert path.read_bytes()[8] == 5 >= MODEL_CODERS[coder + (particles > 1)]
@@ -116,6 +116,6 @@ def test_ends_are_coded_first_where_they_are_many(tmp_path: Path, share: float, 
     with open(tmp_path / "a.vdz", "wb") as f:
         write_archive(f, {"x": x}, {"collections": []}, model)
     # Such noise may end in a fallback block; what was asked for shows in the version and the coder chosen.
-    from vaedensity.coding.model_blocks import BlockCoder
+    from vaedensity.archive.model_blocks import BlockCoder
 
     assert BlockCoder(model, "NHW", x, verify=False).coder == coder

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from sequences import config, random_model, random_network, random_series, save
 
 from vaedensity.archive.decoding import read_arrays
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.model_blocks import spans
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Stacks
-from vaedensity.coding.model_blocks import spans
-from vaedensity.coding.quantise import CodingModel, coding_model
+from vaedensity.coding.engine import CodingModel, coding_model
 from vaedensity.errors import DamagedArchive, ModelError, VaedensityError
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.sequence import SequenceVAE
@@ -45,7 +45,7 @@ def pack(path: Path, arrays: Arrays, model: CodingModel | None, **options: Any) 
 
 
 def unpack(path: Path, model: CodingModel | None, **options: Any) -> Arrays:
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         return read_arrays(archive, model, **options)
 
 
@@ -56,7 +56,7 @@ def same(back: Arrays, arrays: Arrays) -> bool:
 
 
 def coders(path: Path) -> list[int]:
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         return [block.coder for block in archive.blocks]
 
 
@@ -105,7 +105,7 @@ def test_many_arrays_and_types(tmp_path: Path, model: CodingModel) -> None:
     }
     path = pack(tmp_path / "a.vdz", arrays, model)
     assert same(unpack(path, model), arrays)
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         by_model = {a.name for a in archive.arrays for index in a.blocks if archive.blocks[index].coder == 22}
         assert by_model == {"series", "fortran"}
         assert {a.name for a in archive.arrays if a.layout} == {"series", "fortran", "outside"}
@@ -122,8 +122,8 @@ def test_two_values(tmp_path: Path, dtype: type) -> None:
 
 
 def test_threads_lockstep_and_engines_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaedensity.coding.model_blocks.SERIES_POSITIONS", 8 * LENGTH)
-    monkeypatch.setattr("vaedensity.coding.model_blocks.WORTH_ASKING", 1e9)
+    monkeypatch.setattr("vaedensity.archive.model_blocks.SERIES_POSITIONS", 8 * LENGTH)
+    monkeypatch.setattr("vaedensity.archive.model_blocks.WORTH_ASKING", 1e9)
     model, arrays = coder(noise="uniform"), {"x": series(60)}
     whole = pack(tmp_path / "a.vdz", arrays, model).read_bytes()
     assert len(coders(tmp_path / "a.vdz")) == 8  # chains of eight series
@@ -149,7 +149,7 @@ def rewritten(
     path: Path, folder: Path, change: Callable[[dict[str, Any]], None], version: int = 4, coder: int = 22
 ) -> Path:
     """The blocks of ``path`` again, said to be of ``coder``, under a changed record."""
-    with Archive(path) as archive:
+    with ArchiveFile(path) as archive:
         record = early_record(archive)
         payloads = [(block.items, archive.payload(i)[0]) for i, block in enumerate(archive.blocks)]
     change(record)
@@ -193,7 +193,7 @@ def test_series_under_another_coder(tmp_path: Path, other: int, good: Path, mode
 
 def test_series_in_an_older_format(tmp_path: Path, good: Path) -> None:
     with pytest.raises(DamagedArchive, match="coder 22 in format version 3"):
-        Archive(rewritten(good, tmp_path, lambda r: None, version=3))
+        ArchiveFile(rewritten(good, tmp_path, lambda r: None, version=3))
 
 
 def test_a_model_of_the_other_kind(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from trees import encoded, grow, harvest
 
-from vaedensity.archive.reader import Archive
+from vaedensity.archive.reader import ArchiveFile
 
 pytestmark = pytest.mark.usefixtures("no_released")
 Done = Callable[..., dict[str, Any]]
@@ -158,7 +158,7 @@ def test_an_array_is_left_to_the_fallback_coder_that_makes_it_smaller(
     np.savez(tmp_path / "x.npz", again=again, digits=digits[:200])
     record = done("compress", tmp_path / "x.npz", "-o", tmp_path / "a.vdz", "-m", model)
     assert (record["model_items"], record["model_tried_items"]) == (200, 1000)
-    with Archive(tmp_path / "a.vdz") as archive:
+    with ArchiveFile(tmp_path / "a.vdz") as archive:
         coders = {a.name: {archive.blocks[k].coder for k in a.blocks} for a in archive.arrays}
     assert coders["again"] <= {1, 2} and min(coders["digits"]) >= 16
     assert record["bytes_with_model"] > record["bytes_out"]

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import sequences
 from networks import SHAPES, random_items, random_model
+from vaedensity.coding.order import SEQUENCE_CODER, order_of
 
 from vaedensity.archive.engine import Items, Plan, Way
 from vaedensity.coding import chains
-from vaedensity.coding.order import SEQUENCE_CODER, order_of
 from vaedensity.coding.quantise import IntegerNetwork, build, quantise
 from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.numpy_decoder.engine import NumpyDecoder, parse_decoder

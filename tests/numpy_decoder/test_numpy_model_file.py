@@ -64,7 +64,7 @@ def test_cut_files(end: int) -> None:
 @pytest.mark.parametrize("data", [b"", b"12345678" * 3, (1 << 40).to_bytes(8, "little"), WHOLE + b"\0"], ids=len)
 def test_other_files(data: bytes, tmp_path: Path) -> None:
     assert "the model inside is not a vaedensity model" in rejection(data)
-    with pytest.raises(ModelError, match="m.safetensors: not a vaedensity model"):
+    with pytest.raises(ModelError, match=r"m\.safetensors: not a vaedensity model"):
         (tmp_path / "m.safetensors").write_bytes(data)
         load_decoder(tmp_path / "m.safetensors")
     with pytest.raises(ModelError, match="cannot be read"):
