@@ -88,7 +88,7 @@ def paths_from(incomplete: str) -> list[str]:
 
 def what_is(name: str) -> str:
     """In words: a folder, a model, an archive, an array, a data set, a file, or nothing."""
-    from vaedensity.archive.container import MAGIC
+    from vaedensity.archive.container import MAGIC, UNRELEASED_MAGIC
 
     path, head = Path(name), b""
     try:
