@@ -91,7 +91,7 @@ def test_the_estimator_trains_as_fit_does(
         seen.append(settings)
         raise Stopped
 
-    monkeypatch.setattr("vaedensity.api.fit.fit", stop)
+    monkeypatch.setattr("vaedensity.api.fit.fit_network", stop)
     np.save(tmp_path / "x.npy", digits[:200])
     with pytest.raises(Stopped):
         VAEDensity(preset=preset).fit(digits[:200])
