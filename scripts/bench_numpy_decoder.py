@@ -2,9 +2,9 @@
 
     python scripts/bench_numpy_decoder.py MODEL DATA [--items 300] [--repeats 3]
 
-Compresses the first items of DATA (.npy, or .npz:name) with MODEL (a file or a released name), decompresses the archive with
-both engines in turn, each in a process of its own on one core, and prints the least time of each: of the whole command,
-and of decoding alone, without the start of Python and its libraries.
+Compresses the first items of DATA (.npy, or .npz:name) with MODEL (a file or a released name) and decompresses the
+archive with both engines in turn, each in a process of its own on one core. Prints the least time of each: of the whole
+command, and of decoding alone, without the start of Python and its libraries.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import pytest
 from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
+from vaedensity.archive.block import Codec, Kind
 from vaedensity.coding import stacks_choice
 from vaedensity.coding.stacks_choice import fastest_stacks
 
@@ -36,23 +37,24 @@ def interpret(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "coder", "particles"),
+    ("name", "ends_first", "particles"),
     [
-        *(("tall", coder, 1) for coder in (16, 18)),
-        ("tall colour", 20, 1),
-        ("grey", 20, 2),
-        ("column", 18, 1),
-        ("colour categories", 16, 1),
+        ("tall", False, 1),
+        ("tall colour", True, 1),
+        ("grey", True, 2),
+        ("column", False, 1),
+        ("colour categories", False, 1),
         ("twenty", None, 1),
     ],
 )
 def test_the_same_archive(
-    name: str, coder: int | None, particles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, ends_first: bool | None, particles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, array = network(name)[0], Items(name, 3, "ramps", 1, "NHWC" if "colour" in name else "NHW").make()
-    array[-1] = np.where(array[-1] % 2, array.max(), 0)  # ends, of which coder 20 has a way of its own
-    options = dict(coder=coder, particles=particles, verify=False)
-    with patched(coding__model_blocks__WORTH_ASKING=float("inf")):
+    array[-1] = np.where(array[-1] % 2, array.max(), 0)  # ends, which can be coded first
+    codec = None if ends_first is None else Codec(Kind.MODEL, particles > 1, ends_first)
+    options = dict(codec=codec, particles=particles, verify=False)
+    with patched(archive__model_blocks__WORTH_ASKING=float("inf")):
         assert pack(tmp_path / "a.vdz", {"x": array}, model, **options).model_items == 3
         interpret(monkeypatch)
         with np.errstate(over="ignore"):

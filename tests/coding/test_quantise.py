@@ -144,7 +144,7 @@ assert chains.encode_chains(codecs(network), parts).blocks == usual
 
 def test_other_convolution_libraries_give_the_same_blocks() -> None:
     """Without oneDNN torch may pick Winograd kernels of NNPACK; and the fallback by patches is the same."""
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parent.parent)
     done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN, folder], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 

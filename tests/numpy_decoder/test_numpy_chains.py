@@ -1,4 +1,4 @@
-"""The two decoders agree: what ``coding`` codes by models of random weights, numpy alone decodes to the same items."""
+"""The engines agree: what torch codes by models of random weights, numpy alone decodes to the same items."""
 
 import os
 import subprocess
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coded import KINDS, SERIES, SHAPES, VALUES, both, coded, decoded, items_of, model_file, same, silent
+from both_engines import KINDS, SERIES, SHAPES, VALUES, both, items_of, model_file, same
 
-from vaedensity.archive.engine import Way
-from vaedensity.coding import probe
+from vaedensity.coding.plan import Way, silent
 from vaedensity.numpy_decoder import stacks
 from vaedensity.numpy_decoder.engine import load_decoder, parse_decoder
 from vaedensity.numpy_decoder.probe import answer_in_double
@@ -24,55 +23,57 @@ def cut(items: np.ndarray, *lengths: int) -> list[np.ndarray]:
 
 def enough(kind: str, bits_a_latent: int) -> int:
     """Items of a chain after which its stack holds so many bits a latent."""
-    integers, decoder = both(kind)
-    item_bits = integers.config.dims * np.log2(integers.config.levels) / 2
+    coder, decoder = both(kind)
+    item_bits = np.prod(coder.item_shape) * np.log2(coder.levels) * 0.8
     return 5 + int((bits_a_latent * decoder.latents + 128) / item_bits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_chains_of_any_model(kind: str) -> None:
     """In lockstep, and one by one."""
-    integers, decoder = both(kind)
+    coder, decoder = both(kind)
     count = enough(kind, bits_a_latent=8)
     lengths = [count, count, count - 1, 1]
     parts = cut(items_of(kind, sum(lengths)), *lengths)
     for way in (Way(), Way(ends_first=True))[: 1 if kind in SERIES else 2]:
-        blocks = coded(integers, parts, way)
-        (direct,) = blocks[0][0]
+        found, ticks = coder.encode(parts, way), list[int]()
+        (direct,) = found.plan
         assert 1 <= len(direct) < count - 1
-        assert same(decoded(decoder, blocks, lengths, way), parts)
-        for (plan, words), part in zip(blocks, parts):
-            assert same(decoder.decode([words], [len(part)], plan, way, silent), [part])
+        assert same(decoder.decode(found.words, lengths, found.plan, way, ticks.append), parts)
+        assert len(ticks) == count and sum(ticks) == sum(lengths)
+        for words, part in zip(found.words, parts):
+            assert same(decoder.decode([words], [len(part)], found.plan, way, silent), [part])
 
 
 @pytest.mark.parametrize("way", [Way(2), Way(16, ends_first=True)], ids=str)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_chains_of_coupled_particles(kind: str, way: Way) -> None:
-    integers, decoder = both(kind)
-    count = enough(kind, bits_a_latent=32)
+    coder, decoder = both(kind)
+    count = enough(kind, bits_a_latent=27)
     lengths = [count, count - 1]
     parts = cut(items_of(kind, sum(lengths)), *lengths)
-    blocks = coded(integers, parts, way)
-    direct, bits_back = blocks[0][0]
+    found = coder.encode(parts, way)
+    direct, bits_back = found.plan
     assert direct and len(direct) + len(bits_back) < count - 1
     assert bits_back or kind in ("rgb", "seven")  # of which one item fills a stack
-    assert same(decoded(decoder, blocks, lengths, way), parts)
+    assert same(decoder.decode(found.words, lengths, found.plan, way, silent), parts)
 
 
 @pytest.mark.parametrize("kind", ["copying", "binary", "gumbel"])
 def test_many_chains_in_lockstep_give_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    integers, decoder = both(kind)
+    coder, decoder = both(kind)
     parts = cut(items_of(kind, 3 * COUNT), *[COUNT] * 3)
-    blocks = coded(integers, parts, Way())
+    found = coder.encode(parts, Way())
     monkeypatch.setattr(stacks, "MANY", 1)
-    assert same(decoded(decoder, blocks, [COUNT] * 3, Way()), parts)
+    assert same(decoder.decode(found.words, [COUNT] * 3, found.plan, Way(), silent), parts)
 
 
 @pytest.mark.parametrize("kind", ["grey", "hundred", "many categories", "uniform"])
 def test_altered_words_are_rejected(kind: str) -> None:
     """By a symbol that cannot be or by bits that are left over."""
-    integers, decoder = both(kind)
-    ((plan, words),) = coded(integers, [items_of(kind, COUNT)], Way())
+    coder, decoder = both(kind)
+    found = coder.encode([items_of(kind, COUNT)], Way())
+    (words,), plan = found.words, found.plan
     told = set()
     for bit in (0, 7, 4 * len(words), 8 * len(words) - 33):
         altered = bytearray(words)
@@ -98,17 +99,19 @@ def test_what_cannot_be_a_chain_is_rejected() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_probes_are_those_of_torch(kind: str) -> None:
-    integers, decoder = both(kind)
-    expected = probe.answer(integers.network)
+    coder, decoder = both(kind)
+    expected = coder.probe
     assert decoder.probe == expected
     assert answer_in_double(parse_decoder(model_file(kind), kind, Path("a.vdz")).network) == expected
 
 
 def test_what_a_decoder_says_of_its_model(tmp_path: Path) -> None:
-    integers, decoder = both("binary")
-    assert decoder.name == "binary" and decoder.values == VALUES["binary"] and not decoder.is_series
-    assert decoder.item_shape == integers.config.item_shape and decoder.latents == integers.bits_back().latents
-    assert both("gumbel")[1].is_series and both("gumbel")[1].latents == 3
+    for kind in ("binary", "gumbel"):
+        for fact in ("sha256", "name", "values", "item_shape", "is_series", "latents"):
+            torch_says, numpy_says = (getattr(decoder, fact) for decoder in both(kind))
+            assert torch_says == numpy_says, fact
+    decoder = both("binary")[1]
+    assert decoder.name == "binary" and decoder.values == VALUES["binary"]
     (tmp_path / "some.safetensors").write_bytes(model_file("binary"))
     found = load_decoder(tmp_path / "some.safetensors")
     assert (found.name, found.sha256) == ("some", decoder.sha256)
@@ -150,10 +153,10 @@ assert others == {"errors", "lazy", "numpy_decoder"}, others
 def test_a_chain_is_decoded_without_torch(tmp_path: Path) -> None:
     """Nor does it take more of the package than the errors."""
     items = items_of("copying", 20)
-    ((plan, words),) = coded(both("copying")[0], [items], Way(2, True))
+    found = both("copying")[0].encode([items], Way(2, True))
     (tmp_path / "m.safetensors").write_bytes(model_file("copying"))
-    (tmp_path / "words").write_bytes(words)
+    (tmp_path / "words").write_bytes(found.words[0])
     np.save(tmp_path / "items.npy", items)
-    command = [sys.executable, "-c", WITHOUT, str(tmp_path), repr(plan)]
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path), repr(found.plan)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
     assert done.returncode == 0, done.stderr

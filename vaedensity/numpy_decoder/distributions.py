@@ -1,7 +1,7 @@
-"""How likely each symbol is, as integers: tables c(b) of latents and pixels (docs/format.md, "Distributions").
+"""Integer tables c(b) of how likely each symbol of a latent or pixel is (docs/format.md, "Distributions").
 
-A distribution is of N elements, each a variable over 0..n-1. ``cumulative`` gives c of any boundaries, ``take`` some
-elements. Quotients are taken in float64: products stay below 2^48, where their floor is exact.
+A distribution is of N elements, each a variable over 0..n-1: symbols below b have c(b) of 2^24. Quotients are taken in
+float64: of numbers below 2^48, their floor is exact.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,27 @@ from vaedensity.numpy_decoder.tables import TOTAL, Ints, gaussian, logistic, wei
 Wide = NDArray[np.float64]
 
 
-def quotient(a: Ints | Wide, b: Ints | Wide | int) -> Ints:
-    """a div b of numbers 0 <= a < 2^48, 1 <= b."""
-    return np.floor_divide(a, b) if isinstance(b, int) else (np.asarray(a, np.float64) / b).astype(np.int64)
+def quotient(a: Ints | Wide, b: Ints | Wide) -> Ints:
+    """a div b of whole numbers 0 <= a < 2^48, 1 <= b."""
+    return (np.asarray(a, np.float64) / b).astype(np.int64)
 
 
 class Distribution(Protocol):
+    """Of N elements with ``n`` symbols each."""
+
     @property
     def n(self) -> int: ...
 
     def cumulative(self, b: Ints) -> Ints:
-        """c(b), b (N,k) or (1,k) in 0..n."""
+        """c (N,k) of boundaries ``b``, (N,k) or (1,k), in 0..n."""
 
     def take(self, rows: NDArray[np.intp]) -> "Distribution":
-        """That of some of the elements."""
+        """The distribution of some of the elements."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Fine table of latents. ``mean``, ``log2_scale``: (N,), as the network gives them."""
+    """Fine table of latents; ``mean`` and ``log2_scale`` (N,) as the network gives them."""
 
     mean: Ints
     log2_scale: Ints
@@ -55,7 +57,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Coarse:
-    """Coarse table of direct items' latents; ``step``: (N,)."""
+    """Coarse table of latents of direct items, whose mass is on every ``step``-th symbol; ``step`` (N,)."""
 
     fine: Gaussian
     step: Ints
@@ -73,7 +75,7 @@ class Coarse:
 
 @dataclass(frozen=True)
 class Listed:
-    """A table written out; ``c``: (N,n+1)."""
+    """A table written out: ``c`` (N,n+1)."""
 
     c: Ints
 
@@ -102,7 +104,7 @@ class Mixture:
 
     @classmethod
     def of(cls, n: int, logit: Ints, mean: Ints, log2_scale: Ints) -> "Mixture":
-        """All (N,K)."""
+        """From parameters (N,K), colours already in the means."""
         a, _ = weights_and_log_odds()
         weight = a[np.minimum(255, logit.max(1, keepdims=True) - logit)].astype(np.float64)
         row = 6145 * np.clip(log2_scale + 56, 0, 72) + 3072
@@ -123,19 +125,19 @@ class Mixture:
 
 
 def steps_per_level(levels: int) -> int:
-    """S: the 2^-11 of the range in a level."""
+    """S: steps of 2^-11 of the range in a level."""
     return 1 << (11 - (levels - 1).bit_length())
 
 
 def two_levels(logit: Ints) -> Listed:
-    """Of pixels of two levels; ``logit``: (N,)."""
+    """The table of pixels of two levels; ``logit`` (N,)."""
     _, log_odds = weights_and_log_odds()
     middle = log_odds[np.clip(logit, -255, 255) + 255]
     return Listed(np.stack([np.zeros_like(middle), middle, np.full_like(middle, TOTAL)], 1))
 
 
 def categories(y: Ints) -> Listed:
-    """Of the weights ``y`` (N,n), sixteenths of an octave."""
+    """The table of categories with weights ``y`` (N,n), in sixteenths of an octave."""
     a, _ = weights_and_log_odds()
     return proportional(a[np.minimum(255, y.max(1, keepdims=True) - y)])
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.errors import ModelError
-from vaedensity.numpy_decoder import probe
+from vaedensity.numpy_decoder import probe, tables
 from vaedensity.numpy_decoder.images import ImageCoder
 from vaedensity.numpy_decoder.model_file import Model, parse_model, read_model
 from vaedensity.numpy_decoder.network import Network
@@ -65,7 +65,14 @@ class NumpyDecoder:
         return probe.answer(self.network)
 
     def prepare(self) -> None:
-        """Nothing: its tables are built when they are first needed."""
+        """Build the integer tables, so that forked processes share them."""
+        tables.weights_and_log_odds()
+        tables.log2_and_power()
+        if not self.is_series:
+            tables.gaussian()
+            tables.logistic()
+        elif (noise := self.network.config["noise"]) != "gumbel":
+            tables.noise(noise)
 
     def chains_at_once(self, way: Way) -> int:
         """How many chains to decode in lockstep, so that the network's maps stay small."""

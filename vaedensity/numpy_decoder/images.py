@@ -41,8 +41,8 @@ class ImageCoder:
     def pop_direct(self, stacks: Stacks, chains: int) -> Items:
         """An item of each of the first ``chains`` (B,C,H,W), coded without bits to get back."""
         top_down = TopDownPass(self.network, chains)
-        for steps in self.steps:
-            distribution = Coarse(_gaussian(top_down.prior()), np.tile(steps, chains))
+        for level, steps in enumerate(self.steps):
+            distribution = Coarse(_gaussian(top_down.prior(level)), np.tile(steps, chains))
             top_down.absorb(Digits(distribution).pop(stacks, [len(steps)] * chains))
         return self._pop_pixels(stacks, top_down)
 
@@ -59,7 +59,7 @@ class ImageCoder:
         assert self.turns is not None
         counts = [self.network.latents] * chains
         found = [flat_interval(distribution, symbols) for distribution, symbols in posteriors]
-        low, width = (self._all_levels([pair[part] for pair in found], chains) for part in (0, 1))
+        low, width = (np.concatenate([part.reshape(chains, -1) for part in parts], 1) for parts in zip(*found))
         place = _pop_below(stacks, width.ravel(), counts).reshape(chains, -1)
         k = self.particles
         uniform = np.arange(k + 1)[None] * TOTAL // k
@@ -73,35 +73,28 @@ class ImageCoder:
 
     def _pop_item(self, stacks: Stacks, chains: int) -> tuple[Items, list[tuple[Gaussian, Ints]]]:
         """(items, each level's posterior with its latents)."""
-        passes, priors, latents = [], [], []
-        top_down = TopDownPass(self.network, chains)
-        for channels, rows, columns in self.network.shapes:
-            priors.append(top_down.prior())
-            passes.append(top_down.h)
-            distribution = _gaussian(priors[-1])
+        top_down, latents = TopDownPass(self.network, chains), []
+        for level, (channels, rows, columns) in enumerate(self.network.shapes):
+            distribution = _gaussian(top_down.prior(level))
             latents.append(EscapeCodec.centre(distribution).pop(stacks, [channels * rows * columns] * chains))
             top_down.absorb(latents[-1])
         x = self._pop_pixels(stacks, top_down)
-        features, again, posteriors = self.network.features(x), TopDownPass(self.network, chains), []
-        for level, (prior, h, z) in enumerate(zip(priors, passes, latents)):
-            again.level, again.h = level, h
-            posteriors.append((_gaussian(again.posterior(prior, features)), z))
-        return x, posteriors
+        features = self.network.features(x)
+        return x, [(_gaussian(top_down.posterior(level, features)), z) for level, z in enumerate(latents)]
 
     def _pop_pixels(self, stacks: Stacks, top_down: TopDownPass) -> Items:
         c = self.network.config
-        batch = top_down.h.shape[1]
+        batch = top_down.streams[-1].shape[1]
         x = np.zeros((batch, self.channels, c["height"], c["width"]), np.uint8)
         for sub_image, channel, distribution in self._distributions(top_down, x):
-            symbols = self._pixel_coder(distribution, sub_image, batch).pop(
-                stacks, [sub_image.rows * sub_image.columns] * batch
-            )
+            counts = [sub_image.rows * sub_image.columns] * batch
+            symbols = self._pixel_coder(distribution, sum(counts)).pop(stacks, counts)
             x[:, channel, *sub_image.pixels] = symbols.reshape(batch, sub_image.rows, sub_image.columns)
         return x
 
     def _distributions(self, top_down: TopDownPass, x: Items) -> Iterator[tuple[SubImage, int, Distribution]]:
         """(sub-image, channel, distribution of its pixels) in order; ``x`` must hold what was decoded before."""
-        pixels = Pixels(self.network, top_down.h, x)
+        pixels = Pixels(self.network, top_down.streams[-1], x)
         for p, sub_image in enumerate(self.network.sub_images):
             if sub_image.rows and sub_image.columns:
                 groups = pixels.parameters(p)
@@ -140,16 +133,8 @@ class ImageCoder:
             mean += (tilt * seen + 32) // 64
         return Mixture.of(self.levels, rows[0].T, mean.T, rows[2].T)
 
-    def _pixel_coder(self, distribution: Distribution, sub_image: SubImage, batch: int) -> Coder:
-        return (
-            EscapeCodec.ends(distribution, batch * sub_image.rows * sub_image.columns)
-            if self.ends_first
-            else Digits(distribution)
-        )
-
-    def _all_levels(self, levels: list[Ints], batch: int) -> Ints:
-        """(B, latents) of each level's (B * latents of the level,)."""
-        return np.concatenate([level.reshape(batch, -1) for level in levels], 1)
+    def _pixel_coder(self, distribution: Distribution, count: int) -> Coder:
+        return EscapeCodec.ends(distribution, count) if self.ends_first else Digits(distribution)
 
     def _weigh(self, x: Items, u: Ints) -> Ints:
         """(B,K) g of every particle (docs/format.md, "Coupled particles") of items (B,C,H,W); ``u`` (B,latents)."""
@@ -159,18 +144,18 @@ class ImageCoder:
         x = np.repeat(x, k, 0)
         features, top_down = self.network.features(x), TopDownPass(self.network, batch * k)
         gain, at = np.zeros(batch * k, np.int64), 0
-        for channels, rows, columns in self.network.shapes:
+        for level, (channels, rows, columns) in enumerate(self.network.shapes):
             count = channels * rows * columns
-            prior = top_down.prior()
-            distribution = _gaussian(top_down.posterior(prior, features))
+            distribution = _gaussian(top_down.posterior(level, features))
             z = read(distribution, turned[:, at : at + count].ravel())
-            gain += _information(EscapeCodec.centre(_gaussian(prior)).stages(z), batch * k, count)
+            prior = EscapeCodec.centre(_gaussian(top_down.prior(level)))
+            gain += _information(prior.stages(z), batch * k, count)
             gain -= lg(flat_interval(distribution, z)[1]).reshape(batch * k, -1).sum(1)
             top_down.absorb(z)
             at += count
         for sub_image, channel, pixel_distribution in self._distributions(top_down, x):
             symbols = x[:, channel, *sub_image.pixels].astype(np.int64).ravel()
-            stages = self._pixel_coder(pixel_distribution, sub_image, batch * k).stages(symbols)
+            stages = self._pixel_coder(pixel_distribution, len(symbols)).stages(symbols)
             gain += _information(stages, batch * k, sub_image.rows * sub_image.columns)
         return gain.reshape(batch, k)
 

@@ -81,7 +81,7 @@ class Layer:
         self.spec = spec
         scale = np.exp2(-shift.astype(np.float64))
         bound = _bound(weight.reshape(spec.outputs, -1).astype(np.int64), spec) + np.abs(bias.astype(np.int64))
-        if bound.max() >= LIMIT or (spec.use == "table" and weight.min() < -127):
+        if bound.max() >= LIMIT or weight.min() == np.iinfo(weight.dtype).min:
             raise ValueError(f"layer {name}: its sums may leave the whole numbers of float32")
         self.reach = float((bound * scale).max()) + 0.5
         scaled = weight.reshape(spec.outputs, -1) * scale[:, None]

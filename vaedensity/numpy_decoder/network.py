@@ -117,52 +117,57 @@ class Network:
 
 
 class TopDownPass:
-    """One top-down pass of ``batch`` items (docs/format.md, "Top-down pass"): in turn the prior of a level and its
-    latents."""
+    """One top-down pass of ``batch`` items (docs/format.md, "Top-down pass"), level after level of latents.
+
+    ``streams``: h_0 and, as far as latents are absorbed, h_1, h_2, ..., each (w_i,B,R,S)."""
 
     def __init__(self, network: Network, batch: int):
-        self.network, self.level = network, 0
+        self.network = network
         start = network.layers.start.astype(np.float32)
-        self.h: Map = np.repeat(start[:, None], batch, 1)
+        self.streams: list[Map] = [np.repeat(start[:, None], batch, 1)]
+        self.priors: list[Statistics] = []
 
-    def prior(self) -> Statistics:
-        layers, a = self.network.layers, self.network.relu(self.h)
-        scale = clamp(layers(f"prior_heads.{self.level}.1", a), -16, 24)
-        return layers(f"prior_heads.{self.level}.0", a), scale
+    def prior(self, level: int) -> Statistics:
+        """That of a level whose latents come next or are absorbed."""
+        if level == len(self.priors):
+            layers, a = self.network.layers, self.network.relu(self.streams[level])
+            scale = clamp(layers(f"prior_heads.{level}.1", a), -16, 24)
+            self.priors.append((layers(f"prior_heads.{level}.0", a), scale))
+        return self.priors[level]
 
-    def posterior(self, prior: Statistics, features: list[Map]) -> Statistics:
-        """That of the same level, asked for before its latents are absorbed."""
-        net, i = self.network, self.level
-        j = net.relu(features[i] + net.layers(f"from_decoder.{i}", net.relu(self.h)))
-        mean = prior[0] + net.layers(f"posterior_heads.{i}.0", j)
-        return mean, clamp(prior[1] + net.layers(f"posterior_heads.{i}.1", j), -16, 24)
+    def posterior(self, level: int, features: list[Map]) -> Statistics:
+        """That of the same level, of items with these features."""
+        net, (mean, scale) = self.network, self.prior(level)
+        j = net.relu(features[level] + net.layers(f"from_decoder.{level}", net.relu(self.streams[level])))
+        mean = mean + net.layers(f"posterior_heads.{level}.0", j)
+        return mean, clamp(scale + net.layers(f"posterior_heads.{level}.1", j), -16, 24)
 
     def absorb(self, z: Ints) -> None:
-        """The level's latents, symbols (B, c * rows * columns)."""
-        net, i = self.network, self.level
+        """The next level's latents, symbols of B * c * rows * columns elements."""
+        net, i = self.network, len(self.streams) - 1
         c, r, s = net.shapes[i]
         points = z.reshape(-1, c, r, s).transpose(1, 0, 2, 3).astype(np.float32) - 128
-        h = net.residual(f"decoder.{i}", net.config["blocks"], self.h + net.layers(f"latent_in.{i}", points))
-        self.h = h if i == net.n - 1 else shuffle(net.layers(f"expand.{i}", net.relu(h)))
-        self.level += 1
+        h: Map = self.streams[i] + net.layers(f"latent_in.{i}", points)
+        h = net.residual(f"decoder.{i}", net.config["blocks"], h)
+        self.streams.append(h if i == net.n - 1 else shuffle(net.layers(f"expand.{i}", net.relu(h))))
 
 
 class Pixels:
     """The parameters of one sub-image after the other (docs/format.md, "Sub-images").
 
-    ``x``: levels (B,C,H,W), known as far as decoded."""
+    ``g``: the last stream of the top-down pass; ``x``: levels (B,C,H,W), known as far as decoded."""
 
     def __init__(self, network: Network, g: Map, x: NDArray[np.uint8]):
         self.network, self.x = network, x
-        self.fine, self.coarse = g, None
+        self.streams: dict[int, Map] = {2: g}  # by the step of the sub-images that they are for
         if len(network.sub_images) == 7:
-            self.coarse = network.layers("to_coarse", network.relu(g))
+            self.streams[4] = network.layers("to_coarse", network.relu(g))
 
     def parameters(self, p: int) -> list[Ints]:
         """Each group's parameters (n_g,C,B,r_p,s_p) as the heads give them."""
         net, sub_image = self.network, self.network.sub_images[p]
-        g = net.residual(f"sub_image_blocks.{p}", net.config["sub_image_blocks"], self._stream(sub_image))
-        self._keep(sub_image, g)
+        g = net.residual(f"sub_image_blocks.{p}", net.config["sub_image_blocks"], self.streams[sub_image.step])
+        self.streams[sub_image.step] = g
         a, groups = net.relu(g), []
         for i, size in enumerate(net.head_sizes(sub_image)):
             out = net.layers(f"heads.{p}.{i}", a)[:, :, : sub_image.rows, : sub_image.columns].astype(np.int64)
@@ -174,40 +179,25 @@ class Pixels:
         net, sub_image = self.network, self.network.sub_images[p]
         if p == len(net.sub_images) - 1:
             return
-        rows, columns = sub_image.pixels
-        if len(net.sub_images) == 7 and p == 3:
-            assert self.coarse is not None
-            sub_image, rows, columns = net.sub_images[4], slice(None, None, 2), slice(None, None, 2)
-            self.fine = self.fine + shuffle(net.layers("from_coarse", net.relu(self.coarse)))
-        g = self._stream(sub_image)
+        step, (rows, columns) = sub_image.step, sub_image.pixels
+        if len(net.sub_images) == 7 and p == 3:  # all levels at even rows and columns are known
+            step, rows, columns = 2, slice(None, None, 2), slice(None, None, 2)
+            self.streams[2] = self.streams[2] + shuffle(net.layers("from_coarse", net.relu(self.streams[4])))
+        g = self.streams[step]
         seen = self.x[:, :, rows, columns].transpose(1, 0, 2, 3).astype(np.float32) - net.half
-        self._keep(sub_image, g + net.layers(f"pixel_in.{p}", extended(seen, *g.shape[2:])))
+        self.streams[step] = g + net.layers(f"pixel_in.{p}", extended(seen, *g.shape[2:]))
 
     def neighbours(self, p: int) -> Ints:
         """V (M,C,B,r_p,s_p) of docs/format.md, "Distributions": the known neighbours of the pixels, in steps."""
         net, sub_image = self.network, self.network.sub_images[p]
-        edge = sub_image.step // 2
+        step, edge = sub_image.step, sub_image.step // 2
         padded = np.pad(self.x, ((0, 0), (0, 0), (edge, edge), (edge, edge))).transpose(1, 0, 2, 3).astype(np.int64)
         found = []
         for i, j in sub_image.neighbours:
-            r, s = sub_image.row + edge + i, sub_image.column + edge + j
-            found.append(
-                padded[:, :, r :: sub_image.step, s :: sub_image.step][:, :, : sub_image.rows, : sub_image.columns]
-            )
+            near = padded[:, :, sub_image.row + edge + i :: step, sub_image.column + edge + j :: step]
+            found.append(near[:, :, : sub_image.rows, : sub_image.columns])
         steps: Ints = (np.stack(found) - net.half) * steps_per_level(net.config["levels"])
         return steps
-
-    def _stream(self, sub_image: SubImage) -> Map:
-        if sub_image.step == 2:
-            return self.fine
-        assert self.coarse is not None
-        return self.coarse
-
-    def _keep(self, sub_image: SubImage, g: Map) -> None:
-        if sub_image.step == 2:
-            self.fine = g
-        else:
-            self.coarse = g
 
 
 def shuffle(h: Map) -> Map:

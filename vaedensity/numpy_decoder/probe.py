@@ -84,12 +84,11 @@ def _image(network: Network) -> Iterator[NDArray[Any]]:
     z = question(network.latents, 256)
     features, top_down = network.features(x), TopDownPass(network, 1)
     yield from features
-    for channels, rows, columns in network.shapes:
-        prior = top_down.prior()
-        yield from (*prior, *top_down.posterior(prior, features))
+    for level, (channels, rows, columns) in enumerate(network.shapes):
+        yield from (*top_down.prior(level), *top_down.posterior(level, features))
         own, z = np.split(z, [channels * rows * columns])
         top_down.absorb(own[None])
-    pixels = Pixels(network, top_down.h, x)
+    pixels = Pixels(network, top_down.streams[-1], x)
     for p in range(len(network.sub_images)):
         yield from pixels.parameters(p)
         pixels.absorb(p)

@@ -1,7 +1,7 @@
 """From tables to intervals, by which symbols are popped and pushed (docs/format.md, "Symbols" and "Escape codes").
 
 A symbol takes one interval, or two digits, or its place among the likely ones and, if it is none of those, two digits.
-``Stage`` is what all elements of one table take at once: first all their high digits, say, then all their low ones.
+All elements take a stage together: first all their high digits, say, then all their low ones.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from vaedensity.numpy_decoder.stacks import Stacks
 from vaedensity.numpy_decoder.tables import TOTAL, Ints
 
 Counts = Sequence[int]
-LEVELS = np.arange(17)[None]
+DIGIT = np.arange(17)[None]  # edges of the sixteen values of a digit
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Intervals of some elements: ``rows`` (M,) which of them, ``low`` and ``width`` (M,)."""
+    """Intervals of some elements at once: ``rows`` (M,) says of which; ``low`` and ``width`` (M,)."""
 
     rows: NDArray[np.intp]
     low: Ints
@@ -49,22 +49,19 @@ def read(distribution: Distribution, u: Ints) -> Ints:
 
 
 class Digits:
-    """Symbols in one interval (n <= 32) or two digits ."""
+    """Symbols in one interval (n <= 32) or two digits of base 16."""
 
     def __init__(self, distribution: Distribution):
         self.distribution, self.one = distribution, distribution.n <= 32
 
     def _first(self) -> Ints:
+        """(N,.) edges of the whole symbols, or of their high digits."""
         n = self.distribution.n
-        return floored(
-            self.distribution,
-            np.arange(n + 1)[None] if self.one else np.minimum(16 * np.arange(-(-n // 16) + 1), n)[None],
-        )
+        edges = np.arange(n + 1) if self.one else np.minimum(16 * np.arange(-(-n // 16) + 1), n)
+        return floored(self.distribution, edges[None])
 
     def _low(self, high: Ints) -> Ints:
-        c = floored(self.distribution, np.minimum(16 * high[:, None] + LEVELS, self.distribution.n))
-        c = c - c[:, :1]
-        return quotient(c * (TOTAL - 32), c[:, -1:]) + 2 * LEVELS
+        return _low_edges(floored(self.distribution, np.minimum(16 * high[:, None] + DIGIT, self.distribution.n)))
 
     def pop(self, stacks: Stacks, counts: Counts) -> Ints:
         """(N,) a symbol of each element. Raises ValueError where it is beyond the last."""
@@ -85,21 +82,23 @@ class Digits:
 
 
 class EscapeCodec:
-    """The ``m`` symbols from ``first`` (N,) on, around a circle, before the others (docs/format.md,
-    "Escape codes")."""
+    """The ``m`` symbols from ``first`` (N,) on, around a circle, take one interval; the others, two digits more."""
 
     def __init__(self, distribution: Distribution, first: Ints, m: int):
         self.distribution, self.first, self.m = distribution, first, m
 
     @classmethod
     def ends(cls, distribution: Distribution, count: int) -> "EscapeCodec":
+        """Of ``count`` pixels: the highest level and the lowest come first."""
         return cls(distribution, np.full(count, distribution.n - 1), 2)
 
     @classmethod
     def centre(cls, distribution: Gaussian) -> "EscapeCodec":
+        """Of latents: the sixteen symbols around the mean come first."""
         return cls(distribution, np.clip(distribution.nearest() - 8, 0, 240), 16)
 
-    def _run(self) -> Ints:
+    def _first(self) -> Ints:
+        """(N,m+2) edges of the first symbols and of all others together."""
         around = _around(self.distribution, self.first, np.arange(self.m + 1)[None])
         return np.concatenate([around, np.full((len(around), 1), TOTAL)], 1)
 
@@ -109,7 +108,7 @@ class EscapeCodec:
 
     def pop(self, stacks: Stacks, counts: Counts) -> Ints:
         """(N,) a symbol of each element. Raises ValueError where it is beyond the last of the others."""
-        place = stacks.pop(self._run(), counts)
+        place = stacks.pop(self._first(), counts)
         symbols = (self.first + place) % self.distribution.n
         outside = np.flatnonzero(place == self.m)
         if len(outside):
@@ -120,7 +119,7 @@ class EscapeCodec:
         """The intervals of ``symbols`` (N,), in the order in which they are popped."""
         place = np.minimum((symbols - self.first) % self.distribution.n, self.m)
         outside = np.flatnonzero(place == self.m)
-        stages = [_stage(np.arange(len(symbols)), self._run(), place)]
+        stages = [_stage(np.arange(len(symbols)), self._first(), place)]
         return stages + (self._others(outside).stages(symbols[outside], outside) if len(outside) else [])
 
 
@@ -141,9 +140,7 @@ class _Others:
         return quotient(q * (TOTAL - 2 * digits), q[:, -1:]) + 2 * d
 
     def _low(self, high: Ints) -> Ints:
-        q = self._within(16 * high[:, None] + LEVELS)
-        q = q - q[:, :1]
-        return quotient(q * (TOTAL - 32), q[:, -1:]) + 2 * LEVELS
+        return _low_edges(self._within(16 * high[:, None] + DIGIT))
 
     def pop(self, stacks: Stacks, counts: Counts) -> Ints:
         high = stacks.pop(self._high(), counts)
@@ -171,6 +168,12 @@ def _around(distribution: Distribution, first: Ints, x: Ints) -> Ints:
     b = np.concatenate([first[:, None], (first[:, None] + x) % distribution.n], 1)
     c = floored(distribution, b)
     return (c[:, 1:] - c[:, :1]) % TOTAL
+
+
+def _low_edges(c: Ints) -> Ints:
+    """(N,17) edges of a low digit, from the table ``c`` (N,17) within the interval of its high digit."""
+    c = c - c[:, :1]
+    return quotient(c * (TOTAL - 32), c[:, -1:]) + 2 * DIGIT
 
 
 def _stage(rows: NDArray[np.intp], edges: Ints, symbols: Ints) -> Stage:

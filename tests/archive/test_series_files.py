@@ -40,7 +40,7 @@ def series(count: int, levels: int = 20, length: int = LENGTH) -> np.ndarray:
 
 def pack(path: Path, arrays: Arrays, model: CodingModel | None, **options: Any) -> Path:
     with open(path, "wb") as f:
-        write_archive(f, arrays, {"collections": []}, model, **options)
+        write_archive(f, arrays, [], model, **options)
     return path
 
 

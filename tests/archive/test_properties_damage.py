@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from profiles import PATIENT, cases
 
 from vaedensity.api.add import add
-from vaedensity.api.compress import compress
+from vaedensity.api.compress import pack as pack_files
 from vaedensity.archive.block import Block
 from vaedensity.archive.decoding import Lost
 from vaedensity.archive.repair import repair
@@ -102,9 +102,9 @@ def test_a_cut_off_archive_is_refused_and_repair_keeps_whole_blocks(
         return
     record = repair(path, new, overwrite=True)
     gone = [block for block in blocks if block.begin + block.size > length]
-    assert record["blocks"] == len(blocks) - len(gone) and record["index_lost"] and not record["whole"]
+    assert record.blocks == len(blocks) - len(gone) and record.index_lost and not record.whole
     missing = joined(spans_of(gone, names))
-    assert [(one["array"], one["first"], one["end"]) for one in record["lost"]] == missing
+    assert [(one.array, one.first, one.end) for one in record.lost] == missing
     require_all_but(new, arrays, missing)
 
 
@@ -134,8 +134,8 @@ def test_repair_keeps_what_no_damage_touches(
     data[at : at + (0 if kind == "more" else count)] = new_bytes
     path.write_bytes(data)
     record = repair(path, new, overwrite=True)
-    assert record["whole"] == (data == whole)
-    if record["whole"]:
+    assert record.whole == (data == whole)
+    if record.whole:
         return
 
     def is_left(block: Block) -> bool:
@@ -143,7 +143,7 @@ def test_repair_keeps_what_no_damage_touches(
         return own in (data[block.begin :][: block.size], data[later:][: block.size])
 
     gone = [block for block in blocks if not is_left(block)]
-    assert record["blocks"] == len(blocks) - len(gone)
+    assert record.blocks == len(blocks) - len(gone)
     require_all_but(new, arrays, joined(spans_of(gone, names)))
 
 
@@ -162,10 +162,10 @@ def test_repair_of_blocks_in_disorder_takes_no_wrong_ones(
     data[at:at] = data[ends[first] : ends[last]]
     path.write_bytes(data)
     record = repair(path, new, overwrite=True)
-    if record["whole"]:
+    if record.whole:
         assert first == last
     else:
-        require_all_but(new, arrays, [(one["array"], one["first"], one["end"]) for one in record["lost"]])
+        require_all_but(new, arrays, [(one.array, one.first, one.end) for one in record.lost])
 
 
 @cases(100)
@@ -186,7 +186,7 @@ def test_repair_tells_an_archive_from_one_inside_it(
     data[begin + place % 30] ^= 1
     path.write_bytes(data[: len(data) - (place >> 5) % (len(data) - begin)])
     record = repair(path, new, overwrite=True)
-    require_all_but(new, arrays, [(one["array"], one["first"], one["end"]) for one in record["lost"]])
+    require_all_but(new, arrays, [(one.array, one.first, one.end) for one in record.lost])
 
 
 def collection(name: str, arrays: dict[str, np.ndarray]) -> Collection:
@@ -200,7 +200,7 @@ def test_adding_keeps_what_was_there(
 ) -> None:
     path = folder / "a.vdz"
     old, new = ({f"{number}": spec.make() for number, spec in enumerate(own.values())} for own in (before, more))
-    compress([collection("old", old)], path, None, overwrite=True, threads=1)
+    pack_files([collection("old", old)], path, None, overwrite=True, threads=1)
     blocks = [(block.array, block.first, block.items, block.size) for block in blocks_of(path)[0]]
     add(path, [collection("new", new)], None, verify=verify, threads=1)
     assert [(b.array, b.first, b.items, b.size) for b in blocks_of(path)[0]][: len(blocks)] == blocks
@@ -224,7 +224,7 @@ def alike(draw: st.DrawFn) -> list[Spec]:
 @given(alike(), st.booleans())
 def test_items_added_come_after_those_before(folder: Path, drawn: list[Spec], verify: bool) -> None:
     path, (first, *more) = folder / "a.vdz", [spec.make() for spec in drawn]
-    compress([collection("old", {"x": first, "y": np.arange(3)})], path, None, overwrite=True, threads=1)
+    pack_files([collection("old", {"x": first, "y": np.arange(3)})], path, None, overwrite=True, threads=1)
     together = collection("new", {str(k): part for k, part in enumerate(more)})
     add(path, [together], None, to="x", verify=verify, threads=1)
     back = unpack(path)
@@ -237,7 +237,7 @@ def test_items_added_come_after_those_before(folder: Path, drawn: list[Spec], ve
 @given(specs(), shapes(1, ("line", "grey", "any")))
 def test_other_items_are_not_added(folder: Path, spec: Spec, shape: tuple[int, ...]) -> None:
     path, array, other = folder / "a.vdz", spec.make(), np.zeros((2, *shape), "<i8")
-    compress([collection("old", {"x": array})], path, None, overwrite=True, threads=1)
+    pack_files([collection("old", {"x": array})], path, None, overwrite=True, threads=1)
     whole = path.read_bytes()
     if array.dtype == other.dtype and array.shape[1:] == other.shape[1:] and array.ndim:
         return

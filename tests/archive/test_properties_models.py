@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_cases import IMAGES, LARGE, SERIES, Items, items, network
 from profiles import PATIENT, cases
-from vaedensity.numpy_decoder.archive import read_arrays as read_plainly
 
 from vaedensity.api.models import model_for
-from vaedensity.archive.block import MODEL_CODERS
+from vaedensity.archive.block import SERIES as BY_SERIES
+from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.container import Writer
 from vaedensity.archive.decoding import Lost, read_arrays, read_rows
 from vaedensity.archive.model_blocks import BlockCoder
@@ -24,7 +24,7 @@ from vaedensity.errors import DamagedArchive, ModelError
 pytestmark = PATIENT
 SELDOM = st.sampled_from([False, False, False, False, False, True])
 CHAINS = st.integers(1, 3)
-CODERS = st.sampled_from([16, 18, 20])
+ENDS_FIRST = st.booleans()
 OTHER = np.arange(7, dtype=">i2")
 
 
@@ -41,18 +41,24 @@ def write(path: Path, drawn: Items, chain: int, **options: Any) -> np.ndarray:
 
     array, (model, _) = drawn.make(), network(drawn.model)
     own = {"model_blocks__WORTH_ASKING": float("inf"), "model_blocks__BlockCoder__spans": spans}
-    with patched(**{f"coding__{name}": value for name, value in own.items()}):
+    with patched(**{f"archive__{name}": value for name, value in own.items()}):
         pack(path, {"x": array, "y": OTHER}, model, **options)
     return array
 
 
-def require_coders(path: Path, drawn: Items, coder: int) -> None:
+def read_plainly(path: Path) -> dict[str, Any]:
+    """All arrays of an archive with its model inside, by the numpy engine."""
+    with ArchiveFile(path) as archive:
+        return read_arrays(archive, model_for(archive, None, "numpy"), threads=1)
+
+
+def require_codecs(path: Path, drawn: Items, codec: Codec) -> None:
     """The model coded every block of items that it knows, and no other."""
     known = drawn.known()
     for block in blocks_of(path)[0]:
         if block.array == 0:
             own = known[block.first : block.first + block.items].all()
-            assert block.coder == coder if own else block.coder not in MODEL_CODERS
+            assert block.codec == codec if own else not block.codec.by_model
 
 
 def require_back(path: Path, drawn: Items, array: np.ndarray, data: st.DataObject, lockstep: int, disk: bool) -> None:
@@ -67,12 +73,12 @@ def require_back(path: Path, drawn: Items, array: np.ndarray, data: st.DataObjec
 
 
 @cases(140)
-@given(items(tuple(IMAGES)), CHAINS, CODERS, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
+@given(items(tuple(IMAGES)), CHAINS, ENDS_FIRST, st.booleans(), SELDOM, SELDOM, st.integers(1, 4), st.data())
 def test_images_come_back(
     folder: Path,
     drawn: Items,
     chain: int,
-    coder: int,
+    ends_first: bool,
     verify: bool,
     inside: bool,
     disk: bool,
@@ -80,8 +86,9 @@ def test_images_come_back(
     data: st.DataObject,
 ) -> None:
     path, file = folder / "a.vdz", network(drawn.model)[1]
-    array = write(path, drawn, chain, coder=coder, verify=verify, inside=file if inside else None)
-    require_coders(path, drawn, coder)
+    codec = Codec(Kind.MODEL, ends_first=ends_first)
+    array = write(path, drawn, chain, codec=codec, verify=verify, inside=file if inside else None)
+    require_codecs(path, drawn, codec)
     require_back(path, drawn, array, data, lockstep, disk)
     if inside and drawn.known().any():
         with ArchiveFile(path) as archive:
@@ -94,14 +101,22 @@ def test_images_come_back(
 
 
 @cases(30)
-@given(items(tuple(IMAGES), 4), CHAINS, CODERS, st.integers(2, 5), SELDOM, SELDOM, st.data())
+@given(items(tuple(IMAGES), 4), CHAINS, ENDS_FIRST, st.integers(2, 5), SELDOM, SELDOM, st.data())
 def test_images_come_back_with_particles(
-    folder: Path, drawn: Items, chain: int, coder: int, particles: int, verify: bool, plain: bool, data: st.DataObject
+    folder: Path,
+    drawn: Items,
+    chain: int,
+    ends_first: bool,
+    particles: int,
+    verify: bool,
+    plain: bool,
+    data: st.DataObject,
 ) -> None:
     path, file = folder / "a.vdz", network(drawn.model)[1]
     inside = file if plain else None
-    array = write(path, drawn, chain, coder=coder, particles=particles, verify=verify, inside=inside)
-    require_coders(path, drawn, coder + 1)
+    codec = Codec(Kind.MODEL, coupled=True, ends_first=ends_first)
+    array = write(path, drawn, chain, codec=codec, particles=particles, verify=verify, inside=inside)
+    require_codecs(path, drawn, codec)
     require_back(path, drawn, array, data, 2, False)
     if plain:
         assert same(read_plainly(path)["x"], array)
@@ -114,7 +129,7 @@ def test_series_come_back(
 ) -> None:
     path, file = folder / "a.vdz", network(drawn.model)[1]
     array = write(path, drawn, chain, verify=verify, inside=file if plain else None)
-    require_coders(path, drawn, 22)
+    require_codecs(path, drawn, BY_SERIES)
     require_back(path, drawn, array, data, lockstep, disk)
     if plain:
         assert same(read_plainly(path)["x"], array)
@@ -131,11 +146,11 @@ def test_what_the_writer_chooses_comes_back(folder: Path, drawn: Items) -> None:
 
 
 @cases(1)
-@given(items(tuple(LARGE), 1), CODERS)
-def test_large_images_come_back(folder: Path, drawn: Items, coder: int) -> None:
-    path = folder / "a.vdz"
-    array = write(path, drawn, 1, coder=coder, verify=False)
-    require_coders(path, drawn, coder)
+@given(items(tuple(LARGE), 1), ENDS_FIRST)
+def test_large_images_come_back(folder: Path, drawn: Items, ends_first: bool) -> None:
+    path, codec = folder / "a.vdz", Codec(Kind.MODEL, ends_first=ends_first)
+    array = write(path, drawn, 1, codec=codec, verify=False)
+    require_codecs(path, drawn, codec)
     assert same(unpack(path, network(drawn.model)[0])["x"], array)
 
 
@@ -158,9 +173,8 @@ def test_what_is_altered_is_refused(
         if with_care:
             writer = Writer(f, record)
             for k, (block, (data, checksum)) in enumerate(zip(blocks, payloads)):
-                assert checksum is not None
                 data = bytes(payload) if k == hit else data
-                writer.add(block.array, block.first, block.items, block.coder, data, checksum)
+                writer.add(block.array, block.first, block.items, block.codec, data, checksum)
             writer.finish(digests)
         else:
             end = blocks[hit].begin + blocks[hit].size

@@ -21,7 +21,7 @@ def test_raw_bytes_where_a_fallback_coder_goes_wrong(tmp_path: Path) -> None:
         return lzma.compress(b"x" + data[1:], lzma.FORMAT_RAW, filters=fallback._FILTERS)
 
     for broken in (wrong, lambda data: b""):
-        with patched(coding__fallback___lzma=broken, coding__fallback__deflate=lambda data: b"\0" * 600):
+        with patched(archive__fallback___lzma=broken, archive__fallback__deflate=lambda data: b"\0" * 600):
             assert pack(tmp_path / "a.vdz", {"x": ZEROS}).payload_bytes == 500
         assert same(unpack(tmp_path / "a.vdz")["x"], ZEROS)
 

@@ -158,8 +158,8 @@ def pack(
 ) -> Tally:
     """Write an archive; many fallback blocks where ``block_bytes`` are few, but no more than some hundreds."""
     least = max((array.nbytes for array in arrays.values()), default=0) // 100
-    with patched(coding__archive__CLASSICAL_BLOCK_BYTES=max(block_bytes, least)), open(path, "wb") as f:
-        return write_archive(f, arrays, {"collections": []}, model, threads=1, **options)
+    with patched(archive__writer__FALLBACK_BLOCK_BYTES=max(block_bytes, least)), open(path, "wb") as f:
+        return write_archive(f, arrays, [], model, threads=1, **options)
 
 
 def unpack(path: Path, model: CodingModel | None = None, **options: Any) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from networks import SHAPES, random_items, random_network
 from test_laws import BATCH, COUNT, ENGINES, arrays_equal, check_laws, gaussian, integers, mixture
-from vaedensity.coding.order import DIGITS, ORDERS, SEQUENCE_CODER, order_of
 
 from vaedensity.api.choose import open_model
-from vaedensity.archive.block import COUPLED_CODERS, MODEL_CODERS
+from vaedensity.archive.block import Codec as BlockCodec
+from vaedensity.archive.block import Kind
 from vaedensity.archive.decoding import read_arrays
+from vaedensity.archive.model_blocks import BlockCoder
 from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.ans import Ints, Stacks
@@ -74,48 +75,36 @@ def test_stacks_that_no_writer_made_give_symbols_or_are_refused() -> None:
             assert all(record == found[0] for record in found), name
 
 
-@pytest.mark.parametrize("coder", [18, 20])
+@pytest.mark.parametrize("ends_first", [False, True])
 @pytest.mark.parametrize("kind", SHAPES)
-def test_items_under_a_network(kind: str, coder: int) -> None:
-    network, order = random_network(kind), order_of(coder)
+def test_items_under_a_network(kind: str, ends_first: bool) -> None:
+    network = random_network(kind)
     items = random_items(network.config, BATCH, seed=4)
     for particles in (1, 3):
-        check_laws(network.bits_back(particles, order), items, lambda a, b: bool((a == b).all()))  # type: ignore[attr-defined]
+        check_laws(network.bits_back(particles, ends_first), items, lambda a, b: bool((a == b).all()))  # type: ignore[attr-defined]
     for engine in ENGINES:
         stacks = engine(BATCH)
-        network.direct(order).push(stacks, items)
-        assert torch.equal(network.direct(order).pop(stacks), items)
+        network.direct(ends_first).push(stacks, items)
+        assert torch.equal(network.direct(ends_first).pop(stacks), items)
         assert stacks.is_empty().all()
 
 
-def test_numbers_of_coders() -> None:
-    assert set(MODEL_CODERS) == {*ORDERS, *(n + 1 for n in ORDERS), SEQUENCE_CODER}
-    assert frozenset(n + 1 for n in ORDERS) == COUPLED_CODERS
-    assert order_of(17) == DIGITS and order_of(21) == ORDERS[20]
-
-
 @pytest.mark.parametrize("particles", [1, 3])
-@pytest.mark.parametrize("coder", [16, 18, 20])
-def test_archives_of_every_coder(tmp_path: Path, coder: int, particles: int) -> None:
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_archives_of_every_codec(tmp_path: Path, ends_first: bool, particles: int) -> None:
     model, digits = open_model("digits"), load_digits()[1500:1560]
-    path = tmp_path / "a.vdz"
+    path, codec = tmp_path / "a.vdz", BlockCodec(Kind.MODEL, particles > 1, ends_first)
     with open(path, "wb") as f:
-        write_archive(f, {"x": digits}, {"collections": []}, model, particles=particles, coder=coder)
+        write_archive(f, {"x": digits}, [], model, particles=particles, codec=codec)
     with ArchiveFile(path) as archive:
-        assert {block.coder for block in archive.blocks} == {coder + (particles > 1)}
+        assert {block.codec for block in archive.blocks} == {codec}
         assert (read_arrays(archive, model)["x"] == digits).all()
-    assert path.read_bytes()[8] == 5 >= MODEL_CODERS[coder + (particles > 1)]
 
 
-@pytest.mark.parametrize(("share", "coder"), [(0.1, 18), (0.4, 20)])
-def test_ends_are_coded_first_where_they_are_many(tmp_path: Path, share: float, coder: int) -> None:
+@pytest.mark.parametrize(("share", "ends_first"), [(0.1, False), (0.4, True)])
+def test_ends_are_coded_first_where_they_are_many(share: float, ends_first: bool) -> None:
     model = open_model("fashion-mnist")
     rng = np.random.default_rng(0)
     x = rng.integers(1, 255, (4, 28, 28), np.uint8)
     x[rng.random(x.shape) < share] = 255
-    with open(tmp_path / "a.vdz", "wb") as f:
-        write_archive(f, {"x": x}, {"collections": []}, model)
-    # Such noise may end in a fallback block; what was asked for shows in the version and the coder chosen.
-    from vaedensity.archive.model_blocks import BlockCoder
-
-    assert BlockCoder(model, "NHW", x, verify=False).coder == coder
+    assert BlockCoder(model, "NHW", x, verify=False).codec == BlockCodec(Kind.MODEL, ends_first=ends_first)
