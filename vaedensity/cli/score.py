@@ -11,6 +11,7 @@ from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
     data_options,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -298,7 +299,7 @@ def _self_test(file: "ModelFile", request: "ScoreRequest", options: dict[str, An
         "settings": repr(request.estimator),
         "model_sha256": file.sha256,
         "seed": request.seed,
-        "seconds": 0.0,
+        "seconds": elapsed(),
         "tolerance_nats": tolerance,
         "passed": within(bounds, tolerance),
     }
