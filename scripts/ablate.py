@@ -19,9 +19,9 @@ from vaedensity import items
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.load import load_array
 from vaedensity.model.config import preset_config
-from vaedensity.model.cost import multiplications
+from vaedensity.model.kinds import multiplications
 from vaedensity.report.tables import render
-from vaedensity.training.fit import FitSettings, elbo_bits_per_dim, fit
+from vaedensity.training.fit import fit
 from vaedensity.training.gradients import (
     AddNoise,
     Centralise,
@@ -33,8 +33,10 @@ from vaedensity.training.gradients import (
     Sign,
     SkipOnSpike,
 )
+from vaedensity.training.objective import elbo_bits_per_dim
+from vaedensity.training.penalties import Flood, PenaliseGradient
 from vaedensity.training.schedule import FreeBits, Length, WarmupCosine
-from vaedensity.training.terms import Flood, PenaliseGradient
+from vaedensity.training.settings import FitSettings
 
 Variant = tuple[dict[str, Any], dict[str, Any]]
 # name -> (changes of the network, changes of the settings), both from the preset and its defaults
@@ -44,10 +46,10 @@ NETWORK: dict[str, Variant] = {
     "no free bits": ({}, {"free_bits": FreeBits(0.0)}),
     "no neighbours": ({"neighbours": 0}, {}),
     "8 neighbours": ({"neighbours": 8}, {}),
-    "4 sub_images": ({"sub_images": 4}, {}),
-    "4 sub_images, no neighbours, Adam": ({"sub_images": 4, "neighbours": 0}, {"optimizer": "adam"}),
+    "4 sub-images": ({"sub_images": 4}, {}),
+    "4 sub-images, no neighbours, Adam": ({"sub_images": 4, "neighbours": 0}, {"optimizer": "adam"}),
     "no residual blocks": ({"blocks": 0}, {}),
-    "2 blocks a sub_image": ({"sub_image_blocks": 2}, {}),
+    "2 blocks a sub-image": ({"sub_image_blocks": 2}, {}),
     "one level of latents": ({"latents": ((2, 1),), "widths": (32,), "sub_images": 4}, {}),
     "wider": ({"widths": (64, 48)}, {}),
 }

@@ -27,8 +27,7 @@ from vaedensity.data.load import load_array
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.model.checkpoint import load_model
-from vaedensity.model.gaussian import Gaussian
-from vaedensity.model.latent_model import LatentModel, LogWeight
+from vaedensity.model.latent_model import Gaussian, LatentModel, LogWeight
 from vaedensity.model.released import resolve
 from vaedensity.units import LN2
 

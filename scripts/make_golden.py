@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vaedensity.api.compress import gather
+from vaedensity.api.packing import gather
 from vaedensity.api.settle import settle
 from vaedensity.archive.block import Codec, Kind
 from vaedensity.archive.writer import write_archive
 from vaedensity.coding.engine import coding_model
 from vaedensity.coding.quantise import coded_bits, quantise
-from vaedensity.data.files import save_npz
+from vaedensity.data.array_files import save_npz
 from vaedensity.data.named import load_digits
 from vaedensity.data.tree import scan
 from vaedensity.items import apply_map, layout_of, series_layout, to_items, value_map
@@ -30,8 +30,9 @@ from vaedensity.model.checkpoint import load_model, save_model, slim_model
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.kinds import Config
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.training.fit import FitSettings, fit
+from vaedensity.training.fit import fit
 from vaedensity.training.schedule import Length, WarmupCosine
+from vaedensity.training.settings import FitSettings
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden"
 DIGITS = load_digits()

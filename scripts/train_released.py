@@ -3,9 +3,8 @@
     python scripts/train_released.py mnist --data data        # needs data/mnist.npz from get_data.py
     python scripts/train_released.py digits
 
-A recipe of several sittings goes on from the first one's weights. Interrupt it and run it again: it resumes. Options behind
-the name go to the last sitting, --steps N, say, which a GPU is for. Data come from get_data.py. The
-models called NAME-1 were made by an earlier version (their cards say how) and cannot be made again by this one.
+A recipe of several sittings goes on from the first one's weights. Interrupt it and run it again: it resumes. Options
+behind the name go to the last sitting, --steps N, say, which a GPU is for. Data come from get_data.py.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Random arrays of every kind that an archive holds, drawn small and by a seed: what fails shrinks, and prints as one line."""
+"""Random arrays of every kind that an archive holds, drawn small and by a seed: what fails shrinks, and prints as one
+line."""
 
 import math
 import shutil

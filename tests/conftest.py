@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +13,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small lose by mor
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from early import EarlyWriter
 
-from vaedensity.archive import fallback
 from vaedensity.cli.main import main
 from vaedensity.data.named import load_digits
 
 # Enough for the model to beat the fallback codecs on digits, which commands must tell apart.
 FIT_OPTIONS = ("--preset", "tiny", "--steps", "120", "--rate", "0.02", "--batch-size", "32", "--device", "cpu")
+
+
+@contextmanager
+def small_blocks() -> Iterator[None]:
+    """Chains of about 2 KB, whatever they cost, so that a small archive has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
+        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
+        yield
 
 
 def invoke(*arguments: object) -> Result:
@@ -49,19 +57,13 @@ def model(fitted: tuple[Path, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def other_model(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A valid model of the same shape that is not the same: one integer differs."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from vaedensity.model.checkpoint import load_model, slim_model
 
-    with safe_open(model, "pt") as f:
-        tensors, metadata = {key: f.get_tensor(key) for key in f.keys()}, f.metadata()
-    start = tensors["integer/start"].flatten()
-    start[0] += 1 if start[0] < 0 else -1
-    tensors["integer/start"] = start.view(tensors["integer/start"].shape)
-    record = json.loads(metadata["vaedensity"])
-    del record["sha256"]  # which is another one now
-    metadata["vaedensity"] = json.dumps(record)
+    file = load_model(model)
+    start = file.start.clone()
+    start.view(-1)[0] += 1 if start.view(-1)[0] < 0 else -1
     path = tmp_path_factory.mktemp("other") / "other.safetensors"
-    save_file(tensors, path, metadata=metadata)
+    path.write_bytes(slim_model(replace(file, start=start)))
     return path
 
 
@@ -138,33 +140,6 @@ def refused(tmp_path: Path, unchanged: Callable[..., AbstractContextManager[None
         return lines[0]
 
     return run
-
-
-@pytest.fixture
-def hostile(tmp_path: Path) -> Callable[..., Path]:
-    """Write an archive by hand: a good one of array "x" (4 items of 3 bytes) with parts replaced."""
-
-    def write(*, meta: Any = None, blocks: list[tuple[int, int, bytes]] | None = None, **changes: Any) -> Path:
-        import hashlib
-
-        data = bytes(range(12))
-        entry = {"name": "x", "dtype": "|u1", "shape": [4, 3], "blocks": 1} | changes.pop("entry", {})
-        collections = [{"kind": "npy", "name": "x.npy", "arrays": {"x": "x"}} | (meta or {})]
-        record = {
-            "arrays": [entry],
-            "meta": {"collections": collections},
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "by": "test",
-        } | changes
-        path = tmp_path / "hostile.vdz"
-        with open(path, "wb") as f:
-            writer = EarlyWriter(f, 1)
-            for coder, items, payload in [(fallback.RAW, 4, data)] if blocks is None else blocks:
-                writer.add(coder, items, payload)
-            writer.finish(record)
-        return path
-
-    return write
 
 
 class Known(NamedTuple):

@@ -79,7 +79,8 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Items:
-    """An array of items for a model: of what contents, how they lie, and which hold a value that the model does not know."""
+    """An array of items for a model: of what contents, how they lie, and which hold a value that the model does not
+    know."""
 
     model: str
     count: int

@@ -1,7 +1,7 @@
 """Files that a reader may take for less than they are, and whether what came back of one is all of it.
 
-Each kind is a function of a random generator that gives (suffix, bytes). What judges is written apart from the package's readers.
-"""
+Each kind is a function of a random generator that gives (suffix, bytes). What judges is written apart from the
+package's readers."""
 
 import io
 import struct

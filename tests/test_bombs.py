@@ -1,7 +1,6 @@
 """Files made to keep a reader busy, or to take memory out of all proportion: refused within seconds."""
 
 import struct
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -9,12 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import invoke
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-from fuzzing.bad_layouts import base
-from fuzzing.bad_notes import BYTES, meta, noted
-from fuzzing.parts import Parts, put_varint
-
+from scripts.nightly.bad.layouts import base
+from scripts.nightly.bad.restore_metadata import BYTES, meta, noted
+from scripts.nightly.fuzzing.parts import Parts, put_varint
 from vaedensity.archive.block import LOST
 from vaedensity.archive.block_header import MARKER, scan
 from vaedensity.archive.reader import ArchiveFile
@@ -32,10 +28,10 @@ def in_time() -> object:
     assert time.process_time() - started < SECONDS
 
 
-def frame(length: int, first: int, stamp: bytes) -> bytes:
-    """A frame whose own check is right, of a payload whose checksum is not."""
+def block_header(length: int, first: int, archive_id: bytes) -> bytes:
+    """One whose own check is right, of a payload whose checksum is not."""
     out = MARKER + put_varint(0) + put_varint(first) + put_varint(1) + b"\0" + put_varint(length) + bytes(8)
-    return out + struct.pack("<H", zlib.crc32(stamp + out) & 0xFFFF)
+    return out + struct.pack("<H", zlib.crc32(archive_id + out) & 0xFFFF)
 
 
 def with_blocks(folder: Path, blocks: bytes) -> Path:
@@ -51,13 +47,13 @@ def test_repair_of_a_file_full_of_markers(tmp_path: Path) -> None:
     path = with_blocks(tmp_path, MARKER * 500_000)
     assert invoke("repair", path, "-o", tmp_path / "out.vdz").exit_code == DAMAGED
     with ArchiveFile(tmp_path / "out.vdz") as archive:
-        assert [(block.coder, block.items) for block in archive.blocks] == [(LOST, 4)]
+        assert [(block.codec, block.items) for block in archive.blocks] == [(LOST, 4)]
 
 
-def test_repair_of_frames_that_claim_each_other(tmp_path: Path) -> None:
-    stamp = base().together()[16:20]
-    count, size = 50_000, len(frame(1 << 20, 1 << 20, stamp))
-    path = with_blocks(tmp_path, b"".join(frame(size * count // 2, 1 << 20, stamp) for _ in range(count)))
+def test_repair_of_block_headers_that_claim_each_other(tmp_path: Path) -> None:
+    archive_id = base().together()[16:20]
+    count, size = 50_000, len(block_header(1 << 20, 1 << 20, archive_id))
+    path = with_blocks(tmp_path, b"".join(block_header(size * count // 2, 1 << 20, archive_id) for _ in range(count)))
     result = invoke("repair", path, "-o", tmp_path / "out.vdz")
     assert result.exit_code == DAMAGED and "claim each other's bytes" in result.stderr
     assert not (tmp_path / "out.vdz").exists()
@@ -93,7 +89,7 @@ def test_names_of_many_parts(tmp_path: Path) -> None:
 def test_an_index_of_more_blocks_than_the_file_has_room_for(tmp_path: Path) -> None:
     parts: Parts = base()
     count = 1 << 24
-    parts.closing = bytes(32) + put_varint(count) + bytes(4 * count)
+    parts.index = bytes(32) + put_varint(count) + bytes(4 * count)
     path = tmp_path / "x.vdz"
     path.write_bytes(parts.together())
     with pytest.raises(DamagedArchive, match=f"{count} blocks in"):

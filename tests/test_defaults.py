@@ -1,4 +1,5 @@
-"""A default that can be met in several places is the same in all of them: the command line, the functions, the estimator."""
+"""A default that can be met in several places is the same in all of them: the command line, the functions, the
+estimator."""
 
 import inspect
 from collections.abc import Callable
@@ -12,10 +13,10 @@ import pytest
 
 import vaedensity
 from vaedensity import Annealed, ImportanceSampling, Jackknife, UntilStandardError, VAEDensity
-from vaedensity.api.fit import DEFAULT_SECONDS, FitRequest
+from vaedensity.api.fit_request import DEFAULT_SECONDS, FitRequest
 from vaedensity.api.model_items import ScoreRequest
 from vaedensity.cli.main import COMMANDS, main
-from vaedensity.training.fit import FitSettings
+from vaedensity.training.settings import FitSettings
 
 
 def options(command: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def test_a_fresh_python_lists_and_completes_them_without_loading_torch() -> None
         "import rlcompleter, sys, vaedensity, vaedensity.training\n"
         "complete = rlcompleter.Completer({'vd': vaedensity}).attr_matches\n"
         "print('EGDD' in dir(vaedensity.training), 'compress' in dir(vaedensity), 'torch' in sys.modules)\n"
-        "print('parse_transforms' in dir(vaedensity.training), complete('vd.VAED')[0][:13])"
+        "print('Muon' in dir(vaedensity.training), complete('vd.VAED')[0][:13])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["True True False", "True vd.VAEDensity"]

@@ -14,8 +14,9 @@ from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.regret import LikelihoodRegret
 from vaedensity.errors import UsageError
-from vaedensity.training.fit import FitSettings, fit
+from vaedensity.training.fit import fit
 from vaedensity.training.schedule import Length
+from vaedensity.training.settings import FitSettings
 
 
 class Metres(np.ndarray):

@@ -1,54 +1,69 @@
-"""The rooms' one-way arrows (README.md, "Rooms"), read from the imports."""
+"""The packages' one-way arrows (ARCHITECTURE.md), read from the imports, those inside functions too."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vaedensity"
-SHARED = {"arithmetic", "errors", "machine", "units", "items", "atomic", "long_paths", "staging", "targets", "lazy", ""}
+SHARED = {"__version__", "advice", "arithmetic", "errors", "items", "lazy", "machine", "units", "workers"}
 ALLOWED = {
     "data": set(),
-    "model": set(),
-    "training": {"model"},
+    "numpy_decoder": set(),
+    "model": {"data.atomic"},
+    "training": {"data.atomic", "model"},
     "density": {"model"},
-    "coding": set(),
-    "plain": {"data"},
-    "report": set(),
-    "tasks": {"data", "model", "training", "density", "coding", "report"},
-    "cli": {"data", "model", "training", "density", "coding", "plain", "report", "tasks"},
+    "report": {"data", "density"},
+    "coding": {"model", "numpy_decoder"},  # whose arithmetic shows that torch's is exact
+    "archive": {"data.atomic", "coding.plan"},  # its engines by name
+    "api": {"archive", "coding", "data", "density", "model", "report", "training"},
+    "cli": {"api", "archive", "data", "density", "model", "numpy_decoder", "report", "training"},
+    "sklearn": {"api", "density", "model"},
+    "__init__": {"api", "data", "density", "sklearn"},  # names that are imported when they are used
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
 def imports(path: Path) -> set[str]:
+    """The package's modules that a file imports, without ``vaedensity.``; a name of the package itself as it is."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vaedensity":
-            parts = (node.module or "").split(".")
-            found |= (
-                {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name != "__version__"}
-            )
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "vaedensity":
+            inside = (node.module or "").removeprefix("vaedensity").removeprefix(".")
+            names = [f"{inside}.{alias.name}".removeprefix(".") for alias in node.names]
+            found |= {name if not inside or is_module(name) else inside for name in names}
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vaedensity.")}
+            found |= {alias.name.removeprefix("vaedensity.") for alias in node.names if "vaedensity." in alias.name}
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_arrows(path: Path) -> None:
-    parts = path.relative_to(PACKAGE).parts
-    if parts == ("__init__.py",):
-        assert "= on_first_use(" in path.read_text(encoding="utf-8")  # names the public functions, imports them on use
-        return
-    room = parts[0] if len(parts) > 1 else ""
-    allowed = ALLOWED.get(room, set()) | SHARED | {room}
-    if parts == ("coding", "lowering.py"):
-        allowed |= {"model"}  # the only bridge from floats to integers
-    if parts == ("coding", "probe.py"):
-        allowed |= {"model", "plain"}  # sets torch's answer beside that of arithmetic without it
-    if parts == ("plain", "archive.py"):
-        allowed |= {"model"}  # where the released models lie
-    assert imports(path) <= allowed
+    own = name_of(path).partition(".")[0]
+    allowed = ALLOWED.get(own, set()) | SHARED | {own}
+    beyond = {name for name in imports(path) if not any(f"{name}.".startswith(f"{a}.") for a in allowed)}
+    assert beyond == set()
+
+
+def test_no_import_circles() -> None:
+    graph = {name_of(path): {name for name in imports(path) if is_module(name)} for path in FILES}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_engines_are_named_where_they_lie() -> None:
+    from vaedensity.archive.engine import ENGINES
+
+    assert all(is_module(name.removeprefix("vaedensity.")) for name in ENGINES.values())
 
 
 def test_files_hold_one_idea() -> None:

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -237,3 +239,21 @@ def test_the_number_of_threads_is_put_back() -> None:
     for way in (in_threads, in_processes) if can_fork() else (in_threads,):
         list(way(lambda n: n, [0, 1, 2], Ticker(lambda n: None), 2))
         assert torch.get_num_threads() == before
+
+
+def test_workers_need_no_torch() -> None:
+    program = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("no torch here")
+
+sys.meta_path.insert(0, Blocked())
+from vaedensity.workers import Ticker, can_fork, in_processes, in_threads
+for way in (in_threads, in_processes) if can_fork() else (in_threads,):
+    print(list(way(lambda n: n * n, [1, 2, 3], Ticker(lambda count: None), 2)), "torch" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(result.stdout.splitlines()) == {"[1, 4, 9] False"}

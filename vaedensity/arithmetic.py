@@ -1,7 +1,8 @@
-"""Arithmetic that depends on nothing the caller has set: the one place that touches torch's switches.
+"""Float arithmetic that does not depend on what the caller has set: the one place that touches torch's switches.
 
-Some switches belong to a thread: autocast, inference mode, modes that catch every call, function transforms. Others belong to the
-process: reduced precision of float32, and NNPACK, whose Winograd kernels round. All are as they were when a block ends.
+Some switches belong to a thread: autocast, inference mode, modes that intercept every call, function transforms. Others
+belong to the process: reduced precision of float32, and NNPACK, whose Winograd kernels round. All are put back when a
+block ends.
 """
 
 import threading
@@ -20,7 +21,7 @@ AUTOCAST = ("cpu", "cuda")
 PRECISIONS = [("generic", "all"), ("mkldnn", "all"), ("cuda", "all")] + [
     (backend, work) for backend in ("mkldnn", "cuda") for work in ("matmul", "conv", "rnn")
 ]
-"""Switches of torch 2.9 and later. What is "none" follows the one of the whole backend, and that the generic one."""
+"""Switches of torch 2.9 and later. One that is "none" follows its backend's, which follows the generic one."""
 FULL = ("none", "ieee")
 
 _lock = threading.Lock()
@@ -30,14 +31,20 @@ _switches = ExitStack()
 
 @contextmanager
 def fresh_thread() -> Iterator[None]:
-    """Torch as a new thread finds it: no autocast, no inference mode, gradients on, no modes, no default device, no transform."""
+    """Torch as a new thread finds it, whatever the caller has switched on.
+
+    No autocast, no inference mode, no modes that intercept calls, no default device, no function transforms; gradients
+    are on.
+
+    >>> with torch.inference_mode(), fresh_thread():
+    ...     torch.is_inference_mode_enabled()
+    False
+    """
     with ExitStack() as stack:
         stack.enter_context(temporarily_clear_interpreter_stack())
         stack.enter_context(_disable_current_modes())
         for _ in range(torch._C._len_torch_function_stack()):
-            stack.enter_context(
-                _pop_mode_temporarily()
-            )  # disabling them all instead breaks imports that torch does late
+            stack.enter_context(_pop_mode_temporarily())  # disabling them all breaks imports that torch does late
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in AUTOCAST:
@@ -48,8 +55,18 @@ def fresh_thread() -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """:func:`fresh_thread`, and float32 that is never rounded to less on the way. Several threads may be inside: the first sets the
-    process's switches, the last puts them back."""
+    """:func:`fresh_thread`, and float32 products that are never computed in fewer bits (TF32, bfloat16, NNPACK).
+
+    Several threads may be inside at once: the first sets the process's switches, the last puts them back.
+
+    >>> torch.set_float32_matmul_precision("high")
+    >>> with full_precision():
+    ...     torch.get_float32_matmul_precision()
+    'highest'
+    >>> torch.get_float32_matmul_precision()
+    'high'
+    >>> torch.set_float32_matmul_precision("highest")
+    """
     global _inside
     with fresh_thread():
         with _lock:
@@ -67,7 +84,7 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def torch_threads(wish: int | None = None) -> Iterator[None]:
-    """So many threads within torch's operations as :func:`choose_threads` makes of ``wish``."""
+    """Torch's operations use as many threads as :func:`~vaedensity.machine.choose_threads` makes of ``wish``."""
     before, count = torch.get_num_threads(), choose_threads(wish)
     if before != count:
         torch.set_num_threads(count)
@@ -79,10 +96,10 @@ def torch_threads(wish: int | None = None) -> Iterator[None]:
 
 
 def _set_switches() -> None:
-    """Set the process's switches; ``_switches`` knows the way back, which goes in the opposite order."""
+    """Set the process's switches; closing ``_switches`` puts them back in the opposite order."""
     with ExitStack() as undo:
         set_nnpack = torch.backends.nnpack.set_flags
-        undo.callback(set_nnpack, *set_nnpack(False))
+        undo.callback(set_nnpack, *set_nnpack(False))  # type: ignore[no-untyped-call] # torch has no types for it
         older = list(_older_switches())
         get = getattr(torch._C, "_get_fp32_precision_getter", None)
         for name in PRECISIONS if get else []:
@@ -99,7 +116,8 @@ def _set_switches() -> None:
 
 
 def _older_switches() -> Iterator[tuple[Any, Any, Any]]:
-    """(setter, value, full precision) of what is set otherwise. Torch refuses to read them where only the newer ones were used."""
+    """(setter, value now, full precision) of the older switches that are set to less. Torch refuses to read them where
+    only the newer ones were used."""
     pairs = [
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
         (torch._C._get_cudnn_allow_tf32, torch._C._set_cudnn_allow_tf32, False),

@@ -1,4 +1,4 @@
-"""What this process may use of its machine: memory, cores, and how many threads are worth while beside the work of others."""
+"""What this process may use of its machine: memory, cores, and how many threads pay beside the work of others."""
 
 import os
 import sys
@@ -10,11 +10,14 @@ from vaedensity.errors import UsageError
 
 MEMORY_SHARE = 0.75
 UNKNOWN_MEMORY = 4 << 30
-LOOKS, PAUSE_SECONDS = 5, 0.002  # at what runs now
+LOOKS, PAUSE_SECONDS = 5, 0.002  # at the threads that run now
 
 
 def usable_memory(root: Path = Path("/")) -> int:
-    """Bytes that decoding may take unless told otherwise: a share of the machine's memory, or of the container's where that is less."""
+    """Bytes that decoding may take unless told otherwise: three quarters of the machine's or the container's memory.
+
+    ``root``: of the file system that says so (for tests).
+    """
     try:
         found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):
@@ -24,7 +27,7 @@ def usable_memory(root: Path = Path("/")) -> int:
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: by its affinity, its container's quota and the first number of OMP_NUM_THREADS."""
+    """How many cores this process may use: the least of its affinity, its container's quota and OMP_NUM_THREADS."""
     cores = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wish.isdecimal():
@@ -37,8 +40,24 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def choose_threads(wish: int | None = None) -> int:
-    """How many threads to use: ``wish``, or where that is None as many as there are usable cores, no more than torch is set to, less what
-    others keep busy, and at least 1. No archive depends on it, scores and fits by rounding alone. Raises UsageError."""
+    """How many threads to use. Archives do not depend on it; scores and fits do by rounding alone.
+
+    Parameters
+    ----------
+    wish
+        The number to use; None for as many as :func:`usable_cores`, no more than torch is set to, less what others
+        keep busy, and at least 1.
+
+    Raises
+    ------
+    UsageError
+        If ``wish`` is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> choose_threads(3)
+    3
+    """
     if wish is not None:
         if isinstance(wish, bool) or not isinstance(wish, int) or wish < 1:
             raise UsageError(f"threads {wish!r}: expected a whole number from 1 on, or None")
@@ -50,8 +69,11 @@ def choose_threads(wish: int | None = None) -> int:
 
 
 def busy_cores() -> int:
-    """Cores of the machine that others keep busy. Both the last minute's load and what runs now must say so: the one remembers work that is
-    done, the other sees what lasts a moment, so that the least of several looks counts."""
+    """How many cores of the machine other processes keep busy.
+
+    Both the last minute's load and the threads that run now must say so: the load remembers work that is done, and a
+    look at what runs sees what lasts a moment only, so the least of several looks counts.
+    """
     try:
         load = os.getloadavg()[0]
         if load < 0.5:
@@ -66,7 +88,7 @@ def busy_cores() -> int:
 
 
 def _own_running() -> int:
-    """Threads of this process that run now, at least this one: libraries' wait for work in loops."""
+    """Threads of this process that run now, at least this one: those of libraries wait for work in busy loops."""
     own = 0
     for stat in Path("/proc/self/task").glob("*/stat"):
         words = _words(stat)  # a name may hold blanks: the state follows its last bracket
@@ -75,13 +97,13 @@ def _own_running() -> int:
 
 
 def _numbers(root: Path, kind: str, *names: str) -> list[int]:
-    """What the files of these names say in this process's control groups, where it is a number."""
+    """The numbers in files of these names in this process's control groups."""
     words = [_words(folder / name) for folder in _groups(root, kind) for name in names]
     return [int(found[0]) for found in words if found and found[0].isdecimal()]
 
 
 def _groups(root: Path, kind: str) -> Iterator[Path]:
-    """Folders of this process's control groups, versions 1 and 2, up to the root: in a container, that is where its own limits are."""
+    """Folders of this process's control groups, versions 1 and 2, and those above: at the root, a container's."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

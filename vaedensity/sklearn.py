@@ -1,5 +1,6 @@
 """A fitted density as a scikit-learn estimator: outlier detection and sampling for images."""
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,8 @@ from vaedensity.api.estimator_record import (
     save_with_record,
     whole_number,
 )
-from vaedensity.api.fit import FitRequest, fit_model, pick_device
+from vaedensity.api.fit import fit_model, pick_device
+from vaedensity.api.fit_request import FitRequest
 from vaedensity.api.model_items import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.api.sample import original_values, sample_batches
 from vaedensity.arithmetic import full_precision, torch_threads
@@ -131,7 +133,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):  # type: ignore[mis
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             try:
-                record = fit_model(images, "X", path, request)
+                record = asdict(fit_model(images, "X", path, request))
             except Interrupted:
                 raise KeyboardInterrupt("fit was interrupted; nothing was kept") from None
             data = path.read_bytes()

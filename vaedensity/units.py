@@ -1,4 +1,4 @@
-"""Nats, bits, bits per dimension and durations: the one place where they are converted; and numbers as JSON has them."""
+"""Nats, bits, bits per dimension and durations, converted in one place; and numbers as JSON has them."""
 
 import json
 import math
@@ -12,21 +12,34 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def nats_to_bits(nats: float) -> float:
-    """Information in bits of an amount given in nats."""
+    """Nats as bits.
+
+    >>> round(nats_to_bits(1.0), 4)
+    1.4427
+    """
     return nats / LN2
 
 
-def bits_to_nats(bits: float) -> float:
-    """Information in nats of an amount given in bits."""
-    return bits * LN2
-
-
 def bits_per_dim(log_prob_nats: float, dims: int) -> float:
-    """Rate in bits per dimension of an item of ``dims`` values with log-probability ``log_prob_nats``.
+    """The rate of one item in bits per dimension (bits/dim).
 
-    The data are integers and the likelihood is a probability mass function, so there is no
-    dequantisation constant to add.
+    The data are integers and the likelihood is a probability mass function, so there is no dequantisation constant to
+    add.
 
+    Parameters
+    ----------
+    log_prob_nats
+        Log-probability of the item, in nats.
+    dims
+        How many values the item has: 784 for an MNIST digit.
+
+    Returns
+    -------
+    float
+        ``-log2 p(x) / dims``.
+
+    Examples
+    --------
     >>> round(bits_per_dim(-784 * LN2, 784), 6)
     1.0
     """
@@ -34,7 +47,7 @@ def bits_per_dim(log_prob_nats: float, dims: int) -> float:
 
 
 def json_line(record: dict[str, Any]) -> str:
-    """``record`` as JSON in one line. JSON knows no NaN and no infinities: they are null.
+    """``record`` as JSON in one line. NaN and infinities, which JSON does not have, become null.
 
     >>> json_line({"a": [1.5, math.inf]})
     '{"a": [1.5, null]}'
@@ -51,8 +64,15 @@ def json_line(record: dict[str, Any]) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a time with its unit, such as "90s", "10m" or "1.5h". Raises UsageError.
+    """How many seconds a time such as "90s", "10m" or "1.5h" is.
 
+    Raises
+    ------
+    UsageError
+        If ``text`` is no number with one of the units s, m and h.
+
+    Examples
+    --------
     >>> parse_duration("1.5h")
     5400.0
     """

@@ -1,7 +1,8 @@
-"""Groups of chains side by side: in processes where the system can fork them and the caller has no other threads, else in threads.
+"""Jobs done side by side, in forked processes or in threads.
 
-A forked process begins with everything its parent holds, at no cost, and has an interpreter of its own. What is computed
-does not depend on which it is, nor on how many.
+Processes are used where the system can fork them safely and the caller has no other threads: a forked process begins
+with everything that its parent holds, at no cost, and has an interpreter of its own. Results depend neither on the way
+nor on the number. Torch need not be installed; where it is loaded, each worker uses one thread of it.
 """
 
 import gc
@@ -18,9 +19,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
-import torch
-
-from vaedensity.arithmetic import torch_threads
 from vaedensity.errors import VaedensityError
 from vaedensity.machine import choose_threads
 
@@ -29,11 +27,14 @@ Result = TypeVar("Result")
 
 
 class Cancelled(Exception):
-    """Raised inside a thread whose siblings have failed or were interrupted."""
+    """Raised inside a thread whose siblings failed or were interrupted."""
 
 
 class Ticker:
-    """Counts items done; ``tick`` raises Cancelled once somebody has stopped the work."""
+    """Reports progress from workers: ``tick(count)`` passes items done on to ``progress``.
+
+    It raises Cancelled once the work was stopped.
+    """
 
     def __init__(self, progress: Callable[[int], None]):
         self.progress, self.stopped = progress, threading.Event()
@@ -47,9 +48,29 @@ class Ticker:
 def side_by_side(
     work: Callable[[Job], Result], jobs: Iterable[Job], ticker: Ticker, threads: int | None = None
 ) -> Iterator[Result]:
-    """Results of ``work`` in the order of ``jobs``, as many at a time as :func:`choose_threads` makes of ``threads``.
+    """Results of ``work(job)`` for all ``jobs``, in their order, several computed at a time.
 
-    ``work`` should call ``ticker.tick`` often: that is how progress is heard of and how a thread learns that it should stop.
+    Parameters
+    ----------
+    work
+        Does one job. It should call ``ticker.tick`` often: that reports progress and stops a thread that is not needed
+        any more.
+    jobs
+        What to do.
+    ticker
+        Takes the progress of all workers.
+    threads
+        How many to do at a time; None: see :func:`~vaedensity.machine.choose_threads`.
+
+    Raises
+    ------
+    VaedensityError
+        If a worker process cannot be started or ends early. What ``work`` raises is raised here.
+
+    Examples
+    --------
+    >>> list(side_by_side(lambda n: n * n, [1, 2, 3], Ticker(lambda count: None), threads=1))
+    [1, 4, 9]
     """
     jobs = list(jobs)
     count = max(1, min(choose_threads(threads), len(jobs)))
@@ -58,27 +79,41 @@ def side_by_side(
 
 
 def can_fork() -> bool:
-    """Whether the system forks processes safely: elsewhere than on Linux, its libraries may hold threads and locks."""
+    """Whether forking is safe here: only on Linux, elsewhere system libraries may hold threads and locks."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def others_at_work() -> bool:
-    """Whether this process has threads besides this one. A lock that one holds would stay locked in a forked process. What draws a
-    progress bar does not count: no worker draws."""
+    """Whether this process has other threads: a lock that one holds would stay locked in a forked process.
+
+    What draws a progress bar does not count, as no worker draws.
+    """
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     return any(not type(thread).__module__.startswith("rich.") for thread in others)
 
 
 def in_threads(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
-    """:func:`side_by_side` in ``count`` threads, at most two jobs a thread in memory. Within an operation torch uses one: these are small, and
-    threads that wait for each other at every one take longer."""
+    """:func:`side_by_side` in ``count`` threads, with at most two jobs a thread in memory."""
+    before = _set_torch_threads(1)
+    try:  # each thread has a setting of its own
+        pool = ThreadPoolExecutor(count, initializer=_set_torch_threads, initargs=(1,))
+        yield from _in_pool(pool, work, jobs, ticker, count)
+    finally:
+        _set_torch_threads(before)
 
-    def start() -> None:
-        if torch.get_num_threads() != 1:  # each thread has a number of its own
-            torch.set_num_threads(1)
 
-    with torch_threads(1):
-        yield from _in_pool(ThreadPoolExecutor(count, initializer=start), work, jobs, ticker, count)
+def _set_torch_threads(count: int | None) -> int | None:
+    """Let torch's operations in this thread use ``count`` threads, and return how many it was; None without torch.
+
+    One is best beside other workers: the operations are small, and threads would wait for each other at every one.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or count is None:
+        return None
+    before: int = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    return before
 
 
 def _in_pool(
@@ -98,13 +133,13 @@ def _in_pool(
 
 
 def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, count: int) -> Iterator[Result]:
-    """:func:`side_by_side` in ``count`` forked processes, at most two jobs a process not yet handed over."""
+    """:func:`side_by_side` in ``count`` forked processes, with at most two jobs a process not yet handed over."""
     crew: dict[Connection, BaseProcess] = {}
     next_job, handed_over = 0, 0
     done: dict[int, Result] = {}
     frozen = gc.get_freeze_count() > 0  # by the caller, who knows why
     if not frozen:
-        gc.freeze()  # a collection writes to every object that it looks at: pages that processes share would be copied
+        gc.freeze()  # a collection writes to every object it looks at: pages that processes share would be copied
     try:
         for _ in range(count):
             _hire(crew, work, jobs, ticker)
@@ -142,7 +177,7 @@ def in_processes(work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker,
 
 
 def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker) -> None:
-    """Fork a worker and add it to the ``crew``. Ctrl-C is not heard in between."""
+    """Fork a worker and add it to the ``crew``; Ctrl-C waits meanwhile."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
         target=_serve, args=(work, jobs, ticker, theirs, [*crew, ours]), daemon=True
@@ -150,9 +185,8 @@ def _hire(crew: dict[Connection, BaseProcess], work: Callable[[Job], Result], jo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # of threads within libraries, which see to forks themselves
+            # of threads within libraries, which see to forks themselves
+            warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         crew[ours] = process
     except OSError as error:
@@ -180,12 +214,12 @@ def _receive(line: Connection, process: BaseProcess) -> tuple[str, int, Any]:
 def _serve(
     work: Callable[[Job], Result], jobs: list[Job], ticker: Ticker, line: Connection, others: list[Connection]
 ) -> None:
-    """A worker's life: jobs by number until the line closes."""
+    """What a worker process does: jobs by number until the line closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for other in others:  # else this process keeps its siblings' lines open
         other.close()
-    torch.set_num_threads(1)
+    _set_torch_threads(1)
     ticker.progress = lambda count: line.send(("tick", count, None))
     while True:
         try:
@@ -201,12 +235,12 @@ def _serve(
             line.send(answer)
         except OSError:
             return  # the parent is gone
-        except Exception as error:  # what work gave cannot travel
+        except Exception as error:  # the result cannot be pickled
             line.send(("failed", number, _portable(error)))
 
 
 def _portable(error: Exception) -> Exception:
-    """``error``, or its text where it cannot travel."""
+    """``error``, or its text where it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
         return error

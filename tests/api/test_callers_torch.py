@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from vaedensity.numpy_decoder.archive import read_arrays as read_without_torch
 
 import vaedensity as vd
-from vaedensity.archive import decoding, model_blocks
+from vaedensity.archive import model_blocks
+from vaedensity.coding.engine import CodingModel
 from vaedensity.errors import DamagedArchive, VaedensityError
 from vaedensity.model import integer_conv
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-IMAGES, SERIES = "seven-sub_images-v1", "sequence-v4"
+IMAGES, SERIES = "seven-sub-images", "series"
 both_kinds = pytest.mark.parametrize("kind", [IMAGES, SERIES])
 Arrays = dict[str, np.ndarray]
 
@@ -90,14 +90,9 @@ def work_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         model_blocks, "spans", lambda model, count, *sizes: [(i, min(i + 2, count)) for i in range(0, count, 2)]
     )
-    monkeypatch.setattr(model_blocks, "chains_per_group", lambda *network: 2)
-    monkeypatch.setattr(decoding, "chains_per_group", lambda *network: 1)
-    monkeypatch.setattr("vaedensity.archive.writer.chains_per_group", lambda *network: 2)
-    for place in (
-        "coding.archive.worth_asking",
-        "coding.model_blocks.worth_asking",
-    ):  # so few items take less without a model
-        monkeypatch.setattr(f"vaedensity.{place}", lambda *sizes: False)
+    monkeypatch.setattr(CodingModel, "chains_at_once", lambda model, way: 1)
+    for place in ("writer", "model_blocks"):  # so few items take less without a model
+        monkeypatch.setattr(f"vaedensity.archive.{place}.worth_asking", lambda *sizes: False)
     monkeypatch.setattr("vaedensity.api.compress._others", lambda *tried: iter(()))
     monkeypatch.setattr(integer_conv, "_trusted", {})
 
@@ -109,13 +104,13 @@ def arrays_of(kind: str) -> Arrays:
 
 def packed(kind: str, folder: Path, threads: int) -> bytes:
     out = folder / "a.vdz"
-    record = vd.compress(arrays_of(kind), out, model=GOLDEN / f"{kind}.safetensors", overwrite=True, threads=threads)
-    assert record["model_items"] >= 4
+    made = vd.compress(arrays_of(kind), out, model=GOLDEN / f"{kind}.safetensors", overwrite=True, threads=threads)
+    assert made.model_items >= 4
     return out.read_bytes()
 
 
-def unpacked(kind: str, path: Path, threads: int) -> Arrays:
-    return vd.decompress(path, model=GOLDEN / f"{kind}.safetensors", threads=threads)
+def unpacked(kind: str, path: Path, threads: int, engine: str = "torch") -> Arrays:
+    return vd.decompress(path, model=GOLDEN / f"{kind}.safetensors", threads=threads, engine=engine)
 
 
 _plain: dict[str, bytes] = {}
@@ -187,22 +182,21 @@ def test_a_machine_that_computes_otherwise_reads_nothing(
 ) -> None:
     packed(kind, tmp_path, 1)
     request.getfixturevalue("coarse_modules")
-    monkeypatch.setattr(decoding.Decoder, "decode", lambda *given: pytest.fail("a block was read"))
-    with pytest.raises(VaedensityError, match="torch computes the model's integers differently") as told:
+    monkeypatch.setattr(CodingModel, "decode", lambda *given: pytest.fail("a block was read"))
+    with pytest.raises(VaedensityError, match="this machine computes the model's integers differently") as told:
         unpacked(kind, tmp_path / "a.vdz", 1)
     assert not isinstance(told.value, DamagedArchive)
-    with pytest.raises(VaedensityError, match="torch computes the model's integers differently"):
+    with pytest.raises(VaedensityError, match="this machine computes the model's integers differently"):
         vd.Archive(tmp_path / "a.vdz", next(iter(arrays_of(kind))), model=GOLDEN / f"{kind}.safetensors")[0]
 
 
 @both_kinds
-def test_the_reader_without_torch_notices_too(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_numpy_engine_notices_too(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vaedensity.numpy_decoder.layers import Layer
 
     packed(kind, tmp_path, 1)
-    model = str(GOLDEN / f"{kind}.safetensors")
     arrays = arrays_of(kind)
-    back = read_without_torch(tmp_path / "a.vdz", model)
+    back = unpacked(kind, tmp_path / "a.vdz", 1, "numpy")
     assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
     product = Layer.product
 
@@ -210,8 +204,8 @@ def test_the_reader_without_torch_notices_too(kind: str, tmp_path: Path, monkeyp
         return product(layer, (np.ascontiguousarray(columns).view(np.uint32) & 0xFFFF0000).view(np.float32))
 
     monkeypatch.setattr(Layer, "product", coarsely)
-    with pytest.raises(VaedensityError, match="numpy computes the model's integers differently"):
-        read_without_torch(tmp_path / "a.vdz", model)
+    with pytest.raises(VaedensityError, match="this machine computes the model's integers differently"):
+        unpacked(kind, tmp_path / "a.vdz", 1, "numpy")
 
 
 @pytest.mark.parametrize("state", STATES)

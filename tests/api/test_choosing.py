@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaedensity.api import models
+from vaedensity.api import choose
 from vaedensity.model.released import released
 
 WORDS = b"and the words of a text are judged by few of them, whatever its length. "
@@ -33,24 +33,24 @@ def coded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(levels.numel())
         return seen.rate * levels[0].numel()
 
-    monkeypatch.setattr(models, "coded_bits", count)
+    monkeypatch.setattr(choose, "coded_bits", count)
     return seen
 
 
 @pytest.mark.parametrize("rate", [100.0, 0.0])
 def test_a_sequence_model_is_judged_by_few_values(coded: Any, rate: float) -> None:
     coded.rate = rate
-    chosen = models.choose_model(SERIES)
+    chosen = choose.choose_model(SERIES)
     assert (chosen is not None) == (rate == 0.0)
     assert 0 < sum(coded) <= (4096 if rate else 5 * 4096)
 
 
 def test_hopeless_models_of_images_get_a_first_look_only(coded: Any) -> None:
-    assert models.choose_model({"x": np.zeros((5000, 28, 28), np.uint8)}) is None
+    assert choose.choose_model({"x": np.zeros((5000, 28, 28), np.uint8)}) is None
     known = [path for path in released().values() if "mnist" in path.stem]
-    assert 0 < len(coded) <= len(known) and sum(coded) <= len(known) * models.SAMPLE_VALUES
+    assert 0 < len(coded) <= len(known) and sum(coded) <= len(known) * choose.SAMPLE_VALUES
 
 
 @pytest.mark.parametrize("name", NOT_FOR_ANY)
 def test_a_look_at_the_data_is_enough(coded: Any, name: str) -> None:
-    assert models.choose_model({name: NOT_FOR_ANY[name]}) is None and coded == []
+    assert choose.choose_model({name: NOT_FOR_ANY[name]}) is None and coded == []

@@ -22,10 +22,12 @@ from PIL import Image
 
 import vaedensity as vd
 from vaedensity import workers
-from vaedensity.archive import decoding, model_blocks
+from vaedensity.archive import model_blocks
+from vaedensity.coding import engine
+from vaedensity.coding.engine import CodingModel
 from vaedensity.workers import Ticker, can_fork, side_by_side
 
-MODEL = Path(__file__).parents[1] / "golden" / "grey-v1.safetensors"
+MODEL = Path(__file__).parents[1] / "golden" / "grey.safetensors"
 TORCH = [
     torch.get_num_threads,
     torch.get_num_interop_threads,
@@ -86,19 +88,15 @@ def two_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         model_blocks, "spans", lambda model, count, *sizes: [(i, min(i + 9, count)) for i in range(0, count, 9)]
     )
-    monkeypatch.setattr("vaedensity.archive.writer.chains_per_group", lambda *network: 2)
-    for place in (
-        "coding.archive.worth_asking",
-        "coding.model_blocks.worth_asking",
-    ):  # so few items take less without a model
-        monkeypatch.setattr(f"vaedensity.{place}", lambda *sizes: False)
+    monkeypatch.setattr(CodingModel, "chains_at_once", lambda model, way: 2)
+    for place in ("writer", "model_blocks"):  # so few items take less without a model
+        monkeypatch.setattr(f"vaedensity.archive.{place}.worth_asking", lambda *sizes: False)
     monkeypatch.setattr("vaedensity.api.compress._others", lambda *tried: iter(()))
-    monkeypatch.setattr(decoding, "chains_per_group", lambda *network: 2)
 
 
 @pytest.fixture
 def archive(x: np.ndarray, two_jobs: None, tmp_path: Path) -> Path:
-    assert vd.compress({"x": x}, tmp_path / "a.vdz", model=MODEL)["model_items"] == len(x)
+    assert vd.compress({"x": x}, tmp_path / "a.vdz", model=MODEL).model_items == len(x)
     return tmp_path / "a.vdz"
 
 
@@ -150,7 +148,7 @@ def test_failures_leave_the_process_as_it_was(
     def fail(*given: object) -> None:
         raise ZeroDivisionError
 
-    for place in ("model.hierarchical.HierarchicalVAE.encode", "coding.chains.decode_chains"):
+    for place in ("model.hierarchical.HierarchicalVAE.encode", "coding.engine.decode_chains"):
         monkeypatch.setattr(f"vaedensity.{place}", fail)
     before = state()
     with pytest.raises(ZeroDivisionError):
@@ -164,10 +162,10 @@ def test_the_callers_number_of_threads_is_kept(archive: Path, monkeypatch: pytes
     monkeypatch.setattr("vaedensity.machine.usable_cores", lambda: 8)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     before, seen = torch.get_num_threads(), set()
-    decode = decoding.chains.decode_chains
+    decode = engine.decode_chains
     monkeypatch.setattr(workers, "in_processes", lambda *given: pytest.fail("forked"))
     monkeypatch.setattr(
-        decoding.chains,
+        engine,
         "decode_chains",
         lambda *given: (seen.add((torch.get_num_threads(), threading.active_count())), decode(*given))[1],
     )

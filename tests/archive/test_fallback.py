@@ -1,18 +1,18 @@
-"""Fallback coders: what a block may not hold is refused, whatever the library that decodes it says."""
+"""Fallback codecs: what a block may not hold is rejected, whatever the library that decodes it says."""
 
 import lzma
 
 import numpy as np
 import pytest
 
-from vaedensity.archive.block import DEFLATE, LZMA, LZMA_PLANES, RAW
-from vaedensity.archive.fallback import _lzma, decode, deflate, encode, to_planes
+from vaedensity.archive.block import DEFLATE, LOST, LZMA, LZMA_PLANES, RAW, Codec
+from vaedensity.archive.fallback import _lzma, decode, deflate, encode
 
 DATA = bytes(range(100)) * 3
 
 
 @pytest.mark.parametrize(
-    ("coder", "payload", "width", "says"),
+    ("codec", "payload", "width", "says"),
     [
         (RAW, DATA[:-1], 1, "found 299 bytes, expected 300"),
         (RAW, DATA + b"x", 1, "found 301 bytes"),
@@ -25,14 +25,13 @@ DATA = bytes(range(100)) * 3
         (LZMA, _lzma(DATA)[:-1], 1, "does not end where its block does"),
         (LZMA, _lzma(DATA) + b"x", 1, "does not end where its block does"),
         (LZMA, _lzma(DATA[:-1]), 1, "299 bytes"),
-        (LZMA_PLANES, _lzma(to_planes(DATA, 2)), 1, "elements of one byte"),
         (LZMA_PLANES, b"\x42\x42", 2, "lzma2: Corrupt"),
-        (9, DATA, 1, "coder 9 is not known"),
+        (LOST, b"", 1, "a block of kind lost holds no bytes"),
     ],
 )
-def test_what_is_refused(coder: int, payload: bytes, width: int, says: str) -> None:
+def test_what_is_rejected(codec: Codec, payload: bytes, width: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        decode(coder, payload, len(DATA), width)
+        decode(codec, payload, len(DATA), width)
 
 
 def test_the_smallest_is_taken() -> None:

@@ -1,4 +1,5 @@
-"""Whatever is done to an archive: damage is noticed and costs the items that it touches, repairing and adding keep the others."""
+"""Whatever is done to an archive: damage is noticed and costs the items that it touches, repairing and adding keep the
+others."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is refused."""
+"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is
+refused."""
 
 import zlib
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_what_is_altered_is_refused(
         back = unpack(path, model, lost=lost)
         assert [(one.array, one.first) for one in lost] == [("xy"[blocks[hit].array], blocks[hit].first)]
     else:
-        assert with_care and blocks[hit].coder == 1  # deflate leaves bits of its last byte unused
+        assert with_care and blocks[hit].codec.kind == Kind.DEFLATE  # deflate leaves bits of its last byte unused
     assert all(same(back[name], left) for name, left in with_holes(expected, lost).items())
 
 

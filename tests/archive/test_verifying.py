@@ -1,4 +1,5 @@
-"""What is packed is decoded and compared before it is written: a coder that goes wrong costs bytes or is refused, never data."""
+"""What is packed is decoded and compared before it is written: a coder that goes wrong costs bytes or is refused,
+never data."""
 
 import lzma
 from pathlib import Path
@@ -10,7 +11,7 @@ from cases import pack, patched, same, unpack
 from model_cases import Items, network
 
 from vaedensity.archive import fallback
-from vaedensity.coding import chains
+from vaedensity.coding import engine as chains
 from vaedensity.errors import VaedensityError
 
 ZEROS = np.zeros(500, np.uint8)

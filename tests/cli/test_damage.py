@@ -2,32 +2,20 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
-from conftest import invoke
-from early import EarlyWriter, early_record
+from conftest import invoke, small_blocks
 from PIL import Image
 from refusals import DAMAGED, USAGE, Done, Refused
 
 from vaedensity.archive.container import read_contents
 from vaedensity.archive.reader import ArchiveFile
 
-ROWS = 1600
-
-
-@contextmanager
-def small_blocks() -> Iterator[None]:
-    """Chains of about 2 KB, whatever they cost."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vaedensity.archive.model_blocks.BLOCK_BYTES", 2000)
-        patch.setattr("vaedensity.archive.model_blocks.OVERHEAD_SHARE", 1.0)
-        yield
+ROWS = 700
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +48,15 @@ def lost_items(result: Result) -> list[tuple[str, int, int]]:
     return [(one["array"], one["first"], one["end"]) for one in json.loads(result.stdout)["lost"]]
 
 
-@pytest.mark.parametrize("block", [0, 2])
+@pytest.mark.parametrize(("block", "engine"), [(0, "torch"), (2, "torch"), (2, "numpy")])
 def test_one_damaged_block_costs_its_own_items(
-    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, block: int, refused: Refused
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, block: int, engine: str, refused: Refused
 ) -> None:
     path, lost = damaged(packed[0], tmp_path / "b.vdz", block)
-    line = refused(DAMAGED, "decompress", path, "-o", tmp_path / "no", "-m", model)
+    how = ("-m", model, "--engine", engine)
+    line = refused(DAMAGED, "decompress", path, "-o", tmp_path / "no", *how)
     assert f"block {block} of" in line and "keep going" in line
-    result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    result = invoke("decompress", path, "-o", tmp_path / "out", *how, "--keep-going", "--threads", 1, "--json")
     assert result.exit_code == DAMAGED and lost_items(result) == [("digits", lost.start, lost.stop)]
     assert result.stderr.count("\n") == 2 and f"items {lost.start} to {lost.stop - 1} of digits" in result.stderr
     with np.load(tmp_path / "out" / "both.npz") as back:
@@ -82,13 +71,15 @@ def test_an_archive_without_damage_loses_nothing(packed: tuple[Path, np.ndarray]
     assert result.exit_code == 0 and lost_items(result) == [] and json.loads(result.stdout)["left_out"] == []
 
 
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
 def test_files_that_a_damaged_block_touches_are_left_out(
-    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path
+    packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, engine: str
 ) -> None:
     with ArchiveFile(packed[0]) as archive:
         pool = next(array for array in archive.arrays if array.name == "bytes")
     path, _ = damaged(packed[0], tmp_path / "b.vdz", pool.blocks[0])
-    result = invoke("decompress", path, "-o", tmp_path / "out", "-m", model, "--keep-going", "--json")
+    how = ("-m", model, "--engine", engine, "--lockstep", 2)
+    result = invoke("decompress", path, "-o", tmp_path / "out", *how, "--keep-going", "--json")
     assert result.exit_code == DAMAGED
     assert json.loads(result.stdout)["left_out"] == [f"{i}.txt" for i in range(5)]
     assert list((tmp_path / "out" / "f").iterdir()) == []
@@ -129,7 +120,7 @@ def test_a_lost_index_costs_nothing(packed: tuple[Path, np.ndarray], model: Path
         assert np.array_equal(back["digits"], packed[1])
 
 
-def test_damaged_frames_are_passed_over(
+def test_damaged_block_headers_are_passed_over(
     packed: tuple[Path, np.ndarray], model: Path, tmp_path: Path, refused: Refused
 ) -> None:
     with ArchiveFile(packed[0]) as archive:
@@ -173,16 +164,9 @@ def test_a_whole_archive_is_left_alone(packed: tuple[Path, np.ndarray], tmp_path
 def test_what_cannot_be_repaired(packed: tuple[Path, np.ndarray], tmp_path: Path, refused: Refused) -> None:
     data = bytearray(packed[0].read_bytes())
     data[30] ^= 1
-    (tmp_path / "record.vdz").write_bytes(data)
-    assert "the record's checksum" in refused(DAMAGED, "repair", tmp_path / "record.vdz", "-o", tmp_path / "new.vdz")
-    with ArchiveFile(packed[0]) as archive, open(tmp_path / "early.vdz", "wb") as f:
-        writer = EarlyWriter(f, 4)
-        for index, block in enumerate(archive.blocks):
-            writer.add(block.coder, block.items, archive.payload(index)[0])
-        writer.finish(early_record(archive))
-    line = refused(DAMAGED, "repair", tmp_path / "early.vdz", "-o", tmp_path / "new.vdz")
-    assert "do not say what they are" in line and "--keep-going" in line
-    assert "exists" in refused(USAGE, "repair", packed[0], "-o", tmp_path / "early.vdz")
+    (tmp_path / "header.vdz").write_bytes(data)
+    assert "the header's checksum" in refused(DAMAGED, "repair", tmp_path / "header.vdz", "-o", tmp_path / "new.vdz")
+    assert "exists" in refused(USAGE, "repair", packed[0], "-o", tmp_path / "header.vdz")
     refused(USAGE, "repair", tmp_path / "none.vdz", "-o", tmp_path / "new.vdz")
 
 

@@ -120,7 +120,7 @@ def test_init_begins_with_a_models_weights(few: Path, tmp_path: Path, done: Done
     assert load_model(second).card["init"] == str(first)
 
 
-def test_init_with_another_network_is_refused(few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
+def test_init_with_another_network_is_rejected(few: Path, tmp_path: Path, done: Done, refused: Refused) -> None:
     first = tmp_path / "a.safetensors"
     done("fit", few, "-o", first, *OPTIONS)
     out = tmp_path / "b.safetensors"
@@ -148,11 +148,9 @@ def test_a_categorical_likelihood_from_fit_to_archive(few: Path, tmp_path: Path,
     done("reconstruct", model, few, "-o", tmp_path / "r.png")
 
 
-TERMS = {"flood(9)": "another loss term;", "penalise_gradient(0.01)": "another loss term;"}
-
-
-@pytest.mark.parametrize("term", TERMS)
-@pytest.mark.parametrize("optimizer", ["muon", "egdd", "two-rate"])
+@pytest.mark.parametrize(
+    ("term", "optimizer"), [("flood(9)", "muon"), ("penalise_gradient(0.01)", "egdd"), ("flood(9)", "two-rate")]
+)
 def test_terms_and_optimisers_resume_exactly(
     term: str, optimizer: str, few: Path, tmp_path: Path, done: Done, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +168,7 @@ def test_terms_and_optimisers_resume_exactly(
 
         patch.setattr(fit_cli.FitBar, "__call__", stop)
         assert CliRunner().invoke(main, [*line, *options]).exit_code == 130
-    assert TERMS[term] in refused(2, *line, *options[2:], "--resume")
+    assert "another loss term;" in refused(2, *line, *options[2:], "--resume")
     done(*line, *options, "--resume")
     assert all(equal(float_weights(whole), float_weights(halted)).values())
 

@@ -30,7 +30,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         raw = Full(path, mode.replace("b", ""))
         return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
-    for module in ("atomic", "data.restore", "tasks.rows"):
+    for module in ("data.atomic", "data.restore", "report.rows"):
         monkeypatch.setattr(f"vaedensity.{module}.open", opened, raising=False)
 
 
@@ -132,15 +132,15 @@ def test_memory_that_runs_out(refused: Refused, few: Path, tmp_path: Path, monke
 def test_verification_that_fails_leaves_no_archive(
     refused: Refused, model: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaedensity.coding import chains
+    from vaedensity.coding import engine
 
-    decode = chains.decode_chains
+    decode = engine.decode_chains
 
     def inexact(*arguments: Any, **options: Any) -> Any:
         chain = decode(*arguments, **options)
         chain[0][0] ^= 1
         return chain
 
-    monkeypatch.setattr("vaedensity.coding.chains.decode_chains", inexact)
+    monkeypatch.setattr("vaedensity.coding.engine.decode_chains", inexact)
     line = refused(FAILURE, "compress", few, "-o", tmp_path / "a.vdz", "-m", model)
     assert "nothing was written" in line

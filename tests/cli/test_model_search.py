@@ -12,6 +12,7 @@ from conftest import invoke
 from refusals import MODEL, USAGE, Done, Refused, saved
 
 import vaedensity as vd
+from vaedensity.archive.reader import ArchiveFile
 from vaedensity.model.checkpoint import load_model, slim_model
 
 pytestmark = pytest.mark.usefixtures("no_released")
@@ -65,8 +66,8 @@ def test_a_model_is_found_by_its_identity(
 ) -> None:
     archive, folder = moved
     line = refused(MODEL, "decompress", archive, "-o", tmp_path / "out", "--engine", engine)
-    with vd.coding.reader.Archive(archive) as a:
-        assert a.model is not None and a.model["sha256"][:16] in line and "VAEDENSITY_MODELS" in line
+    with ArchiveFile(archive) as a:
+        assert a.model is not None and a.model.sha256[:16] in line and "VAEDENSITY_MODELS" in line
     ways: dict[str, list[object]] = {"folder": ["--models", folder], "env": [], "beside": []}
     for way, options in ways.items():
         monkeypatch.setenv("VAEDENSITY_MODELS", os.pathsep.join(["", "nowhere", str(folder)]) if way == "env" else "")

@@ -201,7 +201,7 @@ def test_an_interrupted_run_leaves_what_is_done_and_goes_on(
 
 
 def test_a_kill_leaves_what_is_done(model: Path, digits: np.ndarray, tmp_path: Path, done: Done) -> None:
-    np.save(tmp_path / "d.npy", digits[:400])
+    np.save(tmp_path / "d.npy", digits[:160])
     out = tmp_path / "rows.jsonl"
     line = ["score", str(model), str(tmp_path / "d.npy"), "-k", "200", "-o", str(out), "--device", "cpu"]
     process = subprocess.Popen([sys.executable, "-m", "vaedensity.cli.main", *line], stdout=subprocess.PIPE)
@@ -213,7 +213,7 @@ def test_a_kill_leaves_what_is_done(model: Path, digits: np.ndarray, tmp_path: P
     kept = partial.read_bytes().count(b"\n") - 1
     assert kept > 1 and not out.exists()
     record = done(*line, "--resume")
-    assert record["n"] == 400 and len(read_rows(out)) == 400 and not partial.exists()
+    assert record["n"] == 160 and len(read_rows(out)) == 160 and not partial.exists()
 
 
 def test_rows_that_are_no_rows(model: Path, data: Path, tmp_path: Path, refused: Refused) -> None:

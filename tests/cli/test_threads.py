@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         seen.append(wish)
         return choose(wish)
 
-    for place in ("arithmetic", "coding.workers", "coding.decoding", "tasks.bench"):
+    for place in ("arithmetic", "workers", "archive.decoding", "api.bench"):
         monkeypatch.setattr(f"vaedensity.{place}.choose_threads", watch)
     return seen
 

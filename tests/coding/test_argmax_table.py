@@ -50,7 +50,8 @@ def boundaries(parameters: Tensor, noise: str) -> Tensor:
 
 
 def power(deficit: int) -> int:
-    """2^30 * 2^-d, d = ``deficit`` cut to 2^-12 of a bit: square roots of 1/2 in 256 bits, in the order of d's digits."""
+    """2^30 * 2^-d, d = ``deficit`` cut to 2^-12 of a bit: square roots of 1/2 in 256 bits, in the order of d's
+    digits."""
     cells, value, root = deficit >> 8, 1 << 256, 1 << 255
     for digit in range(11, -1, -1):
         root = isqrt(root << 256)

@@ -81,7 +81,8 @@ def test_items_under_a_network(kind: str, ends_first: bool) -> None:
     network = random_network(kind)
     items = random_items(network.config, BATCH, seed=4)
     for particles in (1, 3):
-        check_laws(network.bits_back(particles, ends_first), items, lambda a, b: bool((a == b).all()))  # type: ignore[attr-defined]
+        # type: ignore[attr-defined]
+        check_laws(network.bits_back(particles, ends_first), items, lambda a, b: bool((a == b).all()))
     for engine in ENGINES:
         stacks = engine(BATCH)
         network.direct(ends_first).push(stacks, items)

@@ -120,7 +120,8 @@ def toy(step: int) -> Codec:
 def test_combinators() -> None:
     chain = Autoregressive(3, lambda: 0, lambda i, state: toy(i + state), lambda i, state, s: int(s.sum()) % 7)
     symbols = [integers(0, 256, BATCH, COUNT, seed=i).numpy() for i in range(3)]
-    check_laws(chain, symbols, lambda a, b: all(arrays_equal(x, y) for x, y in zip(a, b)))  # type: ignore[call-overload]
+    # type: ignore[call-overload]
+    check_laws(chain, symbols, lambda a, b: all(arrays_equal(x, y) for x, y in zip(a, b)))
     x = integers(0, 256, BATCH, COUNT).numpy()
     back = BitsBack(toy(1), lambda s: toy(int(s.sum()) % 5), lambda z: toy(int(z.sum()) % 5))
     check_laws(back, x, arrays_equal)

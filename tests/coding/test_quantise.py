@@ -16,7 +16,7 @@ from vaedensity.coding.quantise import build, coded_bits, quantise
 from vaedensity.model import integer_conv
 from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerConv, IntegerKernel, largest_exact_kernel
 from vaedensity.model.kinds import Network
-from vaedensity.training.fit import elbo_bits_per_dim
+from vaedensity.training.objective import elbo_bits_per_dim
 
 
 def oracle_conv(kernel: IntegerKernel, x: Tensor, stride: int) -> Tensor:
@@ -131,14 +131,14 @@ from vaedensity.model import integer_conv
 
 network = random_network("rgb")
 parts = list(random_items(network.config, 60).numpy().reshape(20, 3, *network.config.item_shape))
-usual = chains.encode_chains(codecs(network), parts).blocks
+usual = chains.encode_chains(codecs(network), parts).words
 asked = len(integer_conv._trusted)
 assert asked and all(integer_conv._trusted.values())
 with torch.backends.mkldnn.flags(enabled=False):
-    assert chains.encode_chains(codecs(network), parts).blocks == usual
+    assert chains.encode_chains(codecs(network), parts).words == usual
 assert len(integer_conv._trusted) > asked and all(integer_conv._trusted.values())
 integer_conv.trusted = lambda kind, test: False
-assert chains.encode_chains(codecs(network), parts).blocks == usual
+assert chains.encode_chains(codecs(network), parts).words == usual
 """
 
 

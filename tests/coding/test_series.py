@@ -124,14 +124,13 @@ def test_lowering_chooses_the_smaller_rate(monkeypatch: pytest.MonkeyPatch) -> N
 def test_slices_and_batches_do_not_matter(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     integers = random_network(length=length, levels=33)
     parts = list(random_series(integers.config, 11).numpy().reshape(11, 1, 1, 1, length))
-    whole = chains.encode_chains(codecs(integers), parts).blocks
-    assert [chains.encode_chains(codecs(integers), [part]).blocks[0] for part in parts] == whole
+    whole = chains.encode_chains(codecs(integers), parts)
+    assert [chains.encode_chains(codecs(integers), [part]).words[0] for part in parts] == whole.words
     for positions in (4, 28, 120):  # a position at a time, seven, three series
         monkeypatch.setattr(sequence_coding, "PASS_POSITIONS", positions)
         monkeypatch.setattr(sequence_model, "PASS_POSITIONS", positions)
-        assert chains.encode_chains(codecs(integers), parts).blocks == whole
-    plan, words = zip(*(chains.parse_plan(block, 1, 1) for block in whole))
-    back = chains.decode_chains(codecs(integers), list(words[:3]), [1] * 3, plan[0], integers.config.item_shape)
+        assert chains.encode_chains(codecs(integers), parts).words == whole.words
+    back = chains.decode_chains(codecs(integers), whole.words[:3], [1] * 3, whole.plan, integers.config.item_shape)
     assert all(np.array_equal(a, b) for a, b in zip(back, parts))
 
 

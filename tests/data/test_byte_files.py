@@ -11,7 +11,7 @@ import pytest
 from vaedensity.data import restore
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
 from vaedensity.data.load import load
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
 
@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read_are_refused(
         raise PermissionError(13, os.strerror(13), str(path))
 
     (tmp_path / "secret").write_bytes(TEXT)
-    for home in ("byte_files", "file_array"):
+    for home in ("byte_files", "disk_array"):
         monkeypatch.setattr(f"vaedensity.data.{home}.open", locked, raising=False)
     line = said(lambda: read(tmp_path / "secret"))
     assert "secret cannot be read (Permission denied)" in line.replace("secret:", "secret")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vaedensity import items
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
 from vaedensity.data.load import load
 from vaedensity.errors import SourceChanged
 

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from vaedensity.data import restore
+from vaedensity.data.array_files import load_npy, load_npz, save_npz
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.files import load_npy, load_npz, main_array, save_npz
-from vaedensity.data.folder import WRITERS, load_folder, save_image
-from vaedensity.data.load import load, load_array
+from vaedensity.data.folder import load_folder
+from vaedensity.data.image_files import WRITERS, save_image
+from vaedensity.data.load import load, load_array, main_array
 from vaedensity.data.named import load_named
 from vaedensity.data.staging import Move, move_into_place
 from vaedensity.errors import DamagedArchive, UsageError, VaedensityError

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from trees import COLOUR, GREY, encoded, grow
 
-from vaedensity.data import metadata, tiff
+from vaedensity.data import image_metadata, tiff
 from vaedensity.data.folder import load_folder
 from vaedensity.data.image_files import read_image
 from vaedensity.errors import UsageError
@@ -27,7 +27,7 @@ def png(depth: int, colour: int, width: int = 4, height: int = 3) -> bytes:
     row = bytes([0]) + bytes(range(-(-width * depth * CHANNELS[colour] // 8)))
     palette = chunk(b"PLTE", bytes(range(12))) if colour == 3 else b""
     return (
-        metadata.PNG_HEAD
+        image_metadata.PNG_HEAD
         + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
         + palette
         + chunk(b"IDAT", zlib.compress(row * height))
@@ -120,7 +120,7 @@ def test_a_jpeg_file_of_inks_or_an_image_of_another_kind_is_refused_by_name(tmp_
         (".bmp", encoded(np.dstack([COLOUR, COLOUR[..., :1]]), "BMP"), "32 bits a pixel|mode RGBA"),
         (
             ".png",
-            metadata.PNG_HEAD
+            image_metadata.PNG_HEAD
             + struct.pack(">I", 4)
             + b"teSt"
             + b"\x08" * 4

@@ -43,7 +43,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 def test_found_and_expected(meta: Any, told: str) -> None:
     with pytest.raises(DamagedArchive) as caught:
         check_restore_metadata([meta], ["x"])
-    assert str(caught.value) == f"the archive's restore metadata on how to restore it makes no sense ({told})"
+    assert str(caught.value) == f"the archive's restore metadata makes no sense ({told})"
 
 
 @pytest.mark.parametrize("field", ["kind", "name", "arrays", "files", "sizes", "mode"])
@@ -86,7 +86,7 @@ def test_a_group_without_array_or_mode(group: dict[str, Any], told: str) -> None
     with pytest.raises(DamagedArchive) as caught:
         check_tree_meta(GOOD | {"images": [group, GOOD["images"][1]]})
     assert str(caught.value) == (
-        f"the archive's restore metadata on how to restore a folder makes no sense (a group of images has {told}, expected the name of "
+        f"the archive's restore metadata of a folder makes no sense (a group of images has {told}, expected the name of "
         "an array and one of L, RGB, 1)"
     )
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from trees import COLOUR, GREY, ICC, encoded, exif, pixels_of, texts, webp
 
-from vaedensity.data import metadata, tiff
-from vaedensity.data.folder import WRITERS
-from vaedensity.data.image_files import image_bytes, read_image
+from vaedensity.data import image_metadata, tiff
+from vaedensity.data.image_files import WRITERS, image_bytes, read_image
 from vaedensity.errors import DamagedArchive
 
 TAGS = {270: "what it shows", 305: "its maker", 315: "\u00fcber", 33432: "whose"}
@@ -120,7 +119,7 @@ def changed_kind() -> bytes:
 
 def progressive() -> bytes:
     rows = [b"\0" + bytes([n]) for n in range(4)]
-    data = metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 4, 8, 0, 0, 0, 1))
+    data = image_metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 4, 8, 0, 0, 0, 1))
     return data + chunk(b"IDAT", zlib.compress(b"".join([rows[0], rows[2], rows[1], rows[3]]))) + chunk(b"IEND")
 
 
@@ -176,7 +175,7 @@ def test_what_would_not_come_back_whole_is_no_image(name: str) -> None:
     assert read_image(data, suffix) is None
     if suffix == ".tif":  # before anybody tries to read the pixels, of which libtiff might complain
         with pytest.raises(ValueError):
-            metadata.take(data, suffix)
+            image_metadata.take(data, suffix)
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 6, 7, 32946, 34712, 34925, 50000, 50001])
@@ -184,7 +183,7 @@ def test_pixels_whose_compression_would_change_are_not_kept(number: int) -> None
     plain, field = encoded(GREY, "TIFF"), struct.pack("<HHII", tiff.COMPRESSION, 3, 1, 1)
     assert plain.count(field) == 1
     with pytest.raises(ValueError):
-        metadata.take(plain.replace(field, struct.pack("<HHII", tiff.COMPRESSION, 3, 1, number)), ".tif")
+        image_metadata.take(plain.replace(field, struct.pack("<HHII", tiff.COMPRESSION, 3, 1, number)), ".tif")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
@@ -199,16 +198,16 @@ def test_tiffs_come_back_with_their_compression(number: int, mode: str) -> None:
 
 def test_a_grey_png_of_few_bits_is_no_image() -> None:
     rows = b"".join(b"\0" + bytes([0b00011011]) for _ in range(3))
-    data = metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, 2, 0, 0, 0, 0))
+    data = image_metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, 2, 0, 0, 0, 0))
     data += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
     assert Image.open(io.BytesIO(data)).mode == "L" and read_image(data, ".png") is None
-    rgb16 = metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    rgb16 = image_metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
     rgb16 += chunk(b"IDAT", zlib.compress(b"\0" + bytes(range(6)))) + chunk(b"IEND")
     assert Image.open(io.BytesIO(rgb16)).mode == "RGB" and read_image(rgb16, ".png") is None
 
 
 def test_files_too_large_for_pillow_are_no_images_and_nobody_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    bomb = image_metadata.PNG_HEAD + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
     bomb += chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)  # which warns up to twice that
     with warnings.catch_warnings(record=True) as said:
@@ -268,16 +267,16 @@ FOREIGN = {
 @pytest.mark.parametrize("suffix", EXTRAS)
 def test_good_metadata_pass(suffix: str) -> None:
     assert EXTRAS[suffix]
-    metadata.check(EXTRAS[suffix], suffix)
-    metadata.check(b"", suffix)
-    metadata.check(tiff_extras(TAG), ".tiff")
+    image_metadata.check(EXTRAS[suffix], suffix)
+    image_metadata.check(b"", suffix)
+    image_metadata.check(tiff_extras(TAG), ".tiff")
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_are_no_metadata_is_refused(name: str) -> None:
     extras, suffix = FOREIGN[name]
     with pytest.raises(ValueError):
-        metadata.check(extras, suffix)
+        image_metadata.check(extras, suffix)
     if suffix in WRITERS:
         pixels, mode = (COLOUR, "RGB") if suffix == ".webp" else (GREY, "L")
         with pytest.raises(DamagedArchive, match=r"^the archive holds an image that cannot be written \([^\n]+\)$"):
@@ -309,6 +308,6 @@ def test_two_valued_images_of_other_values_are_refused() -> None:
 
 
 def test_notes_are_checked_without_pillow() -> None:
-    rooms = ", ".join(f"vaedensity.data.{name}" for name in ("restore", "tree", "metadata"))
+    rooms = ", ".join(f"vaedensity.data.{name}" for name in ("restore", "tree", "image_metadata"))
     code = f"import sys; sys.modules['PIL'] = None; import {rooms}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import cases
 from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, texts
 
-from vaedensity.data import pool, restore, tree_names, tree_write
+from vaedensity.data import restore, tree_contents, tree_names, tree_write
 from vaedensity.data.long_paths import LongPaths, remove_tree
-from vaedensity.data.pool import Pool
 from vaedensity.data.staging import Move, move_into_place
 from vaedensity.data.tree import scan
+from vaedensity.data.tree_contents import Pool
 from vaedensity.data.tree_meta import check_tree_meta
 from vaedensity.data.tree_write import require_restorable, write_tree
 from vaedensity.errors import UsageError, VaedensityError
@@ -267,7 +268,7 @@ def test_arrays_are_read_image_by_image_and_in_pieces(tmp_path: Path, monkeypatc
     files = {"0.png": encoded(GREY, "PNG", pnginfo=texts()), "1.png": encoded(GREY[::-1], "PNG"), "a": bytes(250)}
     files |= {"b": os.urandom(99), "c": b"", "d": b"x"}
     meta, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
-    monkeypatch.setattr(pool, "PIECE", 64)
+    monkeypatch.setattr(tree_contents, "PIECE", 64)
     disk = {name: OnDisk(array) for name, array in arrays.items()}
     assert write_tree(meta, disk, tmp_path / "out") == []
     images, data = disk["images 11x9 L"].reads, disk["bytes"].reads
@@ -316,7 +317,7 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
     assert left == ["0.png"] and not (tmp_path / "last/0.png").exists() and (tmp_path / "last/2.png").exists()
 
 
-@settings(max_examples=300, deadline=None)
+@cases(100)
 @given(st.data())
 def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
     shapes = data.draw(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), max_size=4))
@@ -336,7 +337,7 @@ def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
         gone |= {begin + i * width + j for i in refused for j in range(width)}
         arrays.append(OnDisk(part.reshape(rows, width), refused))
         begin += rows * width
-    old, pool.PIECE = pool.PIECE, data.draw(st.integers(1, 20))
+    old, tree_contents.PIECE = tree_contents.PIECE, data.draw(st.integers(1, 20))
     try:
         found, at = Pool(arrays, lost), 0
         while True:
@@ -350,7 +351,7 @@ def test_a_pool_is_its_bytes(data: st.DataObject) -> None:
             if at == len(whole):
                 break
     finally:
-        pool.PIECE = old
+        tree_contents.PIECE = old
 
 
 PARTS = st.binary(min_size=1, max_size=3).filter(lambda b: not set(b) & {0, 47} and b not in (b".", b"..")) | st.just(
@@ -359,7 +360,7 @@ PARTS = st.binary(min_size=1, max_size=3).filter(lambda b: not set(b) & {0, 47} 
 SECONDS = st.integers(-(2**31), 2**33) | st.sampled_from([0, -1, 2**31, 15_000_000_000])
 
 
-@settings(max_examples=40, deadline=None)
+@cases(15)
 @given(st.data())
 def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
     """Deep and wide, with names of any bytes, links to anywhere, all permissions, times of any year."""

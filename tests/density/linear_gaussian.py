@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.model.gaussian import Gaussian
-from vaedensity.model.latent_model import LatentModel, LogWeight
+from vaedensity.model.latent_model import Gaussian, LatentModel, LogWeight
 
 OBSERVED, LATENT, NOISE_SCALE = 30, 5, 0.5
 

@@ -164,7 +164,7 @@ def test_relaxed_samples(noise: ArgmaxNoise) -> None:
         assert noise.relaxed(mu, edge, 1.0).isfinite().all()
 
 
-def test_refuses() -> None:
+def test_rejects() -> None:
     with pytest.raises(UsageError, match="expected float32 or float64"):
         Gumbel().log_probs(torch.arange(3))
     with pytest.raises(UsageError, match="temperature"):

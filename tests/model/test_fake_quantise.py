@@ -10,7 +10,7 @@ from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.integer_conv import Grid, IntegerConv, straight_through
 
 
-def test_outputs_are_those_of_the_lowered_layer() -> None:
+def test_outputs_are_those_of_the_quantised_layer() -> None:
     torch.manual_seed(0)
     conv = IntegerConv(16, 64, 3, Grid(128.0, 0, 1023), 128.0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The network: causality of its sub_images, sizes, and that both readings of log w agree."""
+"""The network: causality of its sub-images, sizes, and that both readings of log w agree."""
 
 from dataclasses import replace
 
@@ -137,7 +137,7 @@ def test_log_weight_averages_to_the_elbo() -> None:
         {"likelihood": "categorical", "neighbours": 4},
     ],
 )
-def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:
+def test_impossible_configurations_are_rejected(change: dict[str, object]) -> None:
     good = preset_config("tiny", (1, 8, 8), 17).to_json()
     with pytest.raises(ValueError, match="model configuration"):
         VAEConfig.from_json(good | change)

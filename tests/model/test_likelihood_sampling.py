@@ -197,14 +197,14 @@ def test_posterior_noise_inverts_log_weight(network: HierarchicalVAE, monkeypatc
 
 
 def test_simulated_items_follow_the_likelihood(network: HierarchicalVAE) -> None:
-    """One value of the first sub_image, many times under the same latents."""
+    """One value of the first sub-image, many times under the same latents."""
     n = 2000
     noise, uniform = numbers(network, 1, 3)
     noise = noise.expand(n, -1)
     uniform = torch.rand(n, network.uniform_dim, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     with torch.no_grad():
         x, latents = network.simulate(noise, uniform.clamp(1e-12, 1 - 1e-12))
-        h = network.descend(n, lambda level, h, prior: network.split_latents(latents)[level])
+        h = network.top_down(n, lambda level, h, prior: network.split_latents(latents)[level])
         parameters, part = next(network.walk_sub_images(x, h))
         levels = torch.arange(network.config.levels)
         one = parameters[:1, :, :, :1, :1]

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from vaedensity.density.entropy import scale_entropy
-from vaedensity.model.likelihood import PixelLikelihood, likelihood_for
-from vaedensity.model.reshaped import Reshaped
+from vaedensity.model.likelihood import PixelLikelihood, Reshaped, likelihood_for
 
 KINDS = [(2, 1), (17, 1), (17, 3), (256, 1), (-17, 1)]  # below 0: categories
 

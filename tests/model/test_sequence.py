@@ -9,7 +9,7 @@ from sequences import NOISES, config, quantised, random_latents, random_model, r
 from vaedensity.coding.quantise import IntegerNetwork
 from vaedensity.model.decoder_state import context_cells
 from vaedensity.model.integer_conv import Grid, IntegerKernel
-from vaedensity.model.integer_sequence import LatticeGatedBlock
+from vaedensity.model.integer_sequence import IntegerGatedBlock
 from vaedensity.model.kinds import config_from_json
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SEQUENCE_PRESETS, SequenceConfig, sequence_config
@@ -172,7 +172,7 @@ def test_network_equals_int64_oracle(unit: int, length: int) -> None:
 
 
 def test_a_gate_is_nearly_a_sigmoid() -> None:
-    block = LatticeGatedBlock(1, 1, Grid(128.0, -1024, 1023), causal=True, dropout=0.0)
+    block = IntegerGatedBlock(1, 1, Grid(128.0, -1024, 1023), causal=True, dropout=0.0)
     gate = torch.linspace(-12, 12, 4001)[:, None]
     s = block.mix(torch.ones_like(gate), torch.cat([gate, torch.zeros_like(gate)], 1))
     assert 0.02 < float((s - gate.sigmoid()).abs().max()) < 0.03
@@ -182,7 +182,7 @@ def test_a_gate_is_nearly_a_sigmoid() -> None:
 
 @pytest.mark.parametrize("unit", [128, 256])
 @torch.no_grad()
-def test_the_lowered_network_is_near_and_nearer_to_its_fake_quantisation(unit: int) -> None:
+def test_the_quantised_network_is_near_and_nearer_to_its_fake_quantisation(unit: int) -> None:
     model = random_model(seed=3, unit=unit)
     integers = quantised(model, unit).network
     assert isinstance(integers, SequenceVAE)
@@ -275,7 +275,7 @@ def test_it_begins_with_the_frequencies_it_looked_at() -> None:
         {"unit": 100},
     ],
 )
-def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:
+def test_impossible_configurations_are_rejected(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="model configuration"):
         config(**change)
 

@@ -142,7 +142,7 @@ def test_the_size_of_a_pass_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(parts.log_likelihood, whole.log_likelihood, atol=1e-3, rtol=1e-5)
 
 
-def test_continuous_readings_are_refused() -> None:
+def test_continuous_readings_are_rejected() -> None:
     model = random_model()
     x, noise = random_series(model.config, 2), noise_for(model, 2)
     for reading in (

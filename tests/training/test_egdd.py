@@ -209,7 +209,7 @@ def test_what_has_no_gradient_stays() -> None:
         assert x.tolist() == moved
 
 
-def test_sparse_gradients_are_refused_before_anything_moves() -> None:
+def test_sparse_gradients_are_rejected_before_anything_moves() -> None:
     x, table = torch.ones(2, requires_grad=True), nn.Embedding(5, 3, sparse=True)
     optimizer = EGDD([x, *table.parameters()], lr=0.1)
     x.grad = torch.ones(2)
@@ -263,7 +263,7 @@ def test_goes_further_than_momentum_at_the_same_rate() -> None:
         {"gain_bounds": (0.1, 0.9)},
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
+def test_options_out_of_range_are_rejected(options: dict[str, Any]) -> None:
     x = torch.ones(1, requires_grad=True)
     with pytest.raises(UsageError, match=next(iter(options))):
         EGDD([x], **({"lr": 0.1} | options))
@@ -273,7 +273,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     assert len(optimizer.param_groups) == 1
 
 
-def test_short_floats_are_refused() -> None:
+def test_short_floats_are_rejected() -> None:
     optimizer = EGDD([torch.ones(1, requires_grad=True)], lr=0.1)
     with pytest.raises(UsageError, match="bfloat16"):
         optimizer.add_param_group({"params": [torch.ones(1, dtype=torch.bfloat16, requires_grad=True)]})

@@ -1,19 +1,24 @@
 """The fit loop: it learns, resumes exactly, survives divergence, saves on Ctrl-C."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vaedensity.data.named import load_digits
 from vaedensity.errors import Interrupted, ModelError, UsageError, VaedensityError
 from vaedensity.model.config import VAEConfig
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training import fit as fit_module
-from vaedensity.training.fit import FitSettings, batch_at, elbo_bits_per_dim, fit
-from vaedensity.training.schedule import KLWarmup, Length, WarmupCosine
+from vaedensity.training.fit import fit
+from vaedensity.training.objective import elbo_bits_per_dim, negative_elbo
+from vaedensity.training.schedule import FreeBits, KLWarmup, Length, WarmupCosine, batch_at
+from vaedensity.training.settings import FitSettings
 
 CONFIG = VAEConfig(8, 8, 1, 17, latents=((4, 2), (2, 1)), widths=(12, 8), blocks=1, sub_image_blocks=1, components=2)
 TRAIN, VALID = load_digits()[:600, None], load_digits()[600:700, None]
@@ -58,9 +63,9 @@ def test_the_best_weights_are_kept_and_their_step_is_known(tmp_path: Path, monke
     """A run that gets worse on validation items, also when it is interrupted in between."""
     kept, rates = {}, {20: 3.0, 40: 2.0, 60: 2.5, 80: 2.6}
 
-    def rate(model: Any, average: Any, *rest: Any) -> float:
+    def rate(run: Any, *rest: Any) -> float:
         seen.append(20 * (1 + len(seen)))
-        kept[seen[-1]] = {name: p.clone() for name, p in average.average.items()}
+        kept[seen[-1]] = {name: p.clone() for name, p in run.average.average.items()}
         return rates.get(seen[-1], 2.6)
 
     def stop(record: dict[str, Any]) -> None:
@@ -68,7 +73,7 @@ def test_the_best_weights_are_kept_and_their_step_is_known(tmp_path: Path, monke
             raise KeyboardInterrupt
 
     seen: list[int] = []
-    monkeypatch.setattr(fit_module, "_valid_rate", rate)
+    monkeypatch.setattr(fit_module, "_averaged_rate", rate)
     with pytest.raises(Interrupted):
         fit(TRAIN, VALID, CONFIG, settings(80), state_path=tmp_path / "state", observers=(stop,))
     result = fit(TRAIN, VALID, CONFIG, settings(80), state_path=tmp_path / "state", resume=True)
@@ -76,7 +81,7 @@ def test_the_best_weights_are_kept_and_their_step_is_known(tmp_path: Path, monke
     assert all(torch.equal(p, kept[40][name]) for name, p in result.model.named_parameters())
 
 
-def test_resume_refuses_other_runs(tmp_path: Path) -> None:
+def test_resume_rejects_other_runs(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with pytest.raises(UsageError, match="no training state"):
         fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
@@ -85,6 +90,13 @@ def test_resume_refuses_other_runs(tmp_path: Path) -> None:
         fit(TRAIN[:300], VALID, CONFIG, settings(2), state_path=state, resume=True)
     with pytest.raises(UsageError, match="seed"):
         fit(TRAIN, VALID, CONFIG, settings(2, seed=5), state_path=state, resume=True)
+    with safe_open(state, "pt") as f:
+        tensors, metadata = {key: f.get_tensor(key) for key in f.keys()}, f.metadata()
+    counters = json.loads(metadata["counters"])
+    for version in (2, None):
+        save_file(tensors, state, metadata=metadata | {"counters": json.dumps(counters | {"version": version})})
+        with pytest.raises(ModelError, match=f"training state of version {version}, expected 1"):
+            fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
     state.write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="not a training state"):
         fit(TRAIN, VALID, CONFIG, settings(2), state_path=state, resume=True)
@@ -109,9 +121,6 @@ def test_a_non_finite_loss_steps_back_and_halves_the_rate(monkeypatch: pytest.Mo
 
 
 def test_free_bits_lift_levels_below_their_floor() -> None:
-    from vaedensity.training.objective import negative_elbo
-    from vaedensity.training.schedule import FreeBits
-
     torch.manual_seed(0)
     model = HierarchicalVAE(CONFIG)
     x, noise = torch.from_numpy(TRAIN[:16]), torch.randn(16, model.noise_dim)
@@ -138,6 +147,11 @@ def test_optimisers_resume_only_as_themselves(optimizer: str, tmp_path: Path) ->
     with pytest.raises(UsageError, match="another optimizer"):
         fit(TRAIN, VALID, CONFIG, settings(9, optimizer=other), state_path=state, resume=True)
     assert fit(TRAIN, VALID, CONFIG, settings(9, optimizer=optimizer), state_path=state, resume=True).steps == 9
+
+
+def test_an_optimiser_that_is_none_is_rejected() -> None:
+    with pytest.raises(UsageError, match="'sgd': expected one of muon, adam, egdd, two-rate"):
+        settings(5, optimizer="sgd")
 
 
 def test_endless_divergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +201,6 @@ def test_schedules() -> None:
     assert Length(steps=10).progress(5, 1e9) == 0.5 and Length(seconds=10).progress(1, 20) == 1.0
 
 
-def test_nothing_to_fit_is_refused() -> None:
+def test_nothing_to_fit_is_rejected() -> None:
     with pytest.raises(UsageError, match="found 0 and 100"):
         fit(TRAIN[:0], VALID, CONFIG, settings(1))

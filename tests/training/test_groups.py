@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vaedensity.errors import Interrupted, UsageError
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.training.fit import fit
-from vaedensity.training.groups import param_groups, parse_scales, scaled_parametrization, set_rate
+from vaedensity.training.groups import param_groups, scaled_parametrization, set_rate
 from vaedensity.training.patterns import assign, matching
 
 NAMES = ["encoder.0.weight", "encoder.0.bias", "encoder.1.weight", "decoder.weight", "decoder_2.weight", "start"]
@@ -146,13 +146,6 @@ def test_rejected_scales_change_nothing(scales: dict[str, float]) -> None:
     assert all(p.requires_grad for p in net.parameters())
 
 
-def test_scales_as_text() -> None:
-    assert list(parse_scales(["a=1", "b.*=0", "a=1e-2"]).items()) == [("b.*", 0.0), ("a", 0.01)]
-    for spec in ("a", "a=", "=1", "a=x", "a=-1", "a=nan", "a=inf", ""):
-        with pytest.raises(UsageError, match="PATTERN=SCALE"):
-            parse_scales([spec])
-
-
 # The reparametrisation: theta = lambda phi
 
 Optimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
@@ -211,7 +204,7 @@ def test_it_takes_parameters_of_the_module_itself() -> None:
     assert torch.equal(model.start, before) and isinstance(model, HierarchicalVAE)
 
 
-def test_what_a_parametrization_refuses() -> None:
+def test_what_a_parametrization_rejects() -> None:
     net = network()
     for factor in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UsageError, match="above 0"):
@@ -247,7 +240,7 @@ def test_fit_freezes_and_scales() -> None:
     assert records[0]["learning_rate"] == options.schedule.rate(0.0, 0)  # the log states the rate of scale 1
 
 
-def test_resume_with_scales_is_exact_and_refuses_others(tmp_path: Path) -> None:
+def test_resume_with_scales_is_exact_and_rejects_others(tmp_path: Path) -> None:
     options = settings(30, scales={"prior_heads": 0, "decoder": 0.5})
     whole, state = fit(TRAIN, VALID, CONFIG, options), tmp_path / "state"
 

@@ -98,7 +98,7 @@ def test_state_survives() -> None:
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
 
 
-def test_misuse_is_refused() -> None:
+def test_misuse_is_rejected() -> None:
     with pytest.raises(ValueError, match="expected lr"):
         Muon(net().parameters(), -1.0)
     table = nn.Embedding(5, 3, sparse=True)

@@ -153,7 +153,7 @@ def test_on_inputs_does_not_depend_on_the_batch() -> None:
     assert penalty(x) == pytest.approx(sum(penalty(item[None]) for item in x) / 6)
 
 
-def test_what_cannot_be_differentiated_is_refused() -> None:
+def test_what_cannot_be_differentiated_is_rejected() -> None:
     x, other = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
     with pytest.raises(UsageError, match="requires_grad_"):
         GradientPenalty(1.0)(x.sum(), [torch.ones(2)])
@@ -297,5 +297,5 @@ def test_a_closure_and_bad_rates() -> None:
     for lr, ratio in ((0.0, 0.5), (0.1, 1.0), (0.1, 0.0), (math.inf, 0.5)):
         with pytest.raises(UsageError, match="0 < ratio < 1"):
             TwoRateAlternation([x], lr, ratio)
-    with pytest.raises(UsageError, match="0 < ascent < top_down"):
+    with pytest.raises(UsageError, match="0 < ascent < descent"):
         alternation_weight(0.1, 0.1)

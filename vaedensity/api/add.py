@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vaedensity import __version__
 from vaedensity.api.choose import choose_model, groups_of, open_model
-from vaedensity.api.compress import Coded, Say, Written, coded, cut_bytes, gather, require_readable, smaller
 from vaedensity.api.decompress import checked_metadata
 from vaedensity.api.models import model_for
-from vaedensity.api.settle import settle
+from vaedensity.api.packing import Coded, Say, Written, coded, cut_bytes, gather, require_readable
+from vaedensity.api.settle import settle, smaller
 from vaedensity.archive.container import Writer
 from vaedensity.archive.decoding import check_model, feed, read_rows
 from vaedensity.archive.reader import ArchiveFile
@@ -41,7 +41,7 @@ class Added(Coded):
 
 
 class _LargerAsPixels(Exception):
-    """Images of folders were coded as pixels and take more room than files: carries the collections to be added instead."""
+    """Images of folders take more room as pixels than as files: carries the collections to be added instead."""
 
     def __init__(self, better: list[Collection]):
         self.better = better
@@ -58,10 +58,31 @@ def add(
     progress: Tick = silent,
     say: Say = lambda line: None,
 ) -> Added:
-    """Put ``sources`` beside what the archive ``path`` holds, or, where ``to`` names one of its arrays, after the items of that array.
+    """Put more into an archive, without coding again what it holds.
 
-    The archive is replaced when all is written: it holds what it held or that and ``sources``, whatever happens. Its blocks are
-    copied as they are. What is returned speaks of what was added. Raises UsageError.
+    The archive is replaced when all is written: whatever happens, it holds what it held, or that and ``sources``.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    sources : sequence of Collection or Tree
+        What is added, beside what the archive holds.
+    model_name : str, optional
+        A model file, released name, or folder to find the archive's model in.
+    to : str, optional
+        An array of the archive; the items of ``sources`` go behind its own.
+    verify, threads, progress, say
+        As of :func:`~vaedensity.api.compress.pack`.
+
+    Returns
+    -------
+    Added
+        Of what was added, but for ``bytes_out``, which are the archive's.
+
+    Raises
+    ------
+    DamagedArchive, ModelError, UsageError, VaedensityError
     """
     options: dict[str, Any] = {"to": to, "verify": verify, "threads": threads}
     while True:
@@ -202,8 +223,11 @@ def _more(archive: ArchiveFile, to: str, collections: list[Collection]) -> NDArr
 
 
 def _digest(archive: ArchiveFile, number: int, model: CodingModel | None, more: NDArray[Any]) -> bytes | None:
-    """SHA-256 of the items of an array and then ``more``; the former are decoded for it, and must have the SHA-256 that the archive
-    gives them. None where it gives none, since a new one would vouch for what nobody has checked. Raises DamagedArchive."""
+    """SHA-256 of the items of an array and then ``more``. Raises DamagedArchive.
+
+    The items are decoded for it, and must have the SHA-256 that the archive gives them. None where it gives none: a new
+    one would vouch for what nobody has checked.
+    """
     digest, array, expected = hashlib.sha256(), archive.arrays[number], archive.digests[number]
     if expected is None:
         return None

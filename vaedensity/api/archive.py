@@ -139,7 +139,7 @@ class Archive(Sequence[NDArray[Any]]):
         return out
 
     def _room(self, count: int) -> NDArray[Any]:
-        """An array of so many items, of whatever values; numpy's own functions make other types of some, as <i4 of >i4."""
+        """An array of so many items, of whatever values; numpy's own functions make <i4 of >i4."""
         return np.ndarray((count, *self.shape[1:]), self.dtype)
 
     def _block(self, block: int, origin: int) -> NDArray[Any]:
@@ -167,7 +167,7 @@ class Archive(Sequence[NDArray[Any]]):
 
 
 def _only_array(archive: ArchiveFile) -> StoredArray:
-    """The array that is meant where none is named: the only one, or the only one of images or series. Raises UsageError."""
+    """The array that is meant where none is named: the only one, or that of images or series. Raises UsageError."""
     arrays = [a for a in archive.contents if a.shape]
     if len(arrays) != 1:
         arrays = [a for a in arrays if a.layout is not None]

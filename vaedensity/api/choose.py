@@ -65,8 +65,8 @@ def choose_model(arrays: dict[str, NDArray[Any]]) -> CodingModel | None:
 
 
 def _sampled_rate(model: CodingModel, array: NDArray[Any], rival_rate: float) -> float | None:
-    """Bits per dimension of a few items; of as few as can be where they tell that it is not below ``rival_rate``. None where
-    the model does not know their values."""
+    """Bits per dimension of a few items; of fewer where they tell that it is not below ``rival_rate``. None where the
+    model does not know their values."""
     levels = _sample_levels(model, array)
     if levels is None:
         return None
@@ -109,9 +109,8 @@ def worthwhile(
         say(f"{particles} particles gain nothing: {model.name} does not know all values of a sample; one is used")
         return 1
     if many > one * (1 - LEAST_GAIN):
-        say(
-            f"{particles} particles gain nothing with {model.name} ({one:.4f} bits/dim, {many:.4f} with them): one is used"
-        )
+        rates = f"{one:.4f} bits/dim, {many:.4f} with them"
+        say(f"{particles} particles gain nothing with {model.name} ({rates}): one is used")
         return 1
     return particles
 

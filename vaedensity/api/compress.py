@@ -3,70 +3,38 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Collection as Names
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.api.choose import is_released, open_model, worthwhile
-from vaedensity.api.settle import larger_as_pixels
+from vaedensity.api.choose import open_model, worthwhile
+from vaedensity.api.packing import Coded, Say, Written, coded, cut_bytes, gather, require_readable
+from vaedensity.api.settle import smaller
 from vaedensity.archive.engine import Encoder
 from vaedensity.archive.model_blocks import fits
-from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import Tally, write_archive
 from vaedensity.coding.engine import CodingModel
 from vaedensity.coding.plan import MOST_PARTICLES, Tick, silent
-from vaedensity.data import restore
 from vaedensity.data.atomic import atomic_file, refuse_existing
 from vaedensity.data.collection import Collection
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES
-from vaedensity.data.tree_meta import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_of
-from vaedensity.errors import DamagedArchive, UsageError
+from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import load_model, slim_model
 from vaedensity.model.released import resolve
 
-Say = Callable[[str], None]
-KINDS_WITH_BYTES = (*KINDS_OF_BYTES, "tree")
 # An archive of a model takes so many bytes at most to say so: of arrays this small it is written without, too.
 SMALL_BYTES, SHARE_OF_MODEL = 1 << 20, 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coded:
-    """What was coded, and what by.
-
-    ``bytes_in``: of files on disk, or of arrays, as ``bytes_in_from`` says; ``bytes_raw``: of all arrays; ``bytes_out``: of the
-    archive; ``files_of_same_pixels``: how many of the ``files`` come back with the same pixels and metadata, not the same
-    bytes; ``model``: None where no item is coded by one; ``model_inside``: whether the archive holds it;
-    ``model_released``: whether it comes with the package.
-    """
-
-    items: int
-    bytes_in: int
-    bytes_in_from: str
-    bytes_raw: int
-    bytes_out: int
-    files: int
-    files_of_same_pixels: int
-    model: str | None
-    model_sha256: str | None
-    model_inside: bool
-    model_released: bool | None
-    model_items: int
-    fallback_blocks: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed(Coded):
     """What became of collections.
 
-    ``dims``: values of an item, None where items differ; ``expected_bits_per_dim``: minus the ELBO; ``overhead_bytes``: by
-    what they are spent on; ``model_tried``, ``model_tried_items``: whether or not it was used in the end;
+    ``dims``: values of an item, None where items differ; ``expected_bits_per_dim``: minus the ELBO;
+    ``overhead_bytes``: by what they are spent on; ``model_tried``, ``model_tried_items``: used in the end or not;
     ``bytes_with_model``, ``bytes_without_model``: of the archive, where that was tried.
     """
 
@@ -80,19 +48,6 @@ class Packed(Coded):
     model_tried_items: int
     bytes_with_model: int | None
     bytes_without_model: int | None
-
-
-@dataclass(frozen=True)
-class Written:
-    """What an archive was made with, and what became of its bytes."""
-
-    model: CodingModel | None
-    particles: int
-    size: int
-    tally: Tally
-    collections: list[Collection]
-    tried_items: int  # that the model fits
-    tried_bytes: int  # of the archive, had the model coded all of them
 
 
 def compress(
@@ -157,18 +112,6 @@ def compress(
         verify=verify,
         threads=threads,
     )
-
-
-def cut_bytes(collection: Collection, model: Encoder | None) -> Collection:
-    """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and what is left over."""
-    meta, arrays = collection.meta, collection.arrays
-    name = "bytes"
-    if model is None or not model.is_series or name not in arrays or meta["kind"] not in KINDS_WITH_BYTES:
-        return collection
-    whole, rest = items.pieces(arrays[name], model.item_shape[2])
-    parts = {part: array for part, array in (("pieces", whole), ("rest", rest)) if array.size} or {"rest": rest}
-    others = {key: array for key, array in arrays.items() if key != name}
-    return replace(collection, arrays=parts | others, meta=meta | ({"bytes": [*parts]} if "bytes" in meta else {}))
 
 
 def pack(
@@ -267,9 +210,10 @@ def settled(
     particles: int,
     attempt: Callable[[list[Collection]], tuple[Tally, list[dict[str, Any]]]],
 ) -> Written:
-    """What ``attempt`` has written to ``f`` of ``collections``, of folders those images as files that are larger as pixels.
+    """What ``attempt`` has written to ``f`` of ``collections``, of folders as files those images larger as pixels.
 
-    ``attempt`` writes a whole archive and returns restore metadata of each collection."""
+    ``attempt`` writes a whole archive and returns restore metadata of each collection.
+    """
     first: tuple[int, int] | None = None
     while True:
         f.seek(0)
@@ -282,20 +226,6 @@ def settled(
         collections = better
 
 
-def smaller(
-    collections: list[Collection], metas: list[dict[str, Any]], stored: dict[str, int]
-) -> list[Collection] | None:
-    """``collections`` with those images as files that are larger as pixels, None where there are none. ``metas`` are of the
-    archive, ``stored`` the bytes that each of its arrays takes."""
-    refused = [
-        larger_as_pixels(collection, {own: stored[name] for name, own in meta["arrays"].items()})
-        for collection, meta in zip(collections, metas)  # arrays put behind others have no metas
-    ]
-    if not any(refused):
-        return None
-    return [c.retake(names) if names and c.retake else c for c, names in zip(collections, refused)]
-
-
 def require_fit(model: Encoder, arrays: dict[str, NDArray[Any]]) -> None:
     """Raise UsageError where no array holds items of ``model``."""
     if any(fits(model, array) for array in arrays.values()):
@@ -306,77 +236,3 @@ def require_fit(model: Encoder, arrays: dict[str, NDArray[Any]]) -> None:
         wanted = f"series of {shape[2]} values, or at least so many bytes"
     found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
     raise UsageError(f"the model {model.name} codes {wanted}; found {found}; use no model, or fit one to them")
-
-
-def require_readable(f: BinaryIO) -> None:
-    """Read the directory just written as a reader would: what could not be restored is refused now."""
-    f.flush()
-    try:
-        with ArchiveFile(f.name) as archive:
-            restore.check_restore_metadata(archive.restore, [a.name for a in archive.contents])
-    except DamagedArchive as error:
-        raise UsageError(f"these arrays or names cannot be stored: {str(error).partition(': ')[2] or error}") from error
-
-
-def coded(written: Written, seconds: float) -> dict[str, Any]:
-    """The fields of :class:`Coded`."""
-    tally = written.tally
-    model = written.model if tally.model_items > 0 else None
-    on_disk = [collection.disk_bytes for collection in written.collections]
-    raw = [sum(a.nbytes for a in collection.arrays.values()) for collection in written.collections]
-    return {
-        "items": tally.items_and_values()[0],
-        "bytes_in": sum(own if size is None else size for size, own in zip(on_disk, raw)),
-        "bytes_in_from": "arrays" if set(on_disk) == {None} else "files" if None not in on_disk else "files and arrays",
-        "bytes_raw": tally.bytes_in,
-        "bytes_out": written.size,
-        **files_of(written.collections),
-        "model": model.name if model else None,
-        "model_sha256": model.sha256 if model else None,
-        "model_inside": "model" in tally.overhead,
-        "model_released": is_released(model) if model else None,
-        "model_items": tally.model_items,
-        "fallback_blocks": tally.fallback_blocks,
-        "seconds": seconds,
-    }
-
-
-def files_of(collections: list[Collection]) -> dict[str, int]:
-    """How many files the folders hold, and of how many not the bytes but the pixels and the metadata come back."""
-    files = pixels = 0
-    for meta in (collection.meta for collection in collections if collection.meta["kind"] == "tree"):
-        files += meta["types"].count(FILE) + meta["types"].count(IMAGE)
-        pixels += sum(
-            kind == IMAGE and suffix_of(name) in WITH_EXTRAS for name, kind in zip(meta["entries"], meta["types"])
-        )
-    return {"files": files, "files_of_same_pixels": pixels}
-
-
-def gather(
-    collections: list[Collection], taken: Names[str] = (), before: Sequence[dict[str, Any]] = ()
-) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
-    """All arrays under unique names, none of which is ``taken``, and restore metadata per collection that says which are its own. ``before``:
-    metas of what the archive holds already."""
-    arrays: dict[str, NDArray[Any]] = {}
-    metas: list[dict[str, Any]] = []
-    for number, collection in enumerate(collections, len(before)):
-        if any(meta["name"] == collection.meta["name"] for meta in (*before, *metas)):
-            raise UsageError(
-                f"two inputs would both be restored as {collection.meta['name']}; compress them apart or rename one"
-            )
-        own = {}
-        for name, array in collection.arrays.items():
-            if reason := items.why_not_stored(array):
-                raise UsageError(f"{collection.source}: cannot store the array {name}: {reason}")
-            stored = name
-            while stored in arrays or stored in taken:
-                stored = f"{number}/{stored}"
-            arrays[stored], own[stored] = array, name
-        for name in (collection.meta["name"], *collection.meta.get("files", ())):
-            if not restore.is_safe(name):
-                raise UsageError(f"{collection.source}: the name {name!a} can name no file in a folder; rename it")
-        meta = {**collection.meta, "arrays": own}
-        if meta["kind"] == "tree":
-            meta = renamed(meta, {name: stored for stored, name in own.items()})
-        metas.append(meta)
-    return arrays, metas

@@ -44,8 +44,8 @@ class Tested(Decoded):
 class Unpacked(Decoded):
     """What was restored.
 
-    ``restored``: paths; ``remarks``: what a file system could not hold; ``lost``: ranges of items that could not be decoded;
-    ``left_out``: files that are therefore not restored; ``items_lost``: how many of the items.
+    ``restored``: paths; ``remarks``: what a file system could not hold; ``lost``: ranges of items that could not be
+    decoded; ``left_out``: files that are therefore not restored; ``items_lost``: how many of the items.
     """
 
     restored: list[str]

@@ -19,8 +19,8 @@ def model_for(archive: ArchiveFile, given: str | Path | None, engine_name: str =
     ----------
     archive : ArchiveFile
     given : str or Path, optional
-        A model file or released name: that one. A folder: the model with the archive's SHA-256 in it. None: the one inside
-        the archive, else the one with its SHA-256 where :func:`~vaedensity.model.released.search` looks.
+        A model file or released name: that one. A folder: the model with the archive's SHA-256 in it. None: the one
+        inside the archive, else the one with its SHA-256 where :func:`~vaedensity.model.released.search` looks.
     engine_name : {"torch", "numpy"}
         What decodes.
 

@@ -22,7 +22,7 @@ from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.kinds import Network
-from vaedensity.model.reshaped import Reshaped
+from vaedensity.model.likelihood import Reshaped
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,30 @@ GROUP_BYTES = 150  # what an archive says of one more array, in its record and i
 
 
 def settle(sources: Sequence[Collection | Tree], model: Encoder | None) -> list[Collection]:
-    """Collections to be packed. Of folders, images go as pixels where ``model`` fits them or that is smaller by estimate;
-    when they are coded, :func:`larger_as_pixels` tells where it was not."""
+    """Collections to be packed. Of folders, images go as pixels where ``model`` fits them or that is smaller by
+    estimate; when they are coded, :func:`larger_as_pixels` tells where it was not."""
     return [_settled(source, model) if isinstance(source, Tree) else source for source in sources]
 
 
 def larger_as_pixels(collection: Collection, stored: dict[str, int]) -> set[str]:
     """The arrays of images of ``collection`` that take more room than the files would. ``stored``: bytes of arrays."""
     return {name for name, room in collection.room.items() if stored[name] + GROUP_BYTES > room}
+
+
+def smaller(
+    collections: list[Collection], metas: list[dict[str, Any]], stored: dict[str, int]
+) -> list[Collection] | None:
+    """``collections`` with those images as files that are larger as pixels, None where there are none.
+
+    ``metas`` are of the archive, ``stored`` the bytes that each of its arrays takes.
+    """
+    refused = [
+        larger_as_pixels(collection, {own: stored[name] for name, own in meta["arrays"].items()})
+        for collection, meta in zip(collections, metas)  # arrays put behind others have no metas
+    ]
+    if not any(refused):
+        return None
+    return [c.retake(names) if names and c.retake else c for c, names in zip(collections, refused)]
 
 
 def _settled(tree: Tree, model: Encoder | None) -> Collection:

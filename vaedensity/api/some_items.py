@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.api.archive import Archive
-from vaedensity.api.decompress import checked_metadata
+from vaedensity.api.decompress import Unpacked, checked_metadata
 from vaedensity.api.models import model_for
 from vaedensity.archive.decoding import read_rows
 from vaedensity.archive.engine import Decoder
@@ -28,19 +27,6 @@ Selection = tuple[dict[str, Any], dict[str, NDArray[Any]], int]
 """Restore metadata, the arrays that they need, and how many items they are."""
 
 
-@dataclass(frozen=True)
-class UnpackedItems:
-    """Which items were restored: how many, bytes of the archive and of them, paths, what a file system could not hold."""
-
-    archive: str
-    items: int
-    bytes_in: int
-    bytes_out: int
-    restored: list[str]
-    remarks: list[str]
-    seconds: float
-
-
 def unpack_items(
     path: Path,
     folder: Path,
@@ -51,7 +37,7 @@ def unpack_items(
     engine: str = "torch",
     overwrite: bool = False,
     limits: Limits = Limits(),
-) -> UnpackedItems:
+) -> Unpacked:
     """Restore some items of an archive of one array or one folder; nothing appears before all of them are decoded.
 
     Parameters
@@ -66,7 +52,8 @@ def unpack_items(
 
     Returns
     -------
-    UnpackedItems
+    Unpacked
+        Of these items alone.
 
     Raises
     ------
@@ -86,11 +73,12 @@ def unpack_items(
             with naming(path):
                 staged = restore.write_collection(meta, arrays, stage, remarks=remarks)
             restore.place([meta], [staged], goals, overwrite)
-    return UnpackedItems(
+    return Unpacked(
         archive=str(path),
         items=count,
         bytes_in=path.stat().st_size,
         bytes_out=sum(array.nbytes for array in arrays.values()),
+        model=archive.model.name if archive.model else None,
         restored=[str(goals[0])],
         remarks=remarks,
         seconds=time.monotonic() - started,
@@ -185,5 +173,5 @@ def choose(path: Path, count: int, names: list[str], wanted: Sequence[str], rang
 
 
 def _count(text: str, otherwise: int) -> int:
-    """The whole number that ``text`` is in digits, or what it is ``otherwise``; more digits than a file can have items are no number."""
+    """The number that ``text`` is in digits, else ``otherwise``; no file has items of so many digits as 20."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else otherwise

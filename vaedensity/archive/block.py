@@ -1,4 +1,5 @@
-"""What an archive says of its blocks: how each is coded, what it holds, where it lies (docs/format.md, "Block header")."""
+"""What an archive says of its blocks: how each is coded, what it holds, where it lies (docs/format.md, "Block
+header")."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -64,8 +65,8 @@ def codec_of(byte: int) -> Codec:
 
 @dataclass(frozen=True)
 class Block:
-    """One block: the number of its array, the first of its ``items`` there, its codec, and the ``size`` bytes of the file
-    from ``begin`` on that it takes, block header and payload."""
+    """One block: the number of its array, the first of its ``items`` there, its codec, and the ``size`` bytes of the
+    file from ``begin`` on that it takes, block header and payload."""
 
     array: int
     first: int
@@ -79,9 +80,8 @@ class Block:
 class Contents:
     """All that an archive says of itself before a block is read.
 
-    ``record``: the JSON of its header. ``blocks``: in file order. ``digests``: SHA-256 of each array, None where it is not
-    known. ``blocks_begin``: offset. ``archive_id``: tells its blocks from those of other archives.
-    """
+    ``record``: the JSON of its header. ``blocks``: in file order. ``digests``: SHA-256 of each array, None where it is
+    not known. ``blocks_begin``: offset. ``archive_id``: tells its blocks from those of other archives."""
 
     record: dict[str, Any]
     blocks: list[Block]

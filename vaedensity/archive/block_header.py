@@ -24,8 +24,8 @@ MOST_IN_VAIN = 8  # times the bytes of all blocks: damage makes none be read in 
 
 @dataclass(frozen=True)
 class BlockHeader:
-    """``array``: its number; ``first``, ``items``: which items; ``length``: bytes of the payload; ``items_checksum``: CRC-32 of
-    the items' bytes; ``checksum``: CRC-32 of the archive id and the payload."""
+    """``array``: its number; ``first``, ``items``: which items; ``length``: bytes of the payload; ``items_checksum``:
+    CRC-32 of the items' bytes; ``checksum``: CRC-32 of the archive id and the payload."""
 
     array: int
     first: int
@@ -43,8 +43,8 @@ class BlockHeader:
 
 
 def unpack(data: bytes, archive_id: bytes) -> tuple[BlockHeader, int]:
-    """(the block header that ``data`` begins with, where its payload begins). Raises ValueError where there is none of the
-    archive with this id."""
+    """(the block header that ``data`` begins with, where its payload begins). Raises ValueError where there is none of
+    the archive with this id."""
     if not data.startswith(MARKER):
         raise ValueError("no block begins here")
     array, at = varint.get(data, len(MARKER))
@@ -63,12 +63,12 @@ def unpack(data: bytes, archive_id: bytes) -> tuple[BlockHeader, int]:
 
 
 def scan(f: BinaryIO, begin: int, end: int, archive_id: bytes) -> Iterator[tuple[int, BlockHeader, int]]:
-    """(offset, block header, bytes of block header and payload) of every whole block from ``begin`` to ``end`` of the file.
+    """(offset, block header, bytes of block header and payload) of every whole block from ``begin`` to ``end`` of the
+    file.
 
     Damage is passed over. A block is whole where its header's check and its payload's checksum are right, both of them
-    with the archive's id: blocks of an archive that lies in this one's are not taken for its own. Raises ValueError where
-    so many headers claim so many bytes for nothing that the file was made to keep its reader busy.
-    """
+    with the archive's id: blocks of an archive that lies in this one's are not taken for its own. Raises ValueError
+    where so many headers claim so many bytes for nothing that the file was made to keep its reader busy."""
     window, at, in_vain = _Window(f, end), begin, 0
     while (at := window.find(MARKER, at)) < end:
         try:
@@ -99,7 +99,8 @@ def _checksum(f: BinaryIO, length: int, archive_id: bytes) -> int:
 
 
 class _Window:
-    """The file up to ``end``, of which one piece is in memory, so that looking at each byte of it reads each about once."""
+    """The file up to ``end``, of which one piece is in memory, so that looking at each byte of it reads each about
+    once."""
 
     def __init__(self, f: BinaryIO, end: int):
         self.f, self.end, self.begin, self.data = f, end, 0, b""

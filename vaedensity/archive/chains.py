@@ -35,9 +35,8 @@ def parse(payload: bytes, items: int, way: Way) -> tuple[Plan, bytes]:
 def most_bytes(items: int, item_shape: Sequence[int], latents: int, way: Way) -> int:
     """Bytes of coder words that a chain of so many items can have at most.
 
-    Three intervals a value and a latent, none of more than 23 bits; with particles 24 bits more for a latent's number and
-    for its place; and what a stack begins with.
-    """
+    Three intervals a value and a latent, none of more than 23 bits; with particles 24 bits more for a latent's number
+    and for its place; and what a stack begins with."""
     bits = 69 * (math.prod(item_shape) + latents) + (2 * 24 * latents if way.coupled else 0) + 64
     return items * bits // 8 + 64
 
@@ -51,7 +50,8 @@ def in_lockstep(plans: list[Plan], lengths: list[int]) -> list[list[int]]:
 
 
 def evenly(values: Sequence[Value], most: int, multiple: int = 2) -> list[Sequence[Value]]:
-    """``values`` in runs of at most ``most``, nearly alike, whose number is a ``multiple`` where there is more than one."""
+    """``values`` in runs of at most ``most``, nearly alike, whose number is a ``multiple`` where there is more than
+    one."""
     count = -(-len(values) // most)
     if count > 1:
         count = min(len(values), -(-count // multiple) * multiple)

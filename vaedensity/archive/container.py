@@ -44,7 +44,8 @@ class Writer:
         f.write(self.fixed + stream)
 
     def add(self, array: int, first: int, items: int, codec: Codec, payload: bytes, items_checksum: int) -> None:
-        """Write one block: items ``first`` .. ``first`` + ``items`` - 1 of an array; ``items_checksum``: CRC-32 of their bytes."""
+        """Write one block: items ``first`` .. ``first`` + ``items`` - 1 of an array; ``items_checksum``: CRC-32 of
+        their bytes."""
         header = BlockHeader(array, first, items, codec, len(payload), items_checksum, crc32(self.archive_id, payload))
         packed = header.pack(self.archive_id)
         size = len(packed) + len(payload)
@@ -65,13 +66,15 @@ class Writer:
         self.f.truncate()
 
     def copy(self, block: Block, f: BinaryIO, archive_id: bytes) -> None:
-        """Write a block of another archive with this id, its payload as it stands there. Raises ValueError where it is damaged."""
+        """Write a block of another archive with this id, its payload as it stands there. Raises ValueError where it is
+        damaged."""
         f.seek(block.begin)
         payload, items_checksum = payload_of(block, f.read(block.size), archive_id)
         self.add(block.array, block.first, block.items, block.codec, payload, items_checksum)
 
     def finish(self, digests: list[bytes | None]) -> dict[str, int]:
-        """Write index and footer, given the SHA-256 of each array; returns the bytes spent on ``header`` and ``index``."""
+        """Write index and footer, given the SHA-256 of each array; returns the bytes spent on ``header`` and
+        ``index``."""
         index = zlib.compress(b"".join(d or bytes(DIGEST) for d in digests) + pack_index(self.blocks), 9)
         self.f.write(index)
         self.f.write(FOOTER.pack(self.length, len(index), crc32(self.fixed, index), END_MAGIC))
@@ -166,7 +169,8 @@ def read_head(f: BinaryIO, name: str) -> int:
 
 
 def read_header(f: BinaryIO, name: str, size: int) -> tuple[dict[str, Any], bytes, int]:
-    """(the record, the file's first FIXED bytes, where blocks begin). Raises DamagedArchive; of what makes no sense, SENSELESS."""
+    """(the record, the file's first FIXED bytes, where blocks begin). Raises DamagedArchive; of what makes no sense,
+    SENSELESS."""
     f.seek(0)
     fixed = f.read(FIXED)
     (length,) = LENGTH.unpack_from(fixed, HEAD.size)
@@ -185,8 +189,8 @@ def id_of(fixed: bytes) -> bytes:
 
 
 def payload_of(block: Block, data: bytes, archive_id: bytes) -> tuple[bytes, int]:
-    """(payload, CRC-32 of the items) of the bytes of a block of the archive with this id. Raises ValueError where they are
-    damaged."""
+    """(payload, CRC-32 of the items) of the bytes of a block of the archive with this id. Raises ValueError where they
+    are damaged."""
     header, at = unpack(data[:LONGEST], archive_id)
     if len(data) != block.size or crc32(archive_id, data[at:]) != header.checksum:
         raise ValueError("its checksum does not match")

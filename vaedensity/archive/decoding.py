@@ -22,7 +22,8 @@ from vaedensity.machine import choose_threads
 from vaedensity.workers import Ticker, side_by_side
 
 Allocate = Callable[[str, np.dtype[Any], tuple[int, ...]], Any]
-"""Something with the slices of an array (n,...), to be written and read; and ``shared``, where forked processes may write them."""
+"""Something with the slices of an array (n,...), to be written and read; and ``shared``, where forked processes may
+write them."""
 KEPT_BYTES = 1 << 24  # of blocks, from when their plans are read; others are read again: memory does not grow
 PIECE_BYTES = 1 << 22
 
@@ -39,8 +40,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class _Chain:
-    """A block by its place in the archive, its first item's place in the target, its items and their plan; its words and its items'
-    CRC-32, if kept."""
+    """A block by its place in the archive, its first item's place in the target, its items and their plan; its words
+    and its items' CRC-32, if kept."""
 
     place: int
     at: int
@@ -50,7 +51,8 @@ class _Chain:
 
 
 def feed(digest: Any, array: Any) -> None:
-    """Add the bytes of ``array``, numpy's or one with its slices, in C order to a hashlib object, a few megabytes at a time."""
+    """Add the bytes of ``array``, numpy's or one with its slices, in C order to a hashlib object, a few megabytes at a
+    time."""
     if array.ndim == 0:
         digest.update(array.tobytes())
     elif array.nbytes:
@@ -71,10 +73,9 @@ def read_arrays(
 ) -> dict[str, Any]:
     """All arrays but the model's, decoded and checked against the SHA-256 of the original data.
 
-    ``allocate`` provides the memory (a file, say); ``lockstep`` chains share a batch. Where ``lost`` is a list, damaged blocks do
-    not stop the work: their items are zeros, and ``lost`` says which. Raises DamagedArchive, or ModelError where ``model`` is not the
-    one that the archive was made with.
-    """
+    ``allocate`` provides the memory (a file, say); ``lockstep`` chains share a batch. Where ``lost`` is a list,
+    damaged blocks do not stop the work: their items are zeros, and ``lost`` says which. Raises DamagedArchive, or
+    ModelError where ``model`` is not the one that the archive was made with."""
     check_model(archive, model)
     decoder, out = _Decoding(archive, model, threads, lockstep, lost, progress), {}
     for number, array in enumerate(archive.arrays):
@@ -102,9 +103,8 @@ def read_rows(
 ) -> NDArray[Any]:
     """Items ``start`` .. ``stop`` - 1 of the array ``name``: of the file, only their blocks are read.
 
-    Each block is checked by itself (its CRC-32 and its items', and that its stack ends empty); the SHA-256 is that of all data and is
-    not. Raises UsageError for items or an array that are not there, else as :func:`read_arrays`.
-    """
+    Each block is checked by itself (its CRC-32 and its items', and that its stack ends empty); the SHA-256 is that of
+    all data and is not. Raises UsageError for items or an array that are not there, else as :func:`read_arrays`."""
     array = archive.array(name)
     if not 0 <= start <= stop <= array.rows:
         raise UsageError(f"{archive.path}: items {start} to {stop} of {name}, expected 0 to {array.rows}")
@@ -141,7 +141,8 @@ def _no_room(archive: ArchiveFile, array: StoredArray, size: int) -> VaedensityE
 
 
 def check_model(archive: ArchiveFile, model: Decoder | None) -> None:
-    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any, and VaedensityError where it computes otherwise here."""
+    """Raise ModelError unless ``model`` is the one that ``archive`` needs, if any, and VaedensityError where it
+    computes otherwise here."""
     if archive.model is None:
         return
     wanted = f"{archive.model.name} (sha256 {archive.model.sha256[:16]}...)"
@@ -153,8 +154,8 @@ def check_model(archive: ArchiveFile, model: Decoder | None) -> None:
         )
     if archive.model.probe != model.probe:
         raise VaedensityError(
-            f"{archive.path}: this machine computes the model's integers differently from the one that wrote the archive; "
-            "nothing was read or written; try another engine or another machine"
+            f"{archive.path}: this machine computes the model's integers differently from the one that wrote the "
+            "archive; nothing was read or written; try another engine or another machine"
         )
 
 
@@ -174,7 +175,8 @@ class _Decoding:
         self.lost, self.progress = lost, progress
 
     def decode(self, array: StoredArray, places: Sequence[int], target: Any) -> None:
-        """Decode the blocks at ``places``, neighbours in ``array``, into ``target``, which has room for just their items."""
+        """Decode the blocks at ``places``, neighbours in ``array``, into ``target``, which has room for just their
+        items."""
         waiting: dict[Codec, list[_Chain]] = defaultdict(list)
         room = KEPT_BYTES
         origin = self.archive.blocks[places[0]].first
@@ -197,7 +199,8 @@ class _Decoding:
             self._decode_chains(array, codec, own, rows)
 
     def require_digest(self, number: int, target: Any) -> None:
-        """The decoded array ``number`` has the SHA-256 of the original, where the archive gives one; else all of it is lost."""
+        """The decoded array ``number`` has the SHA-256 of the original, where the archive gives one; else all of it is
+        lost."""
         array, expected, digest = self.archive.arrays[number], self.archive.digests[number], hashlib.sha256()
         feed(digest, target)
         if expected not in (None, digest.digest()):
@@ -211,7 +214,8 @@ class _Decoding:
         self._lose(array, (block.first, block.first + block.items), at, rows, error)
 
     def _lose(self, array: StoredArray, lost: tuple[int, int], at: int, rows: Any, error: DamagedArchive) -> None:
-        """Say that items (first, end) are lost and leave zeros in their place, ``at`` in ``rows``, or raise ``error``."""
+        """Say that items (first, end) are lost and leave zeros in their place, ``at`` in ``rows``, or raise
+        ``error``."""
         if self.lost is None:
             raise error
         end = at + lost[1] - lost[0]
@@ -259,7 +263,8 @@ class _Decoding:
         ticker, shared = Ticker(self.progress), getattr(rows, "shared", False)
 
         def decode(job: Sequence[_Chain]) -> list[NDArray[Any] | DamagedArchive | None]:
-            """Each chain's items, or None where they are in their place already; with ``lost``, what is wrong with it."""
+            """Each chain's items, or None where they are in their place already; with ``lost``, what is wrong with
+            it."""
             try:
                 parts = self._decode_job(array, codec, job, ticker)
             except DamagedArchive as error:
@@ -298,7 +303,8 @@ class _Decoding:
         except (ValueError, RuntimeError, IndexError) as error:
             refuse_if_out_of_memory(error)
             raise DamagedArchive(
-                f"{self.archive.path}: block {job[0].place}: this machine disagrees: the block's bytes are as written but decode to "
-                f"other items ({error}); the archive was altered with care, or this machine does not compute exactly: try another"
+                f"{self.archive.path}: block {job[0].place}: this machine disagrees: the block's bytes are as written but "
+                f"decode to other items ({error}); the archive was altered with care, or this machine does not compute "
+                "exactly: try another"
             ) from error
         return [part.view(array.dtype) if array.dtype == np.bool_ else part for part in parts]

@@ -55,8 +55,8 @@ class Decoder(Protocol):
     def decode(self, words: Sequence[bytes], lengths: Sequence[int], plan: Plan, way: Way, tick: Tick) -> list[Items]:
         """The items of chains with one plan, longest first.
 
-        Raises ValueError where the words cannot be those of such items or bits are left over after a chain's first item.
-        """
+        Raises ValueError where the words cannot be those of such items or bits are left over after a chain's first
+        item."""
 
 
 class Encoder(Decoder, Protocol):

@@ -62,8 +62,8 @@ class Limits:
         needed = COPIES * block + besides
         if needed > memory:
             raise UsageError(
-                f"{archive.path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has more, "
-                f"pass memory={needed}"
+                f"{archive.path}: decoding takes {needed} bytes of memory, the limit is {memory}; if the machine has "
+                f"more, pass memory={needed}"
             )
 
 

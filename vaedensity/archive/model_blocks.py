@@ -26,9 +26,8 @@ WORTH_ASKING = 0.75  # the slow fallback codecs are tried where a fast one comes
 class CodedBlock:
     """One block's payload.
 
-    ``bits``: information pushed by the model; ``expected_bits``: what it would have been had all stacks held bits to begin
-    with (minus the ELBO, or its bound with particles); both 0 for fallback codecs.
-    """
+    ``bits``: information pushed by the model; ``expected_bits``: what it would have been had all stacks held bits to
+    begin with (minus the ELBO, or its bound with particles); both 0 for fallback codecs."""
 
     codec: Codec
     items: int
@@ -112,8 +111,8 @@ class BlockCoder:
         return blocks
 
     def chain_bytes(self, array: NDArray[np.generic]) -> float:
-        """What a chain costs beyond its items' bits: block header, index, coder's ends, and what the first items of chains all over
-        ``array`` lose for want of bits to get back."""
+        """What a chain costs beyond its items' bits: block header, index, coder's ends, and what the first items of
+        chains all over ``array`` lose for want of bits to get back."""
         probes = []
         for begin in np.linspace(0, max(0, len(array) - PROBE_ITEMS), PROBE_CHAINS).astype(int):
             probe, known = self._levels(array[begin : begin + PROBE_ITEMS])

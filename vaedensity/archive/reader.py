@@ -18,7 +18,8 @@ class ArchiveFile:
     Attributes
     ----------
     arrays : list of StoredArray
-        All that is inside; ``model_array`` is the one of them that holds the model, if one does, ``contents`` all others.
+        All that is inside; ``model_array`` is the one of them that holds the model, if one does, ``contents`` all
+        others.
     restore : list
         Restore metadata, one object a file or folder; not yet checked.
     model : NamedModel or None

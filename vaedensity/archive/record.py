@@ -47,8 +47,8 @@ def inflate(packed: bytes, most: int) -> bytes:
 
 
 def parse_record(text: bytes, name: str) -> dict[str, Any]:
-    """The record of the archive ``name``: a JSON object in UTF-8. Raises ValueError, or DamagedArchive where it requires a feature
-    that is not known here."""
+    """The record of the archive ``name``: a JSON object in UTF-8. Raises ValueError, or DamagedArchive where it
+    requires a feature that is not known here."""
     if text.count(b"[") + text.count(b"{") > MOST_BRACKETS:
         raise ValueError("the record has too many lists and objects")
     try:
@@ -80,8 +80,8 @@ def _require_shallow(record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class NamedModel:
-    """What a record says of its model: SHA-256 of its integers, its name, the probe of the machine that wrote the archive, and
-    how many particles coupled blocks have."""
+    """What a record says of its model: SHA-256 of its integers, its name, the probe of the machine that wrote the
+    archive, and how many particles coupled blocks have."""
 
     sha256: str
     name: str
@@ -91,8 +91,8 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class Record:
-    """A checked record. ``restore``: how arrays become files, checked elsewhere; ``model_array``: the array that holds the
-    model, if one does."""
+    """A checked record. ``restore``: how arrays become files, checked elsewhere; ``model_array``: the array that holds
+    the model, if one does."""
 
     arrays: "list[StoredArray]"
     restore: list[Any]
@@ -102,8 +102,8 @@ class Record:
 
 @dataclass(eq=False)
 class StoredArray:
-    """One array as the record describes it. ``blocks``: the places of its own in the archive; ``item_shape``: (C,H,W) where it
-    has a ``layout``."""
+    """One array as the record describes it. ``blocks``: the places of its own in the archive; ``item_shape``: (C,H,W)
+    where it has a ``layout``."""
 
     name: str
     dtype: np.dtype[Any]

@@ -27,9 +27,8 @@ class LostItems:
 class Repaired:
     """What :func:`repair` found.
 
-    ``blocks``: whole ones; ``index_lost``: whether the index was; ``whole``: whether nothing was wrong, and so nothing was
-    written.
-    """
+    ``blocks``: whole ones; ``index_lost``: whether the index was; ``whole``: whether nothing was wrong, and so nothing
+    was written."""
 
     archive: str
     output: str
@@ -57,8 +56,8 @@ class _Found:
 def repair(path: Path, out: Path, *, overwrite: bool = False, progress: Tick = silent) -> Repaired:
     """Write the whole blocks of a damaged or cut-off archive under an index made anew.
 
-    Items of which no whole block is found are marked as lost. This needs no model and decodes nothing. An archive without
-    damage is left as it is, and nothing is written.
+    Items of which no whole block is found are marked as lost. This needs no model and decodes nothing. An archive
+    without damage is left as it is, and nothing is written.
 
     Parameters
     ----------

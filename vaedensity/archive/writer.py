@@ -80,8 +80,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class WritePlan:
-    """How arrays will be coded: by the model, those of which ``coders`` has a coder, or by a fallback codec. ``left_over``: bytes
-    too few for an item of the model of series."""
+    """How arrays will be coded: by the model, those of which ``coders`` has a coder, or by a fallback codec.
+    ``left_over``: bytes too few for an item of the model of series."""
 
     layouts: dict[str, str | None]
     coders: dict[str, BlockCoder]
@@ -138,9 +138,10 @@ def write_archive(
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> Tally:
-    """Write ``arrays`` and the ``restore`` metadata of them to ``f``; every block is decoded and compared
-    unless ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``codec``: see
-    :class:`BlockCoder`. ``inside``: the model file, an even number of bytes, to be stored with the arrays that need it."""
+    """Write ``arrays`` and the ``restore`` metadata of them to ``f``; every block is decoded and compared unless
+    ``verify`` is False. More than one of ``particles`` makes the model's blocks smaller and slower. ``codec``: see
+    :class:`BlockCoder`. ``inside``: the model file, an even number of bytes, to be stored with the arrays that need
+    it."""
     plan = plan_arrays(arrays, model, verify=verify, particles=particles, codec=codec)
     record: dict[str, Any] = {"arrays": describe(arrays, plan), "restore": restore, "by": __version__}
     if plan.coders:
@@ -190,8 +191,8 @@ def write_arrays(
     threads: int | None = None,
     progress: Progress = lambda n: None,
 ) -> list[bytes | None]:
-    """Write the blocks of ``arrays``, the first of which is array ``number`` of the archive; returns their digests. ``first``: items of
-    that array that are there already.
+    """Write the blocks of ``arrays``, the first of which is array ``number`` of the archive; returns their digests.
+    ``first``: items of that array that are there already.
 
     Each part is read twice: to be coded, and here, for the digest. Raises SourceChanged where the two are not the same.
     """
@@ -216,14 +217,16 @@ def write_arrays(
 
 
 class _Target:
-    """Array ``number`` of the archive, which has ``before`` items there already; ``array`` holds those to be written."""
+    """Array ``number`` of the archive, which has ``before`` items there already; ``array`` holds those to be
+    written."""
 
     def __init__(self, writer: Writer, number: int, before: int, name: str, array: NDArray[np.generic]):
         self.writer, self.number, self.before, self.name, self.array = writer, number, before, name, array
         self.digest, self.written = hashlib.sha256(), 0
 
     def add(self, items: int, codec: Codec, payload: bytes, coded: bytes) -> None:
-        """Write the block of the next ``items``; ``coded``: SHA-256 of what was coded, which must be what ``array`` holds now."""
+        """Write the block of the next ``items``; ``coded``: SHA-256 of what was coded, which must be what ``array``
+        holds now."""
         raw = (self.array[self.written : self.written + items] if self.array.ndim else self.array).tobytes()
         if hashlib.sha256(raw).digest() != coded:
             raise changed(getattr(self.array, "path", f"array {self.name}"))

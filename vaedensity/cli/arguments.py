@@ -1,20 +1,25 @@
-"""What MODEL, DATA, INPUT and ARCHIVE may be: what a shell completes, and a line that helps where one stands for another."""
+"""What MODEL, DATA, INPUT and ARCHIVE may be: what a shell completes, what is said where one stands for another."""
 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from vaedensity.errors import ModelError, UsageError
 
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic in newer versions of click alone
+
 STREAM = "-"
 PLAIN = re.compile(r"[\w@%+=:,./~-]+")  # names that a shell takes as they are
 
 
-class Name(click.ParamType):
+class Name(ParamType):
     """A file or folder, or one of the ``known`` names of models and data sets."""
 
     def __init__(self, name: str, known: tuple[str, ...], stream: bool = False):
@@ -43,7 +48,7 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-def refuse_stream(kind: click.ParamType, param: click.Parameter | None, ctx: click.Context | None) -> None:
+def refuse_stream(kind: ParamType, param: click.Parameter | None, ctx: click.Context | None) -> None:
     kind.fail(
         "'-': standard input and output are for compress, add, decompress and test; name a file (./- is one)",
         param,
@@ -118,9 +123,8 @@ def expect_model(model: str | None, data: str | None = None) -> None:
     if data is not None and what_is(data) == "a model":
         raise UsageError(f"{model} is {found}, and {data} a model: MODEL comes first, then DATA")
     if found != "a file":
-        raise ModelError(
-            f"{model}: {found}, expected a model: a file that 'vaedensity fit' wrote, or one of {', '.join(names_of('model'))}"
-        )
+        known = ", ".join(names_of("model"))
+        raise ModelError(f"{model}: {found}, expected a model: a file that 'vaedensity fit' wrote, or one of {known}")
 
 
 def expect_archive(archive: Path, inputs: tuple[str, ...] = ()) -> None:

@@ -8,15 +8,18 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vaedensity.cli.arguments import ParamType
 from vaedensity.errors import FAILURE, INTERRUPTED, UsageError, VaedensityError, without_controls
 from vaedensity.units import json_line
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
     from vaedensity.data.atomic import OwnFiles
@@ -29,9 +32,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 # Arguments that messages name as Python callers pass them. On the command line they are flags.
-ARGUMENTS = re.compile(
-    r"(?<=\s)(overwrite|resume|keep_going|download|data_root|model|background|reference|max_output|memory|links)=([^\s;,.)]+)"
-)
+NAMES = "overwrite|resume|keep_going|download|data_root|model|background|reference|max_output|memory|links"
+ARGUMENTS = re.compile(rf"(?<=\s)({NAMES})=([^\s;,.)]+)")
 SHORT = {"overwrite": "-f", "model": "-m"}
 
 
@@ -64,7 +66,6 @@ def guarded(command: Command) -> Command:
             if verbosity() > 1:
                 raise
             fail(f"{type(error).__name__}: {error}", FAILURE)
-
         except Exception as error:
             if verbosity() > 1:
                 raise
@@ -89,8 +90,10 @@ def verbosity() -> int:
 
 
 def printable(line: str) -> str:
-    """``line`` as one line without what moves a terminal's cursor, and without what is no character (bytes of file names that are
-    not UTF-8) or none that standard output can show."""
+    """``line`` as one line, in characters that standard output can show.
+
+    What moves a terminal's cursor is left out, and bytes of file names that are not UTF-8 are escaped.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return without_controls(line).encode(encoding, "backslashreplace").decode(encoding)
 
@@ -114,9 +117,13 @@ def elapsed() -> float:
     return time.monotonic() - float(context.meta.get(STARTED, time.monotonic()))
 
 
-def answer(record: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    """The result: one JSON object, or lines for people, each an element of ``lines``. Its ``seconds`` are what the user waited."""
+def answer(result: "dict[str, Any] | DataclassInstance", as_json: bool, lines: list[str]) -> None:
+    """Print the result: one JSON object of its fields, or ``lines`` for people.
+
+    Its ``seconds``, if it has any, are those that the user waited.
+    """
     if as_json:
+        record = result if isinstance(result, dict) else asdict(result)
         record = record | ({"seconds": elapsed()} if "seconds" in record else {})
         click.echo(json_line(_in_characters({"schema_version": SCHEMA_VERSION, **record})))
     else:
@@ -150,12 +157,12 @@ models_option = click.option(
 )
 
 
-class Threads(click.ParamType):
+class Threads(ParamType):
     """A number of threads, or ``auto``, which is None to the rest of the package."""
 
     name = "threads"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:  # type: ignore[override]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value == "auto":
             return None
         if isinstance(value, int):
@@ -194,9 +201,8 @@ def read_data(spec: str, options: "LoadOptions") -> "tuple[Collection, NDArray[A
     if collection.remark:
         say(collection.remark)
     if collection.skipped:
-        say(
-            f"{collection.source}: files that are no images, left out: {len(collection.skipped)}; vaedensity -v names them"
-        )
+        count = len(collection.skipped)
+        say(f"{collection.source}: files that are no images, left out: {count}; vaedensity -v names them")
     if verbosity() > 1:
         for name in collection.skipped:
             say(f"left out: {name}")

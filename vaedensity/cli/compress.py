@@ -3,11 +3,11 @@
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, expect_archive, expect_model
+from vaedensity.cli.arguments import ARCHIVE, INPUT, MODEL, STREAM, expect_archive, expect_model
 from vaedensity.cli.common import (
     answer,
     data_options,
@@ -25,7 +25,6 @@ from vaedensity.cli.common import (
 from vaedensity.cli.inputs import at_rest, input_options, read_inputs
 from vaedensity.cli.progress import progress_bar
 from vaedensity.cli.streams import (
-    STREAM,
     file_on_stdout,
     refuse_open_file,
     refuse_terminal,
@@ -36,6 +35,7 @@ from vaedensity.errors import DAMAGED, SourceChanged, UsageError
 
 if TYPE_CHECKING:
     from vaedensity.api.compress import Packed
+    from vaedensity.api.packing import Coded
 
 
 @click.command("compress")
@@ -87,12 +87,13 @@ def compress_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Pack INPUTS (data set names, .npy, .npz, folders with anything in them, any file, - for standard input) into one archive that
-    decodes to the same bits anywhere. Images in folders come back pixel for pixel with their metadata, or byte for byte
-    with --bytes; all else byte for byte."""
+    """Pack INPUTS (data set names, .npy, .npz, folders with anything in them, any file, - for standard input) into
+    one archive that decodes to the same bits anywhere. Images in folders come back pixel for pixel with their metadata,
+    or byte for byte with --bytes; all else byte for byte."""
     silence_libraries()
     from vaedensity.api.choose import choose_model, groups_of, open_model
-    from vaedensity.api.compress import cut_bytes, pack
+    from vaedensity.api.compress import pack
+    from vaedensity.api.packing import cut_bytes
     from vaedensity.api.settle import settle
     from vaedensity.archive.model_blocks import fits
     from vaedensity.data.atomic import refuse_existing
@@ -157,7 +158,7 @@ def compress_command(
 
         while True:
             try:
-                record = asdict(packed())
+                result = packed()
                 break
             except SourceChanged as error:
                 still = at_rest(sources)
@@ -165,14 +166,13 @@ def compress_command(
                     raise
                 refused.append(str(error))
                 sources = still
-        if refused is not None:
-            record["left_out"] = refused
         if to_pipe:
             to_stdout(target)
-            for line in summary(record, Path("standard output")):
+            for line in summary(result, Path("standard output")):
                 say(line)
         else:
-            answer(record, as_json, summary(record, target))
+            left_out = {} if refused is None else {"left_out": refused}
+            answer(asdict(result) | left_out, as_json, summary(result, target))
     if refused:
         for line in refused:
             say(f"left out: {line}")
@@ -204,8 +204,8 @@ def add_command(
     download: bool,
     as_json: bool,
 ) -> None:
-    """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever happens, it
-    holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
+    """Put INPUTS, as those of compress, into ARCHIVE beside what it holds. It is replaced when all is written: whatever
+    happens, it holds what it held, or that and INPUTS. What it holds is copied, not coded again."""
     silence_libraries()
     from vaedensity.api.add import add
 
@@ -224,64 +224,64 @@ def add_command(
             out=archive,
         )
         with progress_bar("add", None) as advance:
-            how = {"to": to, "verify": not no_verify, "threads": threads, "progress": advance, "say": say}
-            record = asdict(add(archive, sources, model, **how))  # type: ignore[arg-type]  # of so many types
-    sizes = f"{read_in(record)} added as {mib(record['bytes_added'])}, {mib(record['bytes_out'])} now"
-    lines = [f"{archive}: {record['items']} items, {sizes}, {elapsed():.1f} s"]
-    answer(record, as_json, lines + remarks(record, record["bytes_added"]))
+            result = add(
+                archive, sources, model, to=to, verify=not no_verify, threads=threads, progress=advance, say=say
+            )
+    sizes = f"{read_in(result)} added as {mib(result.bytes_added)}, {mib(result.bytes_out)} now"
+    lines = [f"{archive}: {result.items} items, {sizes}, {elapsed():.1f} s"]
+    answer(result, as_json, lines + remarks(result, result.bytes_added))
 
 
-def read_in(r: dict[str, Any]) -> str:
+def read_in(r: "Coded") -> str:
     """What went in: bytes on disk where there are files, and of arrays where that is another number."""
-    raw = f" ({mib(r['bytes_raw'])} as arrays)" if abs(r["bytes_raw"] - r["bytes_in"]) > r["bytes_in"] / 100 else ""
-    return f"{mib(r['bytes_in'])} of {r['bytes_in_from']}{raw}"
+    raw = f" ({mib(r.bytes_raw)} as arrays)" if abs(r.bytes_raw - r.bytes_in) > r.bytes_in / 100 else ""
+    return f"{mib(r.bytes_in)} of {r.bytes_in_from}{raw}"
 
 
-def remarks(r: dict[str, Any], size: int) -> list[str]:
+def remarks(r: "Coded", size: int) -> list[str]:
     """What may surprise: that ``size`` bytes are no gain, and files that come back with other bytes."""
     lines = []
-    if size >= r["bytes_in"]:
-        lines.append(f"not smaller: {size} bytes for {r['bytes_in']} bytes of {r['bytes_in_from']}")
-    if r["model"] and not r["model_inside"] and not r["model_released"]:
+    if size >= r.bytes_in:
+        lines.append(f"not smaller: {size} bytes for {r.bytes_in} bytes of {r.bytes_in_from}")
+    if r.model and not r.model_inside and not r.model_released:
         lines.append(
-            f"decoding needs the model {r['model']} (sha256 {r['model_sha256']}): keep its file beside the archive, or store it "
-            "inside with compress --embed-model"
+            f"decoding needs the model {r.model} (sha256 {r.model_sha256}): keep its file beside the archive, or store "
+            "it inside with compress --embed-model"
         )
-    if r["files_of_same_pixels"]:
+    if r.files_of_same_pixels:
         lines.append(
-            f"{r['files_of_same_pixels']} of {r['files']} files will come back with the same pixels and metadata, not the same "
-            "bytes (--bytes keeps those)"
+            f"{r.files_of_same_pixels} of {r.files} files will come back with the same pixels and metadata, not the "
+            "same bytes (--bytes keeps those)"
         )
     return lines
 
 
-def of_model(r: dict[str, Any]) -> list[str]:
+def of_model(r: "Packed") -> list[str]:
     """How much of the work the model did, and whether it was worth it."""
-    name, without = r["model_tried"], r["bytes_without_model"]
-    if r["model"] is None:
-        more = r["bytes_with_model"] > r["bytes_out"]
-        took = f" (with it {r['bytes_with_model']} bytes, without {r['bytes_out']})" if more else ""
-        return [f"model {name} did not help{took}: 0 of {r['model_tried_items']} items are coded by it"]
+    name, tried, without = r.model_tried, r.model_tried_items, r.bytes_without_model
+    if r.model is None:
+        with_model = r.bytes_with_model or 0
+        took = f" (with it {with_model} bytes, without {r.bytes_out})" if with_model > r.bytes_out else ""
+        return [f"model {name} did not help{took}: 0 of {tried} items are coded by it"]
     lines = []
-    if r["model_items"] < r["model_tried_items"]:
-        others = r["model_tried_items"] - r["model_items"]
-        lines.append(f"model {name}: {others} of {r['model_tried_items']} items take less without it")
-    if without is not None and without <= r["bytes_out"]:
-        lines.append(f"the model inside does not pay: {without} bytes without a model, {r['bytes_out']} with it")
+    if r.model_items < tried:
+        lines.append(f"model {name}: {tried - r.model_items} of {tried} items take less without it")
+    if without is not None and without <= r.bytes_out:
+        lines.append(f"the model inside does not pay: {without} bytes without a model, {r.bytes_out} with it")
     return lines
 
 
-def summary(r: dict[str, Any], out: Path) -> list[str]:
-    share = f" ({100 * r['bytes_out'] / r['bytes_in']:.1f} %)" if r["bytes_in"] else ""
-    rate = f", {r['bits_per_dim']:.4f} bits/dim" if r["bits_per_dim"] is not None else ""
-    lines = [f"{out}: {read_in(r)} -> {mib(r['bytes_out'])}{share}{rate}, {elapsed():.1f} s"]
-    if r["model"]:
-        parts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in r["overhead_bytes"].items())
-        particles = f", {r['particles']} particles" if r["particles"] > 1 else ""
-        lines.append(
-            f"model {r['model']} ({mib(r['model_bytes'])}): {r['model_items']} items{particles}, expected {r['expected_bits_per_dim']:.4f} bits/dim"
-        )
+def summary(r: "Packed", out: Path) -> list[str]:
+    """What became of the inputs, for people."""
+    share = f" ({100 * r.bytes_out / r.bytes_in:.1f} %)" if r.bytes_in else ""
+    rate = f", {r.bits_per_dim:.4f} bits/dim" if r.bits_per_dim is not None else ""
+    lines = [f"{out}: {read_in(r)} -> {mib(r.bytes_out)}{share}{rate}, {elapsed():.1f} s"]
+    if r.model:
+        parts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in r.overhead_bytes.items())
+        particles = f", {r.particles} particles" if r.particles > 1 else ""
+        expected = f"expected {r.expected_bits_per_dim:.4f} bits/dim"
+        lines.append(f"model {r.model} ({mib(r.model_bytes)}): {r.model_items} items{particles}, {expected}")
         lines.append(f"overhead in bytes: {parts}")
-    if r["fallback_blocks"]:
-        lines.append(f"fallback codec: {r['fallback_blocks']} blocks")
-    return lines + (of_model(r) if r["model_tried"] else []) + remarks(r, r["bytes_out"])
+    if r.fallback_blocks:
+        lines.append(f"fallback codec: {r.fallback_blocks} blocks")
+    return lines + (of_model(r) if r.model_tried else []) + remarks(r, r.bytes_out)

@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,16 +35,22 @@ from vaedensity.cli.streams import (
 )
 from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
 
+if TYPE_CHECKING:
+    from vaedensity.api.decompress import Unpacked
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["torch", "numpy"]),
+    default="torch",
+    show_default=True,
+    help="What decodes a model's blocks: numpy needs no torch and is slower; the result is the same.",
+)
+
 
 @click.command("decompress")
 @click.argument("archive", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=FOLDER,
-    help="Folder to restore into. [default: .]",
-)
+@click.option("-o", "--output", "folder", type=FOLDER, help="Folder to restore into. [default: .]")
 @click.option("-c", "--stdout", "to_pipe", is_flag=True, help="Write the one file that it holds to standard output.")
 @click.option("-m", "--model", type=MODEL, help="The archive's model, if it is not inside and not a released one.")
 @models_option
@@ -60,13 +66,7 @@ from vaedensity.errors import DAMAGED, OK, UsageError, VaedensityError
     show_default=True,
     help="Symbolic links: refuse those that lead out of their folder, make any, or make none.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["torch", "numpy"]),
-    default="torch",
-    show_default=True,
-    help="What decodes: numpy needs no torch and is a reader of its own; the result is the same.",
-)
+@engine_option
 @max_output_option
 @memory_option
 @force_option
@@ -90,8 +90,8 @@ def decompress_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or folder, of which
-    only their blocks are read. Nothing appears before all of it has been decoded and checked."""
+    """Restore everything in ARCHIVE (- for standard input), or with --item and --range some items of its one array or
+    folder, of which only their blocks are read. Nothing appears before all of it has been decoded and checked."""
     silence_libraries()
     from vaedensity.api.decompress import unpack
     from vaedensity.api.some_items import unpack_items
@@ -107,32 +107,39 @@ def decompress_command(
     with ExitStack() as stack:
         source = stack.enter_context(maybe_stdin(archive))
         goal = stack.enter_context(temporary_folder()) if to_pipe else folder or Path(".")
-        limits, how = Limits(max_output, memory), dict[str, Any]()
+        limits = Limits(max_output, memory)
         if items or ranges:
             if threads is not None or lockstep is not None or keep_going:
                 raise UsageError("--item and --range: leave out --threads, --lockstep and --keep-going")
-            how |= {"engine": engine, "overwrite": force, "limits": limits}
-            r = asdict(unpack_items(source, goal, items, ranges, model, **how))
+            r = unpack_items(source, goal, items, ranges, model, engine=engine, overwrite=force, limits=limits)
         else:
-            advance = stack.enter_context(progress_bar("decompress", count_rows(source)))
-            how |= {"engine": engine, "overwrite": force, "threads": threads, "lockstep": lockstep, "limits": limits}
-            how |= {"keep_going": keep_going, "links": links, "progress": advance}
-            r = asdict(unpack(source, goal, model, **how))
-        for line in r["remarks"]:
+            r = unpack(
+                source,
+                goal,
+                model,
+                engine=engine,
+                overwrite=force,
+                threads=threads,
+                lockstep=lockstep,
+                keep_going=keep_going,
+                links=links,
+                limits=limits,
+                progress=stack.enter_context(progress_bar("decompress", count_rows(source))),
+            )
+        for line in r.remarks:
             say(line)
         if to_pipe:
-            write_one_file([Path(path) for path in r["restored"]])
+            write_one_file([Path(path) for path in r.restored])
     if not to_pipe:
-        lines = [f"{path}" for path in r["restored"]]
-        whole = f"{r['items'] - r['items_lost']} of {r['items']}" if r.get("items_lost") else r["items"]
-        answer(r, as_json, [*lines, f"{whole} items, {mib(r['bytes_out'])}, {elapsed():.1f} s"])
-    if r.get("lost"):
+        whole = f"{r.items - r.items_lost} of {r.items}" if r.items_lost else r.items
+        answer(r, as_json, [*r.restored, f"{whole} items, {mib(r.bytes_out)}, {elapsed():.1f} s"])
+    if r.lost:
         report_losses(r)
         sys.exit(DAMAGED)
 
 
 def count_rows(path: Path) -> int | None:
-    """How many entries of arrays the work on an archive will count; None where the work will say what is wrong with it."""
+    """How many entries of arrays the work on an archive will count; None where it will say what is wrong."""
     from vaedensity.archive.reader import ArchiveFile
 
     try:
@@ -157,13 +164,13 @@ def write_one_file(restored: list[Path]) -> None:
     to_stdout(restored[0])
 
 
-def report_losses(r: dict[str, Any]) -> None:
+def report_losses(r: "Unpacked") -> None:
     """A line on stderr for every loss."""
-    for one in r["lost"]:
-        say(f"lost: items {one['first']} to {one['end'] - 1} of {one['array']} ({one['reason']})")
-    for name in r["left_out"]:
+    for one in r.lost:
+        say(f"lost: items {one.first} to {one.end - 1} of {one.array} ({one.reason})")
+    for name in r.left_out:
         say(f"not restored: {name}")
-    line = f"vaedensity: {r['archive']}: {r['items_lost']} of {r['items']} items are lost, all others are restored"
+    line = f"vaedensity: {r.archive}: {r.items_lost} of {r.items} items are lost, all others are restored"
     click.echo(printable(line), err=True)
 
 
@@ -172,6 +179,7 @@ def report_losses(r: dict[str, Any]) -> None:
 @click.option("-m", "--model", type=MODEL, help="The archives' model, if it is not inside and not a released one.")
 @models_option
 @threads_option
+@engine_option
 @max_output_option
 @memory_option
 @json_option
@@ -181,6 +189,7 @@ def test_command(
     model: str | None,
     models: Path | None,
     threads: int | None,
+    engine: str,
     max_output: int | None,
     memory: int | None,
     as_json: bool,
@@ -191,14 +200,14 @@ def test_command(
     from vaedensity.archive.limits import Limits
 
     expect_model(model)
-    model = model_or_folder(model, models)
+    model, limits = model_or_folder(model, models), Limits(max_output, memory)
     results, status, before = list[dict[str, Any]](), OK, 0.0
     for path in archives:
         try:
             expect_archive(path)
             with maybe_stdin(path) as source, progress_bar(str(path), count_rows(source)) as advance:
-                how: dict[str, Any] = {"threads": threads, "limits": Limits(max_output, memory), "progress": advance}
-                results.append(asdict(test(source, model, **how)))
+                tested = test(source, model, engine=engine, threads=threads, limits=limits, progress=advance)
+                results.append(asdict(tested))
         except VaedensityError as error:
             line = with_flags(str(error))
             click.echo(printable(f"vaedensity: {line}"), err=True)
@@ -227,11 +236,11 @@ def repair_command(archive: Path, out: Path, force: bool, as_json: bool) -> None
 
     expect_archive(archive)
     with progress_bar("repair", size_of(archive), unit="bytes") as advance:
-        r = asdict(repair(archive, out, overwrite=force, progress=advance))
-    if r["whole"]:
-        answer(r, as_json, [f"{archive}: {r['blocks']} blocks, nothing to repair, nothing written"])
+        r = repair(archive, out, overwrite=force, progress=advance)
+    if r.whole:
+        answer(r, as_json, [f"{archive}: {r.blocks} blocks, nothing to repair, nothing written"])
         return
-    lines = [f"lost: items {one['first']} to {one['end'] - 1} of {one['array']}" for one in r["lost"]]
-    items = sum(one["end"] - one["first"] for one in r["lost"])
-    answer(r, as_json, [*lines, f"{out}: {r['blocks']} whole blocks, {items} items lost, {elapsed():.1f} s"])
-    sys.exit(DAMAGED if r["lost"] else OK)
+    lines = [f"lost: items {one.first} to {one.end - 1} of {one.array}" for one in r.lost]
+    items = sum(one.end - one.first for one in r.lost)
+    answer(r, as_json, [*lines, f"{out}: {r.blocks} whole blocks, {items} items lost, {elapsed():.1f} s"])
+    sys.exit(DAMAGED if r.lost else OK)

@@ -1,6 +1,7 @@
 """vaedensity demo: the whole story on the embedded digits."""
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -21,7 +22,8 @@ def demo_command(seconds: float, as_json: bool) -> None:
     """Fit, score, compress and decompress the digits that come with the package, and compare."""
     silence_libraries()
     from vaedensity.api.bench import bench
-    from vaedensity.api.fit import FitRequest, fit_model
+    from vaedensity.api.fit import fit_model
+    from vaedensity.api.fit_request import FitRequest
     from vaedensity.api.model_items import ScoreRequest, load_model
     from vaedensity.api.score import score_array
     from vaedensity.data.collection import LoadOptions
@@ -52,7 +54,7 @@ def demo_command(seconds: float, as_json: bool) -> None:
     verdict = f"restored bit for bit: {len(array)} digits, {array.nbytes} bytes from {size}"
     record = {
         "items": len(array),
-        "fit": fitted,
+        "fit": asdict(fitted) | {"model": str(fitted.model)},
         "score": score_record(scores),
         "bench": bench_record(result),
         "table": [dict(zip(("name", "bits_per_dim", "bytes"), row)) for row in rows],

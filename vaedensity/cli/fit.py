@@ -1,7 +1,8 @@
 """vaedensity fit"""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,19 +26,16 @@ from vaedensity.data.atomic import OwnFiles
 from vaedensity.errors import UsageError
 from vaedensity.units import parse_duration
 
+if TYPE_CHECKING:
+    from vaedensity.api.fit import Fitted
 
-class Duration(click.ParamType):
-    """Seconds, or a number with s, m or h."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+def duration(text: str) -> float:
+    """Seconds of a number with s, m or h."""
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command("fit")
@@ -53,12 +51,14 @@ class Duration(click.ParamType):
 @click.option(
     "--kind",
     type=click.Choice(["image", "sequence"]),
-    help="What DATA holds: images, or series: an array (N,T), any file, or a folder of files, as bytes. Default: what it looks like.",
+    help="What DATA holds: images, or series: an array (N,T), any file, or a folder of files, as bytes. "
+    "Default: what it looks like.",
 )
 @click.option(
     "--noise",
     type=click.Choice(["gumbel", "exponential", "normal", "uniform"]),
-    help="Of a sequence model's latents: a category is the greatest of as many numbers plus this noise. Default: gumbel.",
+    help="Of a sequence model's latents: a category is the greatest of as many numbers plus this noise. "
+    "Default: gumbel.",
 )
 @click.option(
     "--likelihood",
@@ -66,7 +66,7 @@ class Duration(click.ParamType):
     help="Of images with more than two values: mixtures of logistics, or a probability for each value on its own, for "
     "palettes, labels and others whose values have no order. Default: mixture.",
 )
-@click.option("--budget", type=Duration(), help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 20m, 40m, 2h.")
+@click.option("--budget", type=duration, help="Time to train, e.g. 10m. Default by preset: 3m, 3m, 20m, 40m, 2h.")
 @click.option("--epochs", type=click.FloatRange(max=1e9), help="Passes over the data, instead of --budget.")
 @click.option("--steps", type=int, help="Optimiser steps, instead of --budget.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -105,7 +105,8 @@ class Duration(click.ParamType):
     "terms",
     multiple=True,
     metavar="SPEC",
-    help="What to do to the loss: 'flood(LEVEL)', in bits per dimension, or 'penalise_gradient(WEIGHT)'. May be repeated.",
+    help="What to do to the loss: 'flood(LEVEL)', in bits per dimension, or 'penalise_gradient(WEIGHT)'. "
+    "May be repeated.",
 )
 @click.option("--valid-fraction", type=float, default=0.05, show_default=True, help="Share of items to validate on.")
 @click.option(
@@ -151,10 +152,10 @@ def fit_command(
     """Fit a model to DATA: digits, mnist, cifar10, ... (name or name:split), a .npy or .npz file (file.npz:array),
     a folder of images, series (N,T), any file or a folder of files. Ctrl-C saves the run; --resume continues it."""
     silence_libraries()
-    from vaedensity.api.fit import FitRequest, beside, fit_model
+    from vaedensity.api.fit import beside, fit_model
+    from vaedensity.api.fit_request import FitRequest
+    from vaedensity.cli.gradient_spec import parse_scales, parse_terms, parse_transforms
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.training.gradient_spec import parse_terms, parse_transforms
-    from vaedensity.training.groups import parse_scales
 
     factors = parse_scales(scales)
     gradient = parse_transforms(transforms) if transforms else FitRequest().gradient
@@ -186,10 +187,15 @@ def fit_command(
         overwrite=force,
     )
     with FitBar() as bar:
-        record = fit_model(array, collection.source, out, request, observers=(bar,), say=say)
+        fitted = fit_model(array, collection.source, out, request, observers=(bar,), say=say)
     lines = [
-        f"{out}  {mib(record['model_bytes'])}, {record['parameters']} parameters, sha256 {record['model_sha256']}",
-        f"{record['steps']} steps, {record['epochs']:.1f} epochs, {elapsed():.0f} s on {record['device']}",
-        f"validation: {record['valid_bits_per_dim']:.4f} bits/dim (-ELBO), {record['integer_bits_per_dim']:.4f} as coded",
+        f"{out}  {mib(fitted.model_bytes)}, {fitted.parameters} parameters, sha256 {fitted.model_sha256}",
+        f"{fitted.steps} steps, {fitted.epochs:.1f} epochs, {elapsed():.0f} s on {fitted.device}",
+        f"validation: {fitted.valid_bits_per_dim:.4f} bits/dim (-ELBO), {fitted.integer_bits_per_dim:.4f} as coded",
     ]
-    answer(record, as_json, lines)
+    answer(fit_record(fitted), as_json, lines)
+
+
+def fit_record(fitted: "Fitted") -> dict[str, Any]:
+    """What --json says of a fit."""
+    return asdict(fitted) | {"model": str(fitted.model)}

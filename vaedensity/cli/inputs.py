@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaedensity.cli.arguments import STREAM
 from vaedensity.cli.common import Command, say, say_left_out, threads_option
-from vaedensity.cli.streams import STREAM, stdin_as_file
+from vaedensity.cli.streams import stdin_as_file
 from vaedensity.data.atomic import OwnFiles
 from vaedensity.errors import SourceChanged, UsageError
 
@@ -48,8 +49,11 @@ def read_inputs(
     out: Path | None,
     refused: list[str] | None = None,
 ) -> "list[Collection | Tree]":
-    """What INPUT arguments name, without ``out``; ``-`` is standard input, once. ``series``: whether the images in folders are bytes
-    to the model. ``refused``: a list that takes a line for everything that cannot be read, which then stops nothing."""
+    """What INPUT arguments name, without ``out``; ``-`` is standard input, once.
+
+    ``series``: whether the images in folders are bytes to the model. ``refused``: a list that takes a line for
+    everything that cannot be read, which then stops nothing.
+    """
     from vaedensity.data.byte_files import load_file
     from vaedensity.data.collection import LoadOptions
     from vaedensity.data.load import load
@@ -88,7 +92,7 @@ def read_inputs(
 
 
 def at_rest(sources: "list[Collection | Tree]") -> "list[Collection | Tree]":
-    """Those of ``sources`` that did not change since they were found; what changes in folders is left out as they are read."""
+    """Those of ``sources`` that did not change since they were found; folders leave out themselves what changes."""
     from vaedensity.data.collection import Collection
 
     still = []

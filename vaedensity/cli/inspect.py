@@ -89,8 +89,7 @@ def archive_lines(r: dict[str, Any], *, members: bool, most: int | None = HEAD) 
 def count_multiplications(path: Path, config: dict[str, Any]) -> int:
     """Needs the network, and so torch."""
     from vaedensity.errors import ModelError
-    from vaedensity.model.cost import multiplications
-    from vaedensity.model.kinds import config_from_json, outline
+    from vaedensity.model.kinds import config_from_json, multiplications, outline
 
     try:
         network = config_from_json(config)

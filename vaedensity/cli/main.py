@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         if all(parameter.name != "quiet" for parameter in command.params):
-            say_options(command)  # type: ignore[arg-type]
+            say_options(command)
         return command
 
     def resolve_command(

@@ -31,7 +31,7 @@ class NowAndThen:
 
 @contextmanager
 def progress_bar(label: str, total: int | None, unit: str = "items") -> Iterator[Callable[[int], None]]:
-    """Yields the function that is told how much more is done, in ``unit``; ``total`` None: not known how much there is."""
+    """Yields the function that is told how much more is done, in ``unit``; ``total`` None: not known."""
     if verbosity() == 0:
         yield lambda n: None
     elif sys.stderr.isatty():

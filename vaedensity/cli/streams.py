@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,10 +13,10 @@ from typing import Any
 
 import click
 
+from vaedensity.cli.arguments import STREAM, ParamType
 from vaedensity.data.targets import is_open_file
 from vaedensity.errors import UsageError, VaedensityError
 
-STREAM = "-"
 NAME_OF_STDIN = "stdin"
 PIECE_BYTES = 1 << 20
 
@@ -30,14 +31,13 @@ def temporary_folder() -> AbstractContextManager[Path]:
 @contextmanager
 def stdin_as_file(name: str = NAME_OF_STDIN) -> Iterator[Path]:
     """Everything on standard input in a temporary file. Raises UsageError where it is a terminal."""
-    stream = click.get_binary_stream("stdin")
-    if stream.isatty():
+    if sys.stdin.isatty():
         raise UsageError("standard input is a terminal; expected data from a pipe or file")
     with temporary_folder() as folder:
         path = folder / name
         try:
             with open(path, "xb") as f:
-                shutil.copyfileobj(stream, f, PIECE_BYTES)
+                shutil.copyfileobj(sys.stdin.buffer, f, PIECE_BYTES)
         except OSError as error:
             raise VaedensityError(f"cannot keep standard input in {folder}: {error.strerror or error}") from error
         yield path
@@ -61,14 +61,14 @@ def refuse_open_file(path: Path) -> None:
 
 def refuse_terminal() -> None:
     """Raise UsageError where standard output is a terminal, which no binary data belong on."""
-    if click.get_binary_stream("stdout").isatty():
+    if sys.stdout.isatty():
         raise UsageError("standard output is a terminal; expected a pipe or file for binary data")
 
 
 def file_on_stdout() -> Path | None:
     """The file that standard output goes to, where the system tells its name."""
     try:
-        handle = click.get_binary_stream("stdout").fileno()
+        handle = sys.stdout.buffer.fileno()
         return Path(os.readlink(f"/proc/self/fd/{handle}")) if stat.S_ISREG(os.fstat(handle).st_mode) else None
     except OSError:  # no such stream, or no such system
         return None
@@ -76,13 +76,12 @@ def file_on_stdout() -> Path | None:
 
 def to_stdout(path: Path) -> None:
     """The bytes of a file on standard output."""
-    out = click.get_binary_stream("stdout")
     with open(path, "rb") as f:
-        shutil.copyfileobj(f, out, PIECE_BYTES)
-    out.flush()
+        shutil.copyfileobj(f, sys.stdout.buffer, PIECE_BYTES)
+    sys.stdout.buffer.flush()
 
 
-class Size(click.ParamType):
+class Size(ParamType):
     """A number of bytes: 500, 20K, 3M, 8G, 2T, powers of 1024."""
 
     name = "size"

@@ -66,8 +66,8 @@ def _legendre(n: int, x: int) -> tuple[int, int]:
 def _gauss_legendre(n: int) -> list[tuple[int, int]]:
     """Nodes, rising, and weights on [0, 1] in fixed point, exact for polynomials of degree 2 n - 1.
 
-    Between neighbours among -1, the roots of P_{m-1} and 1 lies one root of P_m; weights by Abramowitz and Stegun 25.4.29.
-    """
+    Between neighbours among -1, the roots of P_{m-1} and 1 lies one root of P_m; weights by Abramowitz and Stegun
+    25.4.29."""
     roots: list[int] = []
     for m in range(1, n + 1):
         ends, roots = [-ONE, *roots, ONE], []
@@ -175,5 +175,6 @@ class ArgmaxTable(CategoricalTable):
 
 
 def argmax_table(parameters: Tensor, noise: str) -> Table:
-    """The table of ``noise``, one of NOISES: for "gumbel", whose p is a softmax, the categorical one, else :class:`ArgmaxTable`."""
+    """The table of ``noise``, one of NOISES: for "gumbel", whose p is a softmax, the categorical one, else
+    :class:`ArgmaxTable`."""
     return CategoricalTable(parameters) if noise == "gumbel" else ArgmaxTable(parameters, noise)

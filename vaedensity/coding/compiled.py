@@ -1,4 +1,5 @@
-"""Stacks whose loops are compiled, where numba is installed: the same words as :class:`~vaedensity.coding.ans.Stacks`."""
+"""Stacks whose loops are compiled, where numba is installed: the same words as
+:class:`~vaedensity.coding.ans.Stacks`."""
 
 from dataclasses import dataclass
 

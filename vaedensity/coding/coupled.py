@@ -38,8 +38,9 @@ UNIFORM_DIGITS = 6
 
 
 class Weigher:
-    """Takes the place of B stacks and adds up what would be pushed: ``log2_mass`` (B,), the logarithm of the product of all
-    shares frequency / 2^24, in units of 2^-20 of a bit. Particles may differ in how many intervals they push."""
+    """Takes the place of B stacks and adds up what would be pushed: ``log2_mass`` (B,), the logarithm of the product
+    of all shares frequency / 2^24, in units of 2^-20 of a bit. Particles may differ in how many intervals they
+    push."""
 
     def __init__(self, count: int):
         self.log2_mass = np.zeros(count, np.int64)

@@ -1,10 +1,9 @@
 """Alphabets of which a few neighbouring symbols come first: which of them, or none; then, where none, which other.
 
-Most values of most data lie in a short run: at the two ends of a drawing's scale, which are neighbours once the alphabet
-is a circle, or among the sixteen lattice points around a latent's mean. For those, one row of few boundaries is all that
-a decoder looks up; the two digits of a :class:`~vaedensity.coding.codec.TableCodec` follow only for the others. The
-probabilities are the same.
-"""
+Most values of most data lie in a short run: at the two ends of a drawing's scale, which are neighbours once the
+alphabet is a circle, or among the sixteen lattice points around a latent's mean. For those, one row of few boundaries
+is all that a decoder looks up; the two digits of a :class:`~vaedensity.coding.codec.TableCodec` follow only for the
+others. The probabilities are the same."""
 
 from abc import abstractmethod
 from typing import Protocol
@@ -44,8 +43,8 @@ class CentredTable(SelectableTable, Protocol):
 
 
 class EscapeCodec(IntervalCodec):
-    """More than 32 symbols 0..size-1, (B,n) int64, seen as a circle: the run of ``length`` symbols from ``first`` on, int64 (B,n), comes
-    first, the others follow it around the circle."""
+    """More than 32 symbols 0..size-1, (B,n) int64, seen as a circle: the run of ``length`` symbols from ``first`` on,
+    int64 (B,n), comes first, the others follow it around the circle."""
 
     length: int
 
@@ -128,8 +127,9 @@ class CentreFirst(EscapeCodec):
 
 
 class _Others:
-    """Symbols of which each row of a (1,m) table has ``count``, from ``origin`` (m,) on around the circle, on the stacks
-    numbered ``owners`` (m,): two digits of base 16, each stretched to the ``width`` (m,1) of what is known before it."""
+    """Symbols of which each row of a (1,m) table has ``count``, from ``origin`` (m,) on around the circle, on the
+    stacks numbered ``owners`` (m,): two digits of base 16, each stretched to the ``width`` (m,1) of what is known
+    before it."""
 
     def __init__(self, table: Table, owners: Ints, origin: Tensor, count: int, width: Tensor):
         self.parts = table, owners, origin, count, width

@@ -149,7 +149,8 @@ def before(
 
 @compiled
 def stretch(mass: Int, width: Int, d: Int, digits: Int) -> Int:
-    """Boundary before digit d of so many: ``mass`` out of ``width`` stretched to 2^24, or, with 0 ``digits``, as it is."""
+    """Boundary before digit d of so many: ``mass`` out of ``width`` stretched to 2^24, or, with 0 ``digits``, as it
+    is."""
     if digits == 0:
         return mass
     return np.int64(np.uint64(mass * (TOTAL - FLOOR * digits)) // np.uint64(width)) + FLOOR * d
@@ -160,8 +161,8 @@ def find(
     q: Int, most: Int, digits: Int, first: Int, stride: Int, begin: Int, width: Int, origin: Int, count: Int,
     base: Int, mass: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat,
 ) -> tuple[Int, Int, Int]:  # fmt: skip
-    """(d, lower, upper) of the one of ``most`` digits whose interval holds q: d begins at place first + stride * d, mass
-    counts from ``begin``, all of it is ``width``; see :func:`stretch`. The last ends at 2^24."""
+    """(d, lower, upper) of the one of ``most`` digits whose interval holds q: d begins at place first + stride * d,
+    mass counts from ``begin``, all of it is ``width``; see :func:`stretch`. The last ends at 2^24."""
     low, high = np.int64(0), np.int64(most)
     lower: Int = np.int64(0)
     upper: Int = np.int64(TOTAL)
@@ -180,8 +181,8 @@ def find(
 def others_of(
     first: Int, length: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat
 ) -> tuple[Int, Int, Int, Int]:
-    """(origin, count, base, mass) of the symbols that follow the run of ``length`` from ``first`` on around the circle; the
-    whole alphabet where length is 0."""
+    """(origin, count, base, mass) of the symbols that follow the run of ``length`` from ``first`` on around the
+    circle; the whole alphabet where length is 0."""
     if length == 0:
         return np.int64(0), np.int64(size), np.int64(0), np.int64(TOTAL)
     start = below(first, size, w, p, total, steps, flat)
@@ -195,9 +196,9 @@ def pop_symbols(
     state: States, words: Words, counts: Ints, bits: Floats, weights: Ints, bases: Ints, totals: Ints, steps: Int,
     flat: Flat, size: Int, first: Ints, length: Int, out: Ints,
 ) -> bool:  # fmt: skip
-    """Symbols ``out`` (B,n) under tables of weights and bases (B,n,K) and totals (B,n): the mass below boundary x of place
-    [b,i] is sum_k weights[b,i,k] flat[bases[b,i,k] + x steps] // totals[b,i]. ``first`` (B,n) and ``length``: the run that
-    comes first; without one (length 0), two digits, or one where size is at most 32.
+    """Symbols ``out`` (B,n) under tables of weights and bases (B,n,K) and totals (B,n): the mass below boundary x of
+    place [b,i] is sum_k weights[b,i,k] flat[bases[b,i,k] + x steps] // totals[b,i]. ``first`` (B,n) and ``length``:
+    the run that comes first; without one (length 0), two digits, or one where size is at most 32.
 
     Returns whether all of them lie in the alphabet."""
     sound, n = True, out.shape[1]

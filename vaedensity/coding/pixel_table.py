@@ -146,8 +146,8 @@ class BernoulliTable:
 
 
 class CategoricalTable:
-    """A weight for each of ``levels``: ``parameters`` (B,levels,n), log2 weights in sixteenths of an octave. The quotient
-    of two whole numbers, the first below 2^48, is exact: see :class:`MixtureTable`."""
+    """A weight for each of ``levels``: ``parameters`` (B,levels,n), log2 weights in sixteenths of an octave. The
+    quotient of two whole numbers, the first below 2^48, is exact: see :class:`MixtureTable`."""
 
     def __init__(self, parameters: Tensor):
         self.size, self.count = parameters.shape[1:]

@@ -83,8 +83,8 @@ def build(
 
 
 def require_layers(config: Config, kernels: dict[str, IntegerKernel], start: Tensor) -> Network:
-    """The network of ``config`` without its memory. Raises ValueError unless it is one of just these integers: a configuration of
-    a few bytes may ask for gigabytes."""
+    """The network of ``config`` without its memory. Raises ValueError unless it is one of just these integers: a
+    configuration of a few bytes may ask for gigabytes."""
     network = outline(config)
     layers = network.integer_convs()
     if set(layers) != set(kernels):
@@ -99,8 +99,8 @@ def require_layers(config: Config, kernels: dict[str, IntegerKernel], start: Ten
 
 @full_precision()
 def quantise(model: Network, calibration: Tensor) -> IntegerNetwork:
-    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where weights are
-    too large for any unit."""
+    """The integer network of ``model`` that codes ``calibration`` (N,C,H,W) uint8 smallest. Raises ValueError where
+    weights are too large for any unit."""
     best, best_bits, refusal = None, math.inf, None
     for unit in UNITS:
         try:

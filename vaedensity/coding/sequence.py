@@ -1,4 +1,5 @@
-"""The codecs of one batch of series under a sequence model: categorical latents, and values one position after the other."""
+"""The codecs of one batch of series under a sequence model: categorical latents, and values one position after the
+other."""
 
 from typing import Any, Protocol
 
@@ -34,8 +35,8 @@ class SequenceNetwork(Protocol):
 
 
 class SequenceCodec(Codec):
-    """Codes items (B,1,1,T), uint8 tensors, one per stack, by bits-back or, where ``direct``, with each latent's likeliest
-    category, which needs no bits to begin with."""
+    """Codes items (B,1,1,T), uint8 tensors, one per stack, by bits-back or, where ``direct``, with each latent's
+    likeliest category, which needs no bits to begin with."""
 
     particles = 1
 
@@ -74,11 +75,11 @@ class SequenceCodec(Codec):
 
 
 class ValuesCodec(Codec):
-    """p(x|z): the values of items (B,1,1,T), each given those before it and latents ``chosen`` (B,variables,categories).
+    """p(x|z): the values of items (B,1,1,T), each given those before it and latents ``chosen``
+    (B,variables,categories).
 
-    An encoder knows all values and makes all tables at once; a decoder walks over the positions of all items together. Both
-    compute whole numbers, and so the same ones.
-    """
+    An encoder knows all values and makes all tables at once; a decoder walks over the positions of all items together.
+    Both compute whole numbers, and so the same ones."""
 
     def __init__(self, network: SequenceNetwork, chosen: Tensor):
         self.network, self.chosen = network, chosen

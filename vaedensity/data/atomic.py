@@ -1,37 +1,35 @@
-"""Files that are there whole or not at all."""
+"""New files that appear whole or not at all, whatever happens meanwhile."""
 
-import ctypes
-import errno
 import hashlib
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment] # a module elsewhere
 
+from vaedensity.data.system_calls import rename_new, sync_folder
 from vaedensity.data.targets import keep_attributes, real_target, require_free
-from vaedensity.errors import AlreadyThere, UsageError, VaedensityError
+from vaedensity.errors import AlreadyThere, UsageError, VaedensityError, writing
 
 TOKEN = r"[0-9a-f]{16}"
 ENDING = ".partial"
-NO_REPLACE, EXCHANGE = 1, 2
-CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)  # EPERM: sandboxes that know no renameat2
 LONGEST_STEM = 180  # bytes of a name of at most 255
 _held: set[int] = set()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where something at ``path`` must not be replaced, VaedensityError where nothing can be written."""
+    """Raise UsageError where something at ``path`` must not be replaced, VaedensityError where nothing can be written.
+
+    What a killed run left there is removed.
+    """
     try:
         require_free(path, overwrite)
     except AlreadyThere:
@@ -41,44 +39,70 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` when the block ends well, and vanishes otherwise; what killed runs
-    left of theirs is removed.
+    """Write a file that takes its place only when the block ends well, and vanishes otherwise.
 
     Where ``path`` is a link, it stays, and what it leads to is replaced. Of what is replaced, permissions, owner and
-    attributes are kept; other names of the same file (hard links) keep what they had. Raises UsageError where another
-    run made ``path`` first and ``overwrite`` is not set, else VaedensityError where the system refuses.
+    attributes are kept; other names of the same file (hard links) keep the old content. What killed runs left beside
+    ``path`` is removed.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    overwrite
+        Whether what is there may be replaced.
+
+    Yields
+    ------
+    BinaryIO
+        A file beside ``path``, open for reading and writing.
+
+    Raises
+    ------
+    UsageError
+        If ``path`` exists and ``overwrite`` is not set, also where another run made it meanwhile; or if it is a folder.
+    VaedensityError
+        If the system refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_file(Path(folder) / "x", overwrite=False) as f:
+    ...         _ = f.write(b"abc")
+    ...     (Path(folder) / "x").read_bytes()
+    b'abc'
     """
     refuse_existing(path, overwrite)
     place, claim = real_target(path), Claim()
     if place.is_dir():
         raise UsageError(f"{path} is a folder; expected the name of a file to make")
     try:
-        remove_stale(place)
-        mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
-        temporary = claim.file(place.parent, f".{_stem(place)}.{os.getpid()}.", mode)
-        with open(temporary, "r+b") as f:
-            yield f
-            f.flush()
+        with writing(path):
+            remove_stale(place)
+            mode = 0o600 if overwrite and place.exists() else 0o666  # what is kept from others is so from the beginning
+            temporary = claim.file(place.parent, f".{_stem(place)}.{os.getpid()}.", mode)
+            with open(temporary, "r+b") as f:
+                yield f
+                f.flush()
+                if overwrite:
+                    keep_attributes(place, temporary)
+                os.fsync(f.fileno())
             if overwrite:
-                keep_attributes(place, temporary)
-            os.fsync(f.fileno())
-        if overwrite:
-            os.replace(temporary, place)
-        else:
-            try:
-                rename_new(temporary, place)
-            except FileExistsError:
-                raise AlreadyThere(path) from None
-        sync_folder(place.parent)
-    except OSError as error:
-        raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
+                os.replace(temporary, place)
+            else:
+                try:
+                    rename_new(temporary, place)
+                except FileExistsError:
+                    raise AlreadyThere(path) from None
+            sync_folder(place.parent)
     finally:
         claim.give_up()
 
 
 def remove_stale(path: Path) -> None:
-    """Remove the temporary files of ``path`` whose runs were killed. Never one in use, nor what cannot be told from one."""
-    for found in beside(path.parent, temporaries(path)):
+    """Remove the temporary files of ``path`` whose runs were killed; never one that may be in use."""
+    for found in beside(path.parent, _temporaries(path)):
         with suppress(OSError):
             if not stat.S_ISREG(os.lstat(found).st_mode):
                 continue
@@ -90,14 +114,16 @@ def remove_stale(path: Path) -> None:
                     os.close(handle)
 
 
-def temporaries(path: Path) -> re.Pattern[str]:
+def _temporaries(path: Path) -> re.Pattern[str]:
     """The names of the temporary files of ``path``, which is no link."""
     return re.compile(rf"\.{re.escape(_stem(path))}\.\d+\.{TOKEN}{re.escape(ENDING)}")
 
 
 class OwnFiles:
-    """Files that a run writes, and the temporary ones on the way to them: left out where it reads the folder that they
-    lie in, however that is spelt. ``met``: which were."""
+    """The files at ``paths`` that a run writes, and its temporary files for them.
+
+    They are left out where it reads the folder that they lie in, however that is spelt. ``met``: those that were.
+    """
 
     def __init__(self, *paths: Path | None):
         self._known: list[tuple[Path, os.stat_result, re.Pattern[str]]] = []
@@ -105,7 +131,7 @@ class OwnFiles:
         for path in filter(None, paths):
             with suppress(OSError, VaedensityError):  # nothing can be written there: that is told when it is tried
                 place = real_target(path)
-                pattern = re.compile(f"{re.escape(place.name)}|{temporaries(place).pattern}", re.DOTALL)
+                pattern = re.compile(f"{re.escape(place.name)}|{_temporaries(place).pattern}", re.DOTALL)
                 self._known.append((place.parent, os.stat(place.parent), pattern))
 
     def has(self, folder: os.stat_result, name: str | bytes) -> bool:
@@ -124,7 +150,7 @@ class OwnFiles:
 
 
 def beside(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-    """What in ``folder`` has a name like ``pattern``. Nothing where it cannot be listed: that shows when it is written to."""
+    """What in ``folder`` has a name like ``pattern``. Nothing where it cannot be listed: writing to it will tell."""
     try:
         return [folder / name for name in os.listdir(folder) if pattern.fullmatch(name)]
     except OSError:
@@ -138,9 +164,9 @@ def _stem(path: Path) -> str:
 
 
 class Claim:
-    """A new file or folder of one call alone, known to be in use until it is given up or its process ends, however.
+    """A new file or folder of one call alone, locked until it is given up or its process ends, however that ends.
 
-    The lock is on a handle of its own, which forked processes close: those that outlive a killed run keep nothing alive.
+    The lock is on a handle of its own, which forked processes close: those that outlive a killed run hold no lock.
     """
 
     def __init__(self) -> None:
@@ -157,7 +183,7 @@ class Claim:
 
         def make(path: Path) -> int | None:
             os.mkdir(path, 0o700)
-            with suppress(FileNotFoundError):  # judged stale already
+            with suppress(FileNotFoundError):  # taken for stale already
                 return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) if fcntl else None
             return None
 
@@ -171,7 +197,7 @@ class Claim:
             self.path = path = folder / f"{prefix}{token_hex(8)}{ENDING}"
             if self._hold(make(path), path):
                 return path
-            # Another run judged it stale in the moment before it was locked, and removes it.
+            # Another run took it for stale in the moment before it was locked, and removes it.
             self.let_go()
             with suppress(FileNotFoundError):
                 unmake(path)
@@ -226,7 +252,7 @@ def lock(handle: int) -> bool | None:
 
 
 def seize(path: Path, flags: int) -> int | None:
-    """A handle that holds the lock of ``path``, which nobody else uses any more; None where somebody does, or may."""
+    """A handle that holds the lock of ``path``, which a killed run left; None where somebody uses it, or may."""
     try:
         handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
@@ -243,73 +269,3 @@ def _is(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False
-
-
-def rename_new(source: Path, target: Path) -> None:
-    """Give ``source`` the name ``target``, which must be free. Raises FileExistsError where it is not, else OSError."""
-    if _rename_with(source, target, NO_REPLACE):
-        return
-    if not source.is_dir():
-        try:
-            os.link(source, target)  # unlike rename, fails where another writer was faster
-            source.unlink()
-            return
-        except FileExistsError:
-            raise
-        except OSError:
-            pass  # a file system without hard links
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    os.rename(source, target)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the system cannot. Raises OSError."""
-    return _rename_with(one, other, EXCHANGE)
-
-
-def _rename_with(source: Path, target: Path, flag: int) -> bool:
-    """Linux's renameat2; False where the system or file system does not know it."""
-    function = _renameat2()
-    here = -100  # AT_FDCWD
-    while function is not None:
-        if function(here, os.fsencode(source), here, os.fsencode(target), flag) == 0:
-            return True
-        code = ctypes.get_errno()
-        if code in CANNOT:
-            return False
-        if code != errno.EINTR:
-            raise OSError(code, os.strerror(code), str(source), None, str(target))
-    return False
-
-
-@cache
-def _renameat2() -> Any:
-    return system_call("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-
-
-def system_call(name: str, *arguments: Any) -> Any:
-    """A function of Linux's C library that Python has no name for; None where there is none."""
-    if sys.platform != "linux":
-        return None
-    try:
-        function = getattr(ctypes.CDLL(None, use_errno=True), name)
-    except (OSError, AttributeError):
-        return None
-    function.argtypes, function.restype = arguments, ctypes.c_int
-    return function
-
-
-def sync_folder(folder: Any, **where: int) -> None:
-    """Have the names in ``folder`` on the disk, where the system knows how. ``where``: its ``dir_fd``, if any."""
-    try:
-        handle = os.open(folder, os.O_RDONLY, **where)
-    except OSError:
-        return  # not a platform that opens folders
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):  # folders need none there
-            raise
-    finally:
-        os.close(handle)

@@ -1,21 +1,21 @@
 """Files of any kind, and folders of them, as their bytes."""
 
 import os
-import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from vaedensity.data.atomic import OwnFiles
 from vaedensity.data.collection import Collection
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
+from vaedensity.data.folder_files import all_files, require_regular
 from vaedensity.data.long_paths import LongPaths
 from vaedensity.errors import UsageError, changed
 
 
 def load_file(path: Path) -> Collection:
-    """Any regular file: its array ``bytes`` (n,) uint8, read when it is needed, n may be 0.
+    """Any regular file as the array ``bytes`` (n,) uint8, read when it is needed; n may be 0.
 
     Raises UsageError where there is no such file, or it cannot be read.
     """
@@ -32,13 +32,17 @@ def load_file(path: Path) -> Collection:
 
 
 def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
-    """All files of a folder and its subfolders, by sorted relative name, one after the other: the array
-    ``bytes`` (n,) uint8; restore metadata's ``sizes`` are the bytes of each of its ``files``.
+    """All files of a folder and its subfolders, one after the other by sorted relative name, as ``bytes`` (n,) uint8.
 
-    Refuses links and what is no regular file: of files, nothing is left out silently but those that this run writes. Empty subfolders, times and
-    rights are not kept. Raises UsageError.
+    Their names are ``files`` of the restore metadata, their lengths ``sizes``. Empty subfolders, times and permissions
+    are not kept.
+
+    Raises UsageError for links and for what is no regular file or cannot be read: of files, nothing is left out
+    silently but ``own_files``.
     """
-    names = [p.relative_to(path).as_posix() for p in regular_files(path, "regular files", own_files)]
+    found = all_files(path, "regular files", own_files)
+    require_regular(path, found, "regular files")
+    names = [p.relative_to(path).as_posix() for p in found]
     try:
         with LongPaths(os.fspath(path)) as paths:
             sizes = [paths.state(os.path.normpath(name)).st_size for name in names]
@@ -55,46 +59,12 @@ def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
 
 
 def places(meta: dict[str, Any], length: int, count: int) -> tuple[list[str], list[int]]:
-    """(file, offset in it) of the first byte of each of ``count`` pieces of ``length`` bytes of what :func:`load_file` and
-    :func:`load_files` read, from their ``meta``."""
+    """Where ``count`` pieces of ``length`` bytes begin: the file of each piece, and the offset in it.
+
+    ``meta`` is what :func:`load_file` or :func:`load_files` says of the bytes.
+    """
     names = meta.get("files", [meta["name"]])
     starts = np.arange(count, dtype=np.int64) * length
     begins = np.cumsum([0, *meta.get("sizes", [])[:-1]])
     at = np.searchsorted(begins, starts, side="right") - 1  # of files that begin together the last, which is not empty
     return [names[i] for i in at], (starts - begins[at]).tolist()
-
-
-def regular_files(folder: Path, expected: str, own_files: OwnFiles = OwnFiles()) -> list[Path]:
-    """The files of a folder and its subfolders, sorted, one at least; without ``own_files``.
-
-    Raises UsageError for a link, what is no regular file, and a subfolder that cannot be read; ``expected``, in
-    words, is what the line says to put there.
-    """
-    return require_regular(folder, all_files(folder, expected, own_files), expected)
-
-
-def all_files(folder: Path, expected: str, own_files: OwnFiles = OwnFiles()) -> list[Path]:
-    """Whatever lies in a folder and its subfolders and is no folder, sorted, one at least; links to folders are among it."""
-
-    def refuse(name: str, error: OSError) -> NoReturn:
-        raise UsageError(f"{folder}: {name or 'it'} cannot be read ({error.strerror})") from error
-
-    try:
-        with LongPaths(os.fspath(folder)) as paths:
-            walk = paths.walk(refuse, own_files.has)
-            found = sorted(folder / name for name, state in walk if not stat.S_ISDIR(state.st_mode))
-    except OSError as error:
-        refuse("", error)
-    if not found:
-        raise UsageError(f"{folder}: the folder is empty; expected {expected}")
-    return found
-
-
-def require_regular(folder: Path, found: list[Path], expected: str) -> list[Path]:
-    """``found``, unless a link or what is no regular file is among it: UsageError."""
-    with LongPaths(os.fspath(folder)) as paths:
-        for name in (str(path.relative_to(folder)) for path in found):
-            if not stat.S_ISREG(paths.state(name).st_mode):
-                shown = name.replace(os.sep, "/")
-                raise UsageError(f"{folder}: {shown} is a link or no regular file; expected {expected} only")
-    return found

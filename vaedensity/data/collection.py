@@ -1,4 +1,4 @@
-"""What a user names on the command line, as arrays with restore metadata on how to put them back."""
+"""What a user names as data, as arrays with restore metadata: how to make the same files of them again."""
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
@@ -7,21 +7,40 @@ from typing import Any
 from numpy.typing import NDArray
 
 from vaedensity.data.atomic import OwnFiles
-from vaedensity.data.file_array import FileArray
+from vaedensity.data.disk_array import FileArray
 
 
 @dataclass(frozen=True)
 class Collection:
-    """One DATA or INPUT argument.
+    """The arrays of one thing that a user named, and how to make the same files of them again.
 
-    ``arrays``: name -> array as found. ``meta``: JSON that says how to restore it: ``kind`` is
-    "npy", "npz", "folder" (of images), "file", "files" (a folder of files of any kind, as bytes) or
-    "tree" (a folder with whatever is in it), ``name`` the file or folder to make. ``item_names``: for
-    reports, one per item of the only array, or None; of a tree, where there is nothing else in it.
-    ``disk_bytes``: of the files that were read, None where there are none. ``room``: of arrays that hold the pixels of
-    image files, the bytes that the files would take in an archive; ``retake`` gives the collection with the files of
-    some of these arrays as bytes. ``remark``: what the user should know of how it was read; ``skipped``: files of a
-    folder that are no images.
+    Attributes
+    ----------
+    source
+        What the user named it.
+    arrays
+        By name: numpy arrays, or arrays that are read from their files piece by piece.
+    meta
+        Restore metadata, JSON: ``kind`` is "npy", "npz", "folder" (of images), "file", "files" (a folder of files, as
+        bytes) or "tree" (a folder with whatever is in it), ``name`` the file or folder to make; more by kind.
+    item_names
+        For reports, one for each item of the only array, or None; of a tree, where nothing else is in it.
+    disk_bytes
+        Size of the files that were read, or None where there are none.
+    room
+        Of arrays that hold pixels of image files, the bytes that the files themselves would take in an archive.
+    retake
+        Gives the collection with the files of some of these arrays as bytes.
+    remark
+        What the user should know of how it was read.
+    skipped
+        Files of a folder that are no images.
+
+    Examples
+    --------
+    >>> from vaedensity.data.load import load
+    >>> load("digits:train").meta
+    {'kind': 'npy', 'name': 'digits-train.npy'}
     """
 
     source: str
@@ -43,10 +62,22 @@ class Collection:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Where torchvision's data sets lie and whether they may be downloaded; which array of several is meant;
-    ``as_bytes``: whether a folder is read as the bytes of its files, for a sequence model, and not as images; None: where
-    it holds no image. ``strict``: whether files that are no images are an error. ``own_files``: what this run writes, which
-    is not read."""
+    """How data are read.
+
+    Attributes
+    ----------
+    data_root, download
+        Where torchvision's data sets lie, and whether they may be downloaded.
+    usual_names
+        Which array of several is meant: the first of these that is there.
+    as_bytes
+        Whether a folder is read as the bytes of its files, for a sequence model, and not as images; None: where it
+        holds no image.
+    strict
+        Whether files of a folder that are no images are an error.
+    own_files
+        What this run writes, which is not read.
+    """
 
     data_root: str = "data"
     download: bool = False

@@ -1,11 +1,11 @@
-"""What an archive restores, as rows to be listed: names, items, shapes, types and sizes."""
+"""What an archive restores, as rows of a listing: names, items, shapes, types and sizes."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vaedensity.data.restore_metadata import KINDS_OF_BYTES
-from vaedensity.data.tree_meta import FILE, FOLDER, IMAGE, LINK, Described, check_tree, image_groups
+from vaedensity.data.tree_meta import FOLDER, LINK, Described, check_tree, members
 
 Row = dict[str, Any]
 
@@ -13,8 +13,8 @@ Row = dict[str, Any]
 def rows_of(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
     """A row for what a checked ``meta`` restores, and one for each of its members. ``arrays``: by stored name.
 
-    A row has ``name``, ``of`` (the collection that it is a member of, or None), ``items``, ``shape`` (of one item), ``dtype``
-    and ``bytes`` (decoded: of an image its pixels), None where there is no such thing. Raises DamagedArchive.
+    A row has ``name``; ``of``, what it is a member of; ``items``; ``shape`` and ``dtype`` of an item; and ``bytes``,
+    decoded (of an image its pixels). What does not apply is None. Raises DamagedArchive.
     """
     kind, name, own = meta["kind"], str(meta["name"]), [arrays[stored] for stored in meta["arrays"]]
     if kind == "npy":
@@ -40,19 +40,18 @@ def rows_of(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[R
 
 def _tree_rows(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[Row]:
     check_tree(meta, arrays)
-    name, sizes, links = str(meta["name"]), iter(meta["sizes"]), iter(meta["links"])
-    groups, owners = [arrays[group["array"]] for group in meta["images"]], iter(image_groups(meta))
-    count = meta["types"].count(FILE) + meta["types"].count(IMAGE)
-    yield _bare(f"{name}/", None, count, sum(_nbytes(array) for array in groups) + sum(meta["sizes"]))
-    for entry, kind in zip(meta["entries"], meta["types"]):
-        if kind == IMAGE:
-            yield _item(entry, name, groups[next(owners)])
-        elif kind == FILE:
-            yield _bare(entry, name, None, next(sizes))
-        elif kind == FOLDER:
+    name, links = str(meta["name"]), iter(meta["links"])
+    groups, files = [arrays[group["array"]] for group in meta["images"]], {one.place: one for one in members(meta)}
+    yield _bare(f"{name}/", None, len(files), sum(_nbytes(array) for array in groups) + sum(meta["sizes"]))
+    for place, (entry, kind) in enumerate(zip(meta["entries"], meta["types"])):
+        if kind == FOLDER:
             yield _bare(f"{entry}/", name, None, None)
         elif kind == LINK:
             yield _bare(f"{entry} -> {next(links)}", name, None, None)
+        elif (group := files[place].group) is not None:
+            yield _item(entry, name, groups[group])
+        else:
+            yield _bare(entry, name, None, files[place].size)
 
 
 def _row(name: str, of: str | None, array: Described) -> Row:

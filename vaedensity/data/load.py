@@ -1,4 +1,4 @@
-"""From a DATA or INPUT argument to a collection."""
+"""From what a user names - a data set, a file, a folder - to its arrays."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.data.array_files import NotOnlyArrays, load_npy, load_npz
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import Collection, LoadOptions
-from vaedensity.data.files import NotOnlyArrays, load_npy, load_npz, main_array
-from vaedensity.data.image_names import holds_images, is_image_name
+from vaedensity.data.folder_files import holds_images, is_image_name
 from vaedensity.data.named import is_named, load_named, names
 from vaedensity.errors import UsageError
 
 
 def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
-    """What ``spec`` names, to be packed: as :func:`load_array`, but an array file that holds more than arrays is read as its bytes."""
+    """What ``spec`` names, to be packed: all arrays of a .npz file, the bytes of a file that holds more than arrays.
+
+    Otherwise as :func:`load_array`.
+    """
     try:
         return _load(spec, options)
     except NotOnlyArrays as error:
@@ -26,11 +29,30 @@ def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
 
 
 def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collection, NDArray[Any]]:
-    """The collection and its array of items in memory, for fit and score.
+    """The items that ``spec`` names, in memory, for fit and score.
 
-    ``spec``: a data set's name, a .npy file, a .npz file with or without ``:array``, any other file (its bytes), or a
-    folder: of images, or with ``options.as_bytes`` of files of any kind. What exists on disk comes before a name.
-    Raises UsageError.
+    Parameters
+    ----------
+    spec
+        A data set's name, a .npy file, a .npz file with or without ``:array``, any other file (its bytes), or a folder:
+        of images, or with ``options.as_bytes`` of files of any kind. What exists on disk comes before a data set.
+    options
+        How to read it.
+
+    Returns
+    -------
+    Collection, numpy.ndarray
+        What was read, and the one array of it that is meant; ``remark`` says so where it holds others.
+
+    Raises
+    ------
+    UsageError
+        If there is no such data, or it cannot be read, or would not be whole.
+
+    Examples
+    --------
+    >>> load_array("digits:test")[1].shape
+    (297, 8, 8)
     """
     if not options.as_bytes and is_image_name(spec) and Path(spec).is_file():
         raise UsageError(f"{spec}: is one image; expected a folder of images")
@@ -66,3 +88,15 @@ def _load(spec: str, options: LoadOptions) -> Collection:
     if is_named(spec):
         return load_named(spec, options)
     raise UsageError(f"{spec}: no such file or folder, and no data set of that name ({', '.join(names())})")
+
+
+def main_array(collection: Collection, options: LoadOptions) -> NDArray[Any]:
+    """The one array that is meant: the only one, or the first of the usual names."""
+    arrays = collection.arrays
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    for name in options.usual_names:
+        if name in arrays:
+            return arrays[name]
+    found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+    raise UsageError(f"{collection.source}: which array? It holds {found}; name one as {collection.source}:NAME")

@@ -1,14 +1,14 @@
-"""Folders of any depth: paths longer than the system takes, made, visited, flushed and removed without recursion."""
+"""Folders of any depth: paths longer than the system takes are made, visited, flushed and removed without recursion."""
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from ctypes import c_int
 from pathlib import Path
 from typing import Any
 
-from vaedensity.data.atomic import sync_folder, system_call
+from vaedensity.data.system_calls import sync_folder, system_call
 
 STEP = 1 << 10  # bytes of a path that are given to the system at once
 BY_DESCRIPTOR = {os.open, os.stat, os.mkdir, os.rmdir, os.unlink} <= os.supports_dir_fd
@@ -18,9 +18,10 @@ ONLY_PASS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)  
 
 
 class LongPaths:
-    """What lies below the folder ``root``, by names of any length. A context manager. Raises OSError.
+    """Access to what lies below the folder ``root``, by names of any length. A context manager; raises OSError.
 
-    A name is relative, with the separator of the system, of the type of ``root``; the empty one is ``root`` itself.
+    Long names are walked through open folders, part by part. A name is relative, with the system's separator, str or
+    bytes as ``root`` is; the empty one is ``root`` itself.
     """
 
     def __init__(self, root: Any):
@@ -35,8 +36,8 @@ class LongPaths:
         while self._held:
             os.close(self._held.pop()[1])
 
-    def at(self, name: Any) -> tuple[Any, dict[str, int]]:
-        """A path and the ``dir_fd`` that it begins at, for the functions of `os`: valid until the next call. Raises OSError."""
+    def at(self, name: Any) -> tuple[Any, dict[str, Any]]:
+        """A path and the ``dir_fd`` that it begins at, for the functions of `os`; valid until the next call."""
         if not BY_DESCRIPTOR:
             return (os.path.join(self.root, name) if name else self.root), {}
         slash = b"/" if isinstance(name, bytes) else "/"
@@ -53,10 +54,12 @@ class LongPaths:
             self._held.append((name[: len(name) - len(rest) + cut], os.open(rest[:cut], ONLY_PASS, dir_fd=handle)))
 
     def state(self, name: Any) -> os.stat_result:
+        """What `os.stat` says, links not followed but for ``root`` itself."""
         path, where = self.at(name)
         return os.stat(path, follow_symlinks=not name, **where)
 
     def open(self, name: Any, flags: int, mode: int = 0o777) -> int:
+        """As `os.open`."""
         path, where = self.at(name)
         return os.open(path, flags, mode, **where)
 
@@ -80,8 +83,11 @@ class LongPaths:
         refused: Callable[[Any, OSError], object],
         left_out: Callable[[os.stat_result, Any], bool] = lambda folder, name: False,
     ) -> Iterator[tuple[Any, os.stat_result]]:
-        """(name, state) of all that is below, folders before what is in them. Links are not followed. ``refused`` is
-        called with the name of what cannot be looked at, which is then left out, as is what in a folder is ``left_out``."""
+        """(name, state) of all that is below, folders before what is in them; links are not followed.
+
+        ``refused`` is called with the name of what cannot be looked at, which is passed over. So is what ``left_out``
+        says of a folder's state and a name in it.
+        """
         waiting = [self.root[:0]]
         while waiting:
             name = waiting.pop()
@@ -112,6 +118,13 @@ def missing(folder: Path) -> list[Path]:
             break
         found.append(path)
     return found
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove ``folders``, innermost first, up to the first that holds something."""
+    with suppress(OSError):
+        for path in folders:
+            path.rmdir()
 
 
 def remove_tree(root: Path) -> None:
@@ -145,7 +158,7 @@ def _open_up(paths: LongPaths, name: Any) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Have ``path``, a file or a folder with all in it, on the disk. Raises OSError where the disk cannot take it."""
+    """Flush ``path``, a file or a folder with all in it, to the disk. Raises OSError where the disk cannot take it."""
     state = os.lstat(path)
     if not stat.S_ISDIR(state.st_mode):
         if stat.S_ISREG(state.st_mode):  # links are in their folder
@@ -180,7 +193,7 @@ def _sync_file(path: Any, **where: int) -> None:
 
 
 def _sync_system(path: Path) -> bool:
-    """Flush the whole file system that ``path`` lies on; False where that cannot be had, or not be told to have worked."""
+    """Flush the whole file system that ``path`` lies on; False where that is not to be had or may not have worked."""
     function = system_call("syncfs", c_int)
     if function is None:
         return False

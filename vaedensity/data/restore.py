@@ -1,4 +1,4 @@
-"""From decoded arrays and restore metadata back to files, under names that stay inside the target folder."""
+"""From decoded arrays and restore metadata to files, under names that stay inside the target folder."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaedensity.data.array_files import save_npy, save_npz
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray, in_pieces
-from vaedensity.data.files import save_npy, save_npz
 from vaedensity.data.long_paths import make_folders
 from vaedensity.data.restore_metadata import KINDS_OF_BYTES, meta_path, require_apart, require_sizes, safe_name
 from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
@@ -20,16 +20,33 @@ from vaedensity.data.restore_metadata import is_safe as is_safe
 from vaedensity.data.staging import Move, heal, move_into_place
 from vaedensity.data.staging import staging as staging
 from vaedensity.data.tree_contents import check_metadata
-from vaedensity.data.tree_meta import check_tree
+from vaedensity.data.tree_meta import MODES, SUFFIXES, check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
-from vaedensity.errors import DamagedArchive, UsageError, VaedensityError
+from vaedensity.errors import DamagedArchive, UsageError, writing
 
 LostItems = dict[str, list[tuple[int, int]]]
+"""By stored name of an array, ranges (first, last + 1) of items that could not be decoded and are zeros."""
 
 
 def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any") -> list[Path]:
-    """What restoring will make; raises UsageError where something exists and must stay, and where ``links``, as of
-    :func:`write_collection`, or this system's names forbid a tree."""
+    """The paths that restoring will make, once it is known that they can be made.
+
+    Parameters
+    ----------
+    metas
+        Checked restore metadata.
+    folder
+        Where to restore.
+    overwrite
+        Whether what is there may be replaced.
+    links
+        Of trees, as of :func:`~vaedensity.data.tree_write.require_restorable`.
+
+    Raises
+    ------
+    UsageError
+        If something is there that must stay, or this system cannot hold a name, or ``links`` forbids a tree.
+    """
     paths = [folder / meta_path(meta) for meta in metas]
     for meta in metas:
         if meta["kind"] == "tree":
@@ -45,8 +62,10 @@ def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any")
 
 
 def place(metas: list[Any], staged: list[Path], goals: list[Path], overwrite: bool) -> None:
-    """Give what :func:`write_collection` has made its place: all or, where the system refuses, nothing. Folders that
-    have their own permissions in the archive keep those, the others take over what they replace had."""
+    """Move what :func:`write_collection` has made to its place: all or, where the system refuses, nothing.
+
+    Folders keep the permissions that the archive has for them; other things take over those of what they replace.
+    """
     moves = [Move(path, goal, "rights" not in meta) for meta, path, goal in zip(metas, staged, goals)]
     move_into_place(moves, overwrite)
 
@@ -61,31 +80,49 @@ def write_collection(
     links: str = "inside",
     remarks: list[str] | None = None,
 ) -> Path:
-    """Write one collection under ``stage`` and return its path there. ``arrays``: numpy's, or :class:`DiskArray`.
+    """Make one file or folder under ``stage``, and return its path there.
 
-    ``lost``: by stored name, the ranges of items that could not be decoded and are zeros: files of a folder that they touch are
-    not written but added to ``left_out``. ``links`` and ``remarks`` of a tree: as of :func:`write_tree`.
+    Parameters
+    ----------
+    meta
+        Its restore metadata, checked.
+    arrays
+        By stored name: numpy arrays, or :class:`~vaedensity.data.disk_array.DiskArray`; others may be among them.
+    stage
+        A folder of this call alone.
+    lost
+        Items that could not be decoded. Files of a folder that need them are not made, but added to ``left_out``.
+    links, remarks
+        Of trees, as of :func:`~vaedensity.data.tree_write.write_tree`.
+
+    Raises
+    ------
+    DamagedArchive
+        If ``arrays`` are not as ``meta`` says.
+    UsageError
+        If this system cannot hold a name, or ``links`` forbids a tree.
+    VaedensityError
+        If the disk refuses.
     """
     path = stage / meta_path(meta)
     if meta["kind"] != "tree":
         require_names((meta["name"], *meta.get("files", ())))
     lost, left_out = lost or {}, [] if left_out is None else left_out
-    try:
+    with writing(path.name):
         make_folders(path.parent)
         own = {original: arrays[stored] for stored, original in meta["arrays"].items()}
-        if meta["kind"] == "folder":
-            _write_folder(meta, next(iter(own.values())), path, lost.get(next(iter(meta["arrays"])), ()), left_out)
-        elif meta["kind"] in KINDS_OF_BYTES:
-            _write_files(meta, arrays, path, lost, left_out)
-        elif meta["kind"] == "tree":
-            left_out += write_tree(meta, arrays, path, links, lost, remarks)
-        elif meta["kind"] == "npz":
-            with open(path, "xb") as f:
-                save_npz(f, own)
-        else:
-            _write_npy(next(iter(own.values())), path)
-    except OSError as error:
-        raise VaedensityError(f"cannot write {path.name}: {error.strerror or error}") from error
+        match meta["kind"]:
+            case "folder":
+                _write_folder(meta, next(iter(own.values())), path, lost.get(next(iter(meta["arrays"])), ()), left_out)
+            case "file" | "files":
+                _write_files(meta, arrays, path, lost, left_out)
+            case "tree":
+                left_out += write_tree(meta, arrays, path, links, lost, remarks)
+            case "npz":
+                with open(path, "xb") as f:
+                    save_npz(f, own)
+            case _:
+                _write_npy(next(iter(own.values())), path)
     return path
 
 
@@ -101,7 +138,10 @@ def _write_npy(array: Any, path: Path) -> None:
 
 
 def count_items(metas: list[Any], rows: dict[str, int]) -> int:
-    """What archives with such metas hold: entries of arrays along their first axis (``rows``, by stored name), files of folders."""
+    """How many items an archive holds: entries of arrays along their first axis, and files of folders.
+
+    ``rows``: by stored name of an array, the length of its first axis.
+    """
     count = 0
     for meta in metas:
         if meta["kind"] == "tree":
@@ -114,8 +154,7 @@ def count_items(metas: list[Any], rows: dict[str, int]) -> int:
 
 
 def count_lost(metas: list[Any], lost: LostItems, left_out: list[str]) -> int:
-    """How many of the items that :func:`count_items` counts are lost: entries of arrays that are zeros now, files that are
-    not whole."""
+    """How many items are lost, counted as by :func:`count_items`: entries of arrays, and files that are not whole."""
     count = len(left_out)
     for meta in metas:
         ranges = [lost[name] for name in meta["arrays"] if name in lost]
@@ -127,7 +166,7 @@ def count_lost(metas: list[Any], lost: LostItems, left_out: list[str]) -> int:
 
 
 def check_collection(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """Raise DamagedArchive unless decoded ``arrays`` can be restored as ``meta`` says."""
+    """Raise DamagedArchive unless decoded ``arrays``, by stored name, can be restored as ``meta`` says."""
     if meta["kind"] == "folder":
         check_folder(meta, arrays[next(iter(meta["arrays"]))])
     elif meta["kind"] in KINDS_OF_BYTES:
@@ -139,8 +178,6 @@ def check_collection(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
 
 def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
     """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``meta``."""
-    from vaedensity.data.folder import MODES, WRITERS
-
     files, mode = meta["files"], meta.get("mode")
     if (
         images.dtype != np.uint8
@@ -149,7 +186,7 @@ def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
         or 0 in images.shape
         or len(files) != len(images)
         or mode not in MODES
-        or any(Path(f).suffix.lower() not in WRITERS for f in files)
+        or any(Path(f).suffix.lower() not in SUFFIXES for f in files)
     ):
         raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
 
@@ -157,7 +194,7 @@ def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
 def _write_folder(
     meta: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
 ) -> None:
-    from vaedensity.data.folder import save_image
+    from vaedensity.data.image_files import save_image
 
     check_folder(meta, images)
 
@@ -182,8 +219,10 @@ def touches(ranges: Sequence[tuple[int, int]], first: int, end: int) -> bool:
 
 
 def check_files(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise DamagedArchive unless the arrays that ``meta`` (of kind "file" or "files") lists hold bytes, and as many
-    as its files. ``arrays``: by stored name, others may be among them; any shapes."""
+    """Raise DamagedArchive unless the arrays of ``meta`` (of kind "file" or "files") are bytes, as many as its files.
+
+    ``arrays``: by stored name, of any shapes; others may be among them.
+    """
     own = [arrays[stored] for stored in meta["arrays"]]
     try:
         require_apart(meta.get("files", []))
@@ -202,7 +241,7 @@ def check_files(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
 def _write_files(
     meta: dict[str, Any], arrays: dict[str, Any], path: Path, lost: LostItems, left_out: list[str]
 ) -> None:
-    """The bytes of restore metadata's arrays, one after the other, as the file ``path`` or as the files of that folder."""
+    """Write the arrays' bytes, one after the other, to the file ``path`` or to the files of that folder."""
     check_files(meta, arrays)
     bytes_of = chain.from_iterable(in_pieces(arrays[stored]) for stored in meta["arrays"])
     if meta["kind"] == "file":
@@ -228,7 +267,7 @@ def _write_files(
 
 
 def lost_bytes(names: Iterable[str], arrays: dict[str, Any], lost: LostItems) -> list[tuple[int, int]]:
-    """What is ``lost`` of arrays that hold bytes, as ranges of the bytes of all of them, one array after the other."""
+    """The lost items of arrays that hold bytes, as ranges of the bytes of all of them, one array after the other."""
     holes, begin = [], 0
     for name in names:
         array = arrays[name]

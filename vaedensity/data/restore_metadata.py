@@ -1,4 +1,8 @@
-"""What restore metadata must be like before its arrays are decoded, and which names are safe (docs/format.md, section 5)."""
+"""What restore metadata must be like, checked before arrays are decoded, and which names are safe (docs/format.md).
+
+Restore metadata says how the arrays of an archive become files again: a list with one object, here ``meta``, for each
+file or folder.
+"""
 
 import os
 from collections.abc import Sequence
@@ -6,8 +10,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
-from vaedensity.data.meta_fields import WORDS, field, said
-from vaedensity.data.tree_meta import LONGEST_NAME, check_tree_meta
+from vaedensity.data.tree_meta import LONGEST_NAME, WORDS, check_tree_meta, field, said
 from vaedensity.errors import DamagedArchive
 
 KINDS_OF_BYTES = ("file", "files")
@@ -15,8 +18,13 @@ KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
 
 
 def is_safe(name: str) -> bool:
-    """Whether ``name`` is a relative path that cannot leave its folder where ``/`` alone is between folders; other
-    systems see to their own rules when they restore it."""
+    """Whether ``name`` is a relative path that cannot leave its folder, where ``/`` alone separates folders.
+
+    The rules of other systems are checked when files are made there.
+
+    >>> is_safe("a/b.txt"), is_safe("../b.txt"), is_safe("/b.txt")
+    (True, False, False)
+    """
     if len(name) > LONGEST_NAME:
         return False
     path = PurePosixPath(name)
@@ -30,21 +38,21 @@ def is_safe(name: str) -> bool:
 def safe_name(name: str) -> PurePosixPath:
     """``name`` as a relative path. Raises DamagedArchive where it is not safe."""
     if not is_safe(name):
-        said = name if len(name) <= 80 else name[:77] + "..."
+        short = name if len(name) <= 80 else name[:77] + "..."
         raise DamagedArchive(
-            f"the archive holds the name {said!r}, which would leave the target folder or can name no file; "
+            f"the archive holds the name {short!r}, which would leave the target folder or can name no file; "
             "nothing was restored"
         )
     return PurePosixPath(name)
 
 
 def meta_path(meta: dict[str, Any]) -> PurePosixPath:
-    """The path that restore metadata names. Raises DamagedArchive where it is not safe."""
+    """Where ``meta`` is restored, below the target folder. Raises DamagedArchive where that is not safe."""
     return safe_name(meta["name"])
 
 
 def require_apart(names: Sequence[str | PurePosixPath]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are safe already."""
+    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are known to be safe."""
     parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
     # In this order what lies inside a name follows it at once, or is behind another that does.
     if any(after[: len(before)] == before for before, after in pairwise(parts)):
@@ -52,7 +60,7 @@ def require_apart(names: Sequence[str | PurePosixPath]) -> None:
 
 
 def check_restore_metadata(metas: list[Any], arrays: list[str]) -> None:
-    """Raise DamagedArchive unless ``metas`` say how to restore exactly ``arrays``."""
+    """Raise DamagedArchive unless ``metas`` say how to restore ``arrays``, these names and no others."""
     try:
         for meta in metas:
             _check_collection(meta)
@@ -60,11 +68,11 @@ def check_restore_metadata(metas: list[Any], arrays: list[str]) -> None:
         if sorted(name for meta in metas for name in meta["arrays"]) != sorted(arrays):
             raise ValueError("the arrays are not those that are described")
     except ValueError as error:
-        raise DamagedArchive(f"the archive's restore metadata on how to restore it makes no sense ({error})") from error
+        raise DamagedArchive(f"the archive's restore metadata makes no sense ({error})") from error
 
 
 def _check_collection(meta: Any) -> None:
-    """Raise ValueError or DamagedArchive unless one file or folder is described."""
+    """Raise ValueError or DamagedArchive unless ``meta`` describes one file or folder."""
     if not isinstance(meta, dict):
         raise ValueError(f"a collection is {WORDS[type(meta)]}, expected an object")
     kind, own = field(meta, "kind", str), field(meta, "arrays", dict)
@@ -97,7 +105,7 @@ def _check_original_names(names: list[Any]) -> None:
 
 
 def require_sizes(meta: dict[str, Any]) -> None:
-    """Raise ValueError unless restore metadata of kind "files", and no other, has a size for each of its files."""
+    """Raise ValueError unless ``meta`` of kind "files", and of no other kind, has a size for each of its files."""
     if meta["kind"] != "files":
         if "sizes" in meta:
             raise ValueError("sizes without files")

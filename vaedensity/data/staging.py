@@ -1,4 +1,4 @@
-"""Folders that are filled beside their place, and move there when they are whole: all of them or none."""
+"""Files and folders made beside their places, and moved there when all are whole: all of them or none."""
 
 import errno
 import json
@@ -13,10 +13,11 @@ from pathlib import Path, PurePath
 from secrets import token_hex
 from typing import NamedTuple
 
-from vaedensity.data.atomic import ENDING, TOKEN, Claim, beside, exchange, rename_new, seize, sync_folder
-from vaedensity.data.long_paths import make_folders, missing, remove_tree, sync_tree
+from vaedensity.data.atomic import ENDING, TOKEN, Claim, beside, seize
+from vaedensity.data.long_paths import make_folders, missing, remove_empty, remove_tree, sync_tree
+from vaedensity.data.system_calls import exchange, rename_new, sync_folder
 from vaedensity.data.targets import keep_attributes, real_target
-from vaedensity.errors import AlreadyThere, VaedensityError
+from vaedensity.errors import AlreadyThere, VaedensityError, writing
 
 PREFIX = ".vaedensity."
 STAGE = re.compile(rf"{re.escape(PREFIX)}{TOKEN}{re.escape(ENDING)}")
@@ -25,8 +26,10 @@ FINISH, UNDO = "finish", "undo"  # of a stage: the journal of moves, which are t
 
 
 class Move(NamedTuple):
-    """``staged``, somewhere in a :func:`staging` folder, is to become ``target``. ``mode``: whether what is replaced
-    hands its permissions on."""
+    """``staged``, somewhere in a :func:`staging` folder, is to become ``target``.
+
+    ``mode``: whether it takes over the permissions of what it replaces.
+    """
 
     staged: Path
     target: Path
@@ -35,31 +38,35 @@ class Move(NamedTuple):
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder``, of this call alone, that is gone afterwards; so are the folders
-    made on the way to it that then hold nothing. What killed runs left in ``folder`` is settled first."""
+    """A hidden folder inside ``folder``, of this call alone, that is gone afterwards.
+
+    So are the folders that were made on the way to it and then hold nothing. What killed runs left in ``folder`` is
+    settled first. Raises VaedensityError where the system refuses.
+    """
     made = missing(folder)
     claim = Claim()
     try:
-        try:
+        with writing(f"to {folder}"):
             make_folders(folder)
             heal(folder)
             stage = claim.folder(folder, PREFIX)
             (stage / NEW).mkdir()
             for path in made:
                 sync_folder(path.parent)
-        except OSError as error:
-            raise VaedensityError(f"cannot write to {folder}: {error.strerror or error}") from error
         yield stage / NEW
     finally:
         if claim.path is not None:
             _settle(claim.path)
         claim.let_go()
-        _remove_empty(made)
+        remove_empty(made)
 
 
 def heal(folder: Path) -> None:
-    """Settle what killed runs left in ``folder``: moves that had begun are finished, or undone where they were being
-    undone, and the rest vanishes. What is in use stays, and whatever is not a staging folder of this user's."""
+    """Settle what killed runs left in ``folder``.
+
+    Moves that had begun are finished, or undone where they were being undone; the rest is removed. What is in use
+    stays, and so does all that is no staging folder of this user.
+    """
     for stage in beside(folder, STAGE):
         handle = seize(stage, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         if handle is None:
@@ -86,26 +93,25 @@ def _settle(stage: Path) -> None:
         remove_tree(stage)
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove ``folders``, innermost first, up to the first that holds something."""
-    with suppress(OSError):
-        for path in folders:
-            path.rmdir()
-
-
 def move_into_place(moves: Sequence[Move], overwrite: bool = True) -> None:
-    """Give what is finished its place: all of it or, where the system refuses, nothing, once :func:`staging` ends. After
-    a kill in between, :func:`heal` finishes it.
+    """Move what is finished to its place: all of it or, where the system refuses, nothing.
 
-    A target that is a link stays one, and what it leads to is replaced. Raises UsageError where a target exists and
-    ``overwrite`` is not set, and VaedensityError where the system refuses.
+    A target that is a link stays one, and what it leads to is replaced. Where a run is killed in between, :func:`heal`
+    finishes its moves; where they failed, they are undone when :func:`staging` ends.
+
+    Raises
+    ------
+    UsageError
+        If a target exists and ``overwrite`` is not set.
+    VaedensityError
+        If the system refuses.
     """
     made: list[Path] = []
     try:
         with ExitStack() as links:
             places, counts = [], []
             for move in moves:
-                with _writing(move.target):
+                with writing(move.target):
                     counts.append(len(new := missing(move.target.parent)))
                     made = [*new, *made]
                     make_folders(move.target.parent)
@@ -115,21 +121,13 @@ def move_into_place(moves: Sequence[Move], overwrite: bool = True) -> None:
                     sync_tree(place.staged)
                     places.append(place)
             if len(places) == 1:
-                with _writing(places[0].target):
+                with writing(places[0].target):
                     if _place(places[0].staged, places[0].target, overwrite):
                         _sync(places[0].target, made)
                         return
             _move_all(places, counts, overwrite, made)
     finally:
-        _remove_empty(made)
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise VaedensityError(f"cannot write {target}: {error.strerror or error}") from error
+        remove_empty(made)
 
 
 def _sync(target: Path, made: list[Path]) -> None:
@@ -138,7 +136,7 @@ def _sync(target: Path, made: list[Path]) -> None:
 
 
 def _through_links(move: Move, links: ExitStack) -> Move:
-    """``move`` to where its target leads, and what is staged beside that. Raises OSError."""
+    """``move`` to where its target's links lead, staged beside that. Raises OSError."""
     real = real_target(move.target)
     if real == move.target:
         return move
@@ -187,8 +185,10 @@ def _place(staged: Path, target: Path, overwrite: bool, old: Path | None = None)
 
 @contextmanager
 def _movable(path: Path, *others: Path) -> Iterator[None]:
-    """Let a folder that its owner may not write to, as restored ones can be, move: the system asks for that right.
-    Afterwards it is as before, at ``path`` still or at one of ``others`` now."""
+    """Let a folder move that its owner may not write to, as restored ones can be: the system asks for that right.
+
+    Afterwards its permissions are as before, at ``path`` still or at one of ``others`` now.
+    """
     try:
         before = os.lstat(path)
     except FileNotFoundError:
@@ -211,10 +211,10 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-# The journal: written before the first of several moves. Whoever finds it, finishes or undoes them.
+# The journal is written before the first of several moves. Whoever finds it finishes or undoes them.
 
 Mark = list[int] | None
-"""What tells that a name still stands for the same thing; None where there is nothing."""
+"""Shows that a name still stands for the same thing; None where there is nothing."""
 
 
 def _mark(path: Path) -> Mark:
@@ -227,8 +227,10 @@ def _mark(path: Path) -> Mark:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One move: of ``staged``, below the stage, to ``target``, below the folder that the stage is in; their marks then;
-    how many folders were made for it."""
+    """One move: of ``staged``, below the stage, to ``target``, below the folder that the stage is in.
+
+    ``new`` and ``old`` are their marks before the move, ``made`` is how many folders were made for it.
+    """
 
     number: int
     staged: str
@@ -247,7 +249,7 @@ class _Entry:
 
     def do(self, stage: Path, overwrite: bool) -> None:
         staged, target, old = self._paths(stage)
-        with _writing(target):
+        with writing(target):
             _place(staged, target, overwrite, old)
 
     def finish(self, stage: Path) -> None:
@@ -271,7 +273,7 @@ class _Entry:
             with _movable(back, target):
                 rename_new(back, target)
         sync_folder(target.parent)
-        _remove_empty(list(target.parents[: self.made]))
+        remove_empty(target.parents[: self.made])
 
 
 def _move_all(places: list[Move], counts: list[int], overwrite: bool, made: list[Path]) -> None:
@@ -285,13 +287,13 @@ def _move_all(places: list[Move], counts: list[int], overwrite: bool, made: list
         journals.setdefault(stage, []).append(_Entry(number, *names, _mark(staged), _mark(target), count))
     try:
         for stage, entries in journals.items():
-            with _writing(stage.parent / entries[0].target):
+            with writing(stage.parent / entries[0].target):
                 _write_journal(stage, entries)
         for stage, entries in journals.items():
             for entry in entries:
                 entry.do(stage, overwrite)
         for place in places:
-            with _writing(place.target):
+            with writing(place.target):
                 _sync(place.target, made)
     except BaseException:
         for stage in journals:

@@ -1,4 +1,4 @@
-"""What a new file takes the place of: whether it may, where that lies, and what of it is kept."""
+"""The place of a new file: where it lies, whether it may be written to, and what is kept of a file that is there."""
 
 import os
 import re
@@ -6,9 +6,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from vaedensity.errors import AlreadyThere, UsageError, VaedensityError
+from vaedensity.errors import AlreadyThere, UsageError, VaedensityError, writing
 
-MOST_LINKS = 40  # one after the other, as the system has it
+MOST_LINKS = 40  # one after the other, the system's own limit
 OPEN_FILES = re.compile(r"/proc/[^/]+/(task/[^/]+/)?fd|/dev/fd")
 
 
@@ -18,7 +18,10 @@ def is_open_file(path: Path) -> bool:
 
 
 def real_target(path: Path) -> Path:
-    """Where what is written to ``path`` lies: at the end of its links, which need not be there. Raises UsageError."""
+    """Where what is written to ``path`` lies: at the end of its links, whether or not anything is there.
+
+    Raises UsageError for open files and for links that lead back to themselves.
+    """
     chain = _chain(path)
     if is_open_file(path):
         raise UsageError(f"{path} is an open file, such as standard output; expected the name of a file to make")
@@ -38,15 +41,13 @@ def _chain(path: Path) -> list[Path]:
 def require_free(path: Path, overwrite: bool) -> None:
     """Raise UsageError where something at ``path`` must not be replaced, VaedensityError where nothing can be written.
 
-    Devices, pipes and sockets never are replaced; files that are write-protected are not either.
+    Devices, pipes, sockets and write-protected files are never replaced.
     """
-    try:
+    found: os.stat_result | None = None
+    with writing(path):
         place = real_target(path)
-        found = os.lstat(place)
-    except FileNotFoundError:
-        found = None
-    except OSError as error:
-        raise VaedensityError(f"cannot write {path}: {error.strerror or error}") from error
+        with suppress(FileNotFoundError):
+            found = os.lstat(place)
     if found and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise UsageError(f"{path} is a device or pipe; expected the name of a file to make")
     if os.path.lexists(path) and not overwrite:
@@ -68,10 +69,10 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def keep_attributes(old: Path, new: Path, *, mode: bool = True) -> None:
-    """Give ``new``, which is to replace ``old``, its owner, access control list and other attributes as far as that is
-    permitted, and with ``mode`` its permissions. Nothing where ``old`` is not there, or both are not of one type.
+    """Give ``new``, which is to replace ``old``, what ``old`` has: owner, and with ``mode`` permissions and attributes.
 
-    Where the group cannot be kept, its members get no more than everybody.
+    As far as that is permitted. Where the group cannot be kept, its members get no more than everybody. Nothing happens
+    where ``old`` is not there, or the two are not of one type.
     """
     try:
         was, now = os.lstat(old), os.lstat(new)

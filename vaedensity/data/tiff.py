@@ -1,4 +1,4 @@
-"""Tags of TIFF files of one image: which are metadata, taken out and put into another file with the same pixels."""
+"""Tags of TIFF files of one image: those that are metadata are taken out and put into another file (TIFF 6.0, 1992)."""
 
 import struct
 from typing import NamedTuple
@@ -40,8 +40,10 @@ class Tag(NamedTuple):
 
 
 def read_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
-    """("<" or ">", tags by number) of a TIFF file with one IFD. Raises ValueError; also where values share bytes, so
-    what comes back is never more than ``data``."""
+    """(byte order "<" or ">", tags by number) of a TIFF file with one IFD (image file directory).
+
+    Raises ValueError; also where values share bytes, so that what is returned is never more than ``data``.
+    """
     order = ORDERS.get(data[:4])
     if order is None or len(data) < 8:
         raise ValueError("no TIFF file")
@@ -66,17 +68,18 @@ def read_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
 
 
 def meaning(data: bytes) -> dict[int, tuple[int, ...]]:
-    """What decides how the numbers stored in a TIFF file are shown: what is said of each channel, once. Raises
-    ValueError."""
+    """The tags that decide how the stored numbers are shown; what is said of each channel, once. Raises ValueError."""
     order, tags = read_tags(data)
     found = {number: _numbers(tags[number], order) if number in tags else usual for number, usual in MEANING.items()}
     return {number: tuple(sorted(set(values))) for number, values in found.items()}
 
 
 def kept_tags(data: bytes) -> bytes:
-    """The tags of a file that are metadata, and its compression unless that is DEFLATE: a TIFF header and one IFD, in
-    the order ``<``; empty where there are none. Raises ValueError where others could not be put into another file, or
-    where its pixels would come back stored in another way."""
+    """A file's tags that are metadata, and its compression unless that is DEFLATE; empty where there are none.
+
+    They are a TIFF header and one IFD, in the order ``<``. Raises ValueError where tags could not be put into another
+    file, or its pixels would come back stored in another way.
+    """
     order, tags = read_tags(data)
     if REFUSED & tags.keys():
         raise ValueError("tags that go with this file only")
@@ -107,8 +110,11 @@ def writer(extras: bytes) -> str:
 
 
 def bytes_of_nothing(data: bytes) -> int:
-    """How many bytes of a file belong neither to its tags nor to its pixels, padding left aside. Some programs keep all images
-    but the first there (ImageJ's stacks). Raises ValueError where tags point to what is not looked at."""
+    """How many bytes of a file belong neither to its tags nor to its pixels, apart from padding.
+
+    Some programs keep all images but the first there (ImageJ's stacks). Raises ValueError where tags point to what is
+    not looked at.
+    """
     order, tags = read_tags(data)
     if POINTERS & tags.keys():
         raise ValueError("tags that lead to others")
@@ -139,7 +145,7 @@ def check_tags(extras: bytes) -> None:
 
 
 def with_tags(data: bytes, extras: bytes) -> bytes:
-    """The TIFF file ``data``, which has strips, with the tags of ``extras`` in the place of what metadata it has."""
+    """The TIFF file ``data``, which has strips, with the tags of ``extras`` in place of its own metadata."""
     order, tags = read_tags(data)
     other, kept = read_tags(extras)
     own = {number: tag for number, tag in tags.items() if number in STORAGE or number in MEANING}

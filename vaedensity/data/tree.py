@@ -1,4 +1,4 @@
-"""A folder with whatever is in it, read: what lies where, and which image files can come back pixel for pixel."""
+"""Reads a folder with whatever is in it: what lies where, and which images can come back pixel for pixel."""
 
 import os
 import stat
@@ -23,8 +23,11 @@ FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 @dataclass(slots=True)
 class Entry:
-    """One thing in the folder. ``name``: relative, with ``/``; ``size``, ``rights``, ``time`` (ns): of lstat;
-    ``target``: of a link; ``image``: the group of an image file, with ``extras``, its metadata."""
+    """One thing in a folder.
+
+    ``name`` is relative, with ``/``; ``size``, ``rights`` (permission bits) and ``time`` (of change, in nanoseconds)
+    are those of lstat; ``target`` is a link's; ``image`` is the group of an image file, ``extras`` its metadata.
+    """
 
     name: str
     type: str
@@ -38,11 +41,12 @@ class Entry:
 
 @dataclass
 class Tree:
-    """What a folder holds, read once.
+    """What a folder holds, read once. The bytes of files that are no images are read when they are needed.
 
-    ``groups``: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8 of the image files that can come back with the same
-    pixels and metadata, in the order of ``entries``. The bytes of other files are read when they are needed.
-    ``refused``: where it is a list, what cannot be kept stops nothing but is left out; why, a line each.
+    ``entries`` is all that is in it, folders before their content; ``own`` is its own entry. ``groups`` has the image
+    files that can come back with the same pixels and metadata: (mode, H, W) -> pixels (N,H,W) or (N,H,W,3) uint8, in
+    the order of ``entries``; ``files`` has their entries. ``refused``, where it is a list, gets a line for everything
+    that cannot be kept and is left out, instead of an error.
     """
 
     source: str
@@ -55,22 +59,25 @@ class Tree:
     refused: list[str] | None = field(default=None, repr=False)
 
     def leave_out(self, entry: Entry, error: UsageError) -> None:
-        """Go on without ``entry``, noting why, or raise ``error`` where nothing may be ``refused``."""
+        """Go on without ``entry`` and say why in ``refused``, or raise ``error`` where there is no such list."""
         if self.refused is None:
             raise error
         self.refused.append(str(error))
         self.entries.remove(entry)
 
     def group_bytes(self, key: Key) -> int:
-        """Bytes on disk of the image files of a group."""
+        """How many bytes the image files of a group have on disk."""
         return sum(entry.size for entry in self.files[key])
 
     def extras_bytes(self, key: Key) -> int:
-        """Bytes of the metadata of a group."""
+        """How many bytes the metadata of a group has."""
         return sum(len(entry.extras) for entry in self.files[key])
 
     def some_bytes(self, key: Key, most: int) -> bytes:
-        """What is in the image files of a group, of so many bytes at most, or in some of them. Raises UsageError."""
+        """At most ``most`` bytes of the image files of a group, of some of them where there are more.
+
+        Raises UsageError.
+        """
         parts = []
         with _opened(self.source, self.folder) as paths:
             for entry in self.files[key][:: -(-self.group_bytes(key) // most)]:
@@ -84,16 +91,17 @@ class Tree:
         return b"".join(part.tobytes() for part in parts)[:most]
 
     def array_name(self, key: Key) -> str:
-        """Of the array that holds a group's pixels."""
+        """The name of the array that holds a group's pixels."""
         mode, height, width = key
         return f"images {width}x{height} {mode}"
 
     def collection(self, as_pixels: Callable[[Key, NDArray[np.uint8]], bool]) -> Collection:
-        """Everything as arrays and restore metadata of kind `tree`: the groups for which ``as_pixels`` is true as pixels, all
-        other files as bytes, which are read now, into the array ``bytes`` (n,) uint8, which is not there if it were
-        empty.
+        """Everything in the folder, as arrays and restore metadata of kind `tree`.
 
-        Raises UsageError where a file cannot be read, or has another size by now.
+        The groups for which ``as_pixels`` is true become arrays of pixels. All other files are read now, into the array
+        ``bytes`` (n,) uint8, which is left out where it would be empty.
+
+        Raises UsageError where a file cannot be read or has changed.
         """
         images = {key: array for key, array in self.groups.items() if as_pixels(key, array)}
         numbers = {key: number for number, key in enumerate(images)}
@@ -126,7 +134,7 @@ class Tree:
         return Collection(self.source, arrays, meta, names, sum(entry.size for entry in self.entries))
 
     def _pool(self, images: Set[Key]) -> NDArray[np.uint8]:
-        """Files, and metadata of ``images``, one after the other, in one array (n,)."""
+        """The bytes of files and the metadata of ``images``, in the order of entries: (n,)."""
         sizes = [
             len(entry.extras) if entry.image in images else entry.size * (entry.type == FILE) for entry in self.entries
         ]
@@ -155,14 +163,30 @@ def scan(
     own_files: OwnFiles = OwnFiles(),
     refused: list[str] | None = None,
 ) -> Tree:
-    """Find out what a folder holds. Links are stored, never followed; ``path`` itself may be one. ``own_files`` are
-    left out. ``refused``: a list that takes a line for everything that cannot be kept, which then stops nothing.
+    """Find out what a folder holds.
 
-    With ``all_bytes`` no file is taken for an image; without ``keep_times`` the times of change are left out; with
-    ``links`` "refuse" a link is an error. Kept are names, links, permission bits and times of change; not owners,
-    attributes, or that files are one (hard links).
+    Kept are names, links, permission bits and times of change; not owners, attributes, nor that files are one (hard
+    links). Links are never followed, but ``path`` itself may be one.
 
-    Raises UsageError where something can be kept in no archive (a pipe, a socket, a device) or cannot be read.
+    Parameters
+    ----------
+    path
+        The folder.
+    all_bytes
+        Whether no file is taken for an image.
+    keep_times
+        Whether times of change are kept.
+    links
+        "store" keeps links, "refuse" makes them an error.
+    own_files
+        What this run writes, which is left out.
+    refused
+        A list that gets a line for everything that cannot be kept, which then stops nothing.
+
+    Raises
+    ------
+    UsageError
+        If something cannot be read, or is what no archive holds: a pipe, a socket, a device, a path too long.
     """
     folder = os.fspath(path) if WINDOWS else os.fsencode(path)
     source = shown(str(path))
@@ -188,7 +212,7 @@ def _opened(source: str, folder: str | bytes) -> LongPaths:
 
 
 def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None:
-    """Fill in ``entries``, parents first, otherwise sorted by name in each folder, and ``left_out``."""
+    """Fill in ``entries``: folders before their content, sorted by name in each folder."""
     waiting = [""]
     while waiting:
         name = waiting.pop()
@@ -204,7 +228,7 @@ def _walk(tree: Tree, paths: LongPaths, links: str, own_files: OwnFiles) -> None
 
 
 def _look(tree: Tree, paths: LongPaths, name: str, links: str, own_files: OwnFiles) -> list[str]:
-    """Add an entry to ``tree``; returns the names in it, where it is a folder. Raises UsageError where it cannot be kept."""
+    """Add an entry to ``tree``, and return the names in it, if it is a folder. Raises UsageError."""
     source = tree.source
     if len(name) > LONGEST_NAME:
         raise UsageError(
@@ -233,15 +257,14 @@ def _look(tree: Tree, paths: LongPaths, name: str, links: str, own_files: OwnFil
     return inside
 
 
-SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+TYPES = {stat.S_IFDIR: FOLDER, stat.S_IFREG: FILE, stat.S_IFLNK: LINK, stat.S_IFIFO: "a pipe"}
+TYPES |= {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:
-    """``type`` is a word for what no archive can hold."""
+    """The entry ``name``; where no archive can hold it, its ``type`` says in words what it is."""
     form = stat.S_IFMT(found.st_mode)
-    kind = {stat.S_IFDIR: FOLDER, stat.S_IFREG: FILE, stat.S_IFLNK: LINK}.get(form) or SPECIAL.get(
-        form, "of no known type"
-    )
+    kind = TYPES.get(form, "of no known type")
     rights = 0 if kind == LINK else stat.S_IMODE(found.st_mode)
     time = max(-MOST_TIME, min(found.st_mtime_ns, MOST_TIME - 1))  # beyond these no system has any
     return Entry(name, kind, found.st_size if kind == FILE else 0, rights, time)
@@ -275,7 +298,7 @@ def _find_images(tree: Tree, paths: LongPaths) -> None:
 
 
 def _read_into(source: str, paths: LongPaths, entry: Entry, room: NDArray[np.uint8]) -> None:
-    """The bytes of a file, exactly as many as there is room for, as they were when it was found."""
+    """Read a file into ``room``, which it has to fill, as it was when it was found. Raises UsageError."""
     try:
         with open(paths.open(to_system(entry.name), FLAGS), "rb", buffering=0) as f:
             at, known = 0, _entry(entry.name, os.fstat(f.fileno()))

@@ -1,12 +1,12 @@
-"""What restore metadata of kind `tree` must be like (docs/format.md, section 5.1), for every reader and without Pillow."""
+"""What restore metadata of kind `tree` must be like (docs/format.md), checked without Pillow."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from vaedensity.data.meta_fields import field, said
 from vaedensity.data.tree_names import is_text, shown
-from vaedensity.errors import DamagedArchive
+from vaedensity.errors import DamagedArchive, first_line
 
 FOLDER, FILE, IMAGE, LINK = "dfil"
 MOST = 1 << 63
@@ -16,6 +16,10 @@ MOST_RIGHTS = 4095
 SUFFIXES = (".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 WITH_EXTRAS = (".png", ".webp", ".tif", ".tiff")
 MODES = ("L", "RGB", "1")
+
+Kind = TypeVar("Kind")
+WORDS = {type(None): "nothing", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
+WORDS |= {list: "a list", dict: "an object"}
 
 
 class Described(Protocol):
@@ -32,12 +36,8 @@ def check_tree_meta(meta: dict[str, Any]) -> None:
 
     ``meta["arrays"]``, where there is one, must name what ``bytes`` and ``images`` name.
     """
-    try:
-        _check_restore_metadata(meta)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DamagedArchive(
-            f"the archive's restore metadata on how to restore a folder makes no sense ({_line(error)})"
-        ) from error
+    with _as_damage("the archive's restore metadata of a folder makes no sense"):
+        _check_fields(meta)
 
 
 def check_tree(meta: dict[str, Any], arrays: Mapping[str, Described]) -> None:
@@ -46,10 +46,43 @@ def check_tree(meta: dict[str, Any], arrays: Mapping[str, Described]) -> None:
     ``arrays``: by stored name, others may be among them.
     """
     check_tree_meta(meta)
-    try:
+    with _as_damage("the archive's list of a folder does not fit its arrays"):
         _check_arrays(meta, arrays)
+
+
+@contextmanager
+def _as_damage(what: str) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DamagedArchive(f"the archive's list of a folder does not fit its arrays ({_line(error)})") from error
+        raise DamagedArchive(f"{what} ({first_line(error)[:200]})") from error
+
+
+class Member(NamedTuple):
+    """A file of a tree: its place among the entries, its name, and where its content is.
+
+    ``size``: how many bytes of the pool are its own: its content, or of an image its metadata. ``group`` and ``item``:
+    where an image's pixels are; None and 0 for other files.
+    """
+
+    place: int
+    name: str
+    size: int
+    group: int | None
+    item: int
+
+
+def members(meta: dict[str, Any]) -> Iterator[Member]:
+    """The files and images of restore metadata that makes sense, in the order of its entries."""
+    sizes, extras, groups = iter(meta["sizes"]), iter(image_extras(meta)), iter(image_groups(meta))
+    used = [0] * len(meta["images"])
+    for place, (name, kind) in enumerate(zip(meta["entries"], meta["types"])):
+        if kind == FILE:
+            yield Member(place, name, next(sizes), None, 0)
+        elif kind == IMAGE:
+            group = next(groups)
+            yield Member(place, name, next(extras), group, used[group])
+            used[group] += 1
 
 
 def image_groups(meta: dict[str, Any]) -> list[int]:
@@ -63,12 +96,12 @@ def image_extras(meta: dict[str, Any]) -> list[int]:
 
 
 def pool_bytes(meta: dict[str, Any]) -> int:
-    """Bytes that the pool of restore metadata that makes sense has."""
+    """How many bytes the pool holds by restore metadata that makes sense: of files and of images' metadata."""
     return int(sum(meta["sizes"]) + sum(meta.get("extras", ())))
 
 
 def entry_times(meta: dict[str, Any]) -> Iterator[int]:
-    """Nanoseconds since 1970, the folder's own, then one for each entry; nothing where restore metadata has no ``times``."""
+    """Nanoseconds since 1970: the folder's own, then one for each entry; nothing where no ``times`` are kept."""
     time = 0
     for step in meta.get("times", ()):
         time += step
@@ -76,7 +109,11 @@ def entry_times(meta: dict[str, Any]) -> Iterator[int]:
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name in lower case, as of :class:`pathlib.PurePosixPath`."""
+    """The suffix of a file's name in lower case, as :class:`pathlib.PurePosixPath` has it.
+
+    >>> suffix_of("a/b.tar.PNG")
+    '.png'
+    """
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return (dot + suffix).lower() if stem.strip(".") and suffix else ""
 
@@ -87,7 +124,7 @@ def renamed(meta: dict[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
     return meta | {"bytes": [stored[name] for name in meta["bytes"]], "images": images}
 
 
-def _check_restore_metadata(meta: dict[str, Any]) -> None:
+def _check_fields(meta: dict[str, Any]) -> None:
     entries, types, links = field(meta, "entries", list), field(meta, "types", str), field(meta, "links", list)
     if len(entries) != len(types):
         raise ValueError("not one type for each entry")
@@ -198,17 +235,24 @@ def _require_numbers(values: Any, count: int, low: int, high: int, what: str) ->
     """Raise ValueError unless ``values`` are ``count`` whole numbers from ``low`` on and below ``high``."""
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"not one {what} for each")
-    if not _whole(values) or (values and not low <= min(values) <= max(values) < high):
+    if any(type(n) is not int for n in values) or (values and not low <= min(values) <= max(values) < high):
         raise ValueError(f"a {what} that is no whole number or out of reach")
-
-
-def _whole(values: Iterable[Any]) -> bool:
-    return all(type(n) is int for n in values)
 
 
 def _short(name: str) -> str:
     return shown(name if len(name) <= 80 else name[:77] + "...")
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def field(meta: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """``meta[name]``. Raises ValueError, which says what is there, where it is none of ``kind``."""
+    value = meta.get(name)
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: found {WORDS[type(value)]}, expected {WORDS[kind]}")
+    return value
+
+
+def said(value: Any) -> str:
+    """``value`` for a message: a text itself, of anything else only what kind it is."""
+    if not isinstance(value, str):
+        return WORDS[type(value)]
+    return ascii(value if len(value) <= 60 else value[:57] + "...")

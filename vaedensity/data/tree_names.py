@@ -1,4 +1,4 @@
-"""Names and links of trees: sequences of bytes, as str with a lone surrogate for each byte that is not UTF-8."""
+"""Names in trees: sequences of bytes, kept as str with a lone surrogate for each byte that is not UTF-8."""
 
 import os
 import re
@@ -12,8 +12,7 @@ DEVICES_OF_WINDOWS = frozenset(
 
 
 def from_system(name: str | bytes) -> str:
-    """A name as the operating system gave it, whatever the locale: on POSIX its bytes decide, not how Python reads
-    them.
+    """A name as the operating system gave it. On POSIX its bytes decide, not how the locale has Python read them.
 
     Raises ValueError (UnicodeEncodeError) for a name of Windows that is no Unicode.
     """
@@ -31,12 +30,12 @@ def link_from_system(target: str | bytes) -> str:
 
 
 def to_system(name: str) -> str | bytes:
-    """Undoes :func:`from_system`: what the functions of `os` take. Folders are apart by ``/``."""
+    """Undoes :func:`from_system`: what the functions of `os` take. ``/`` separates folders in ``name``."""
     return name.replace("/", "\\") if WINDOWS else name.encode("utf-8", ESCAPES)
 
 
 def is_text(name: str) -> bool:
-    """Whether ``name`` stands for one sequence of bytes, is the only way to write it, and holds no NUL."""
+    """Whether ``name`` stands for a sequence of bytes without NUL, and is the only str that does."""
     if name.isascii():
         return "\0" not in name
     try:
@@ -49,8 +48,13 @@ ESCAPE = re.compile(r"\\\\|\\x[89a-f][0-9a-f]")
 
 
 def escaped(name: str) -> str:
-    """``name`` in characters alone: a byte that is not UTF-8 as ``\\xe9``, and then, or where it could be taken for that,
-    each backslash as two. Names of other kinds stay as they are."""
+    r"""``name`` in characters alone: a byte that is not UTF-8 becomes ``\xe9``.
+
+    In such names, and where a name could be taken for one, each backslash becomes two.
+
+    >>> escaped("caf\udce9"), escaped("caf\u00e9")
+    ('caf\\xe9', 'café')
+    """
     if not any("\udc80" <= c <= "\udcff" for c in name) and ESCAPE.search(name) is None:
         return name
     return "".join(
@@ -64,8 +68,7 @@ def unescaped(text: str) -> str:
 
 
 def fits_system(name: str, windows: bool = WINDOWS) -> bool:
-    """Whether a file of the relative path ``name``, or a link to it, can be made on this system and means the same
-    here."""
+    """Whether a file of this relative path, or a link to it, can be made on this system and means the same here."""
     if not windows:
         return True
     return all(_fits_windows(part) for part in name.split("/") if part not in ("", ".", ".."))

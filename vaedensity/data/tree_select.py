@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from vaedensity.data.tree_meta import FILE, FOLDER, IMAGE, entry_times, image_extras, image_groups
+from vaedensity.data.tree_meta import FOLDER, entry_times, members
 
 POOL = "bytes"
 
 
 @dataclass(frozen=True)
 class Part:
-    """``meta``: of kind `tree`, its pool in the array POOL. ``items``: by stored name, which images; ``ranges``: of the whole tree's
-    pool, (first, end) one after the other."""
+    """Some files of a tree. ``meta``: of kind `tree`, with its pool in the array POOL.
+
+    ``items``: by stored name of an array, which images are needed; ``ranges``: (first, end) of bytes of the whole
+    tree's pool, in order.
+    """
 
     meta: dict[str, Any]
     items: dict[str, list[int]]
@@ -21,56 +24,46 @@ class Part:
 
 
 class TreeIndex:
-    """Where in the arrays of a tree its files are. ``meta`` must have been checked. ``files``: places among the entries of all files
-    and images."""
+    """Where in the arrays of a tree its files are, by restore metadata that was checked.
+
+    ``files``: places among the ``entries`` of all files and images.
+    """
 
     def __init__(self, meta: dict[str, Any]):
-        self.meta, self.entries, self.types = meta, meta["entries"], meta["types"]
-        sizes, extras, groups = iter(meta["sizes"]), iter(image_extras(meta)), iter(image_groups(meta))
-        self.in_pool = [next(sizes) if t == FILE else next(extras) if t == IMAGE else 0 for t in self.types]
-        self.begins = [0, *accumulate(self.in_pool)]
-        counts = [0] * len(meta["images"])
-        self.image: dict[int, tuple[int, int]] = {}  # place -> group, item
-        for place, kind in enumerate(self.types):
-            if kind == IMAGE:
-                group = next(groups)
-                self.image[place] = group, counts[group]
-                counts[group] += 1
-        self.files = [place for place, kind in enumerate(self.types) if kind in (FILE, IMAGE)]
+        self.meta, self.entries = meta, meta["entries"]
+        self._members = {one.place: one for one in members(meta)}
+        self.files = list(self._members)
+        self._begins = dict(zip(self.files, accumulate((one.size for one in self._members.values()), initial=0)))
 
     def select(self, places: Sequence[int], names: Mapping[str, str]) -> Part:
-        """The files at ``places`` and the folders that they are in; ``names``: stored -> original name of arrays."""
+        """The files at ``places`` and the folders that they lie in; ``names``: stored -> original name of arrays."""
+        whole, chosen = self.meta, set(places)
         parents = {
             parent for k in places for parent in accumulate(self.entries[k].split("/")[:-1], lambda a, b: f"{a}/{b}")
         }
-        chosen = set(places)
-        kept = [
-            k for k, name in enumerate(self.entries) if k in chosen or (self.types[k] == FOLDER and name in parents)
-        ]
-        images = [k for k in kept if self.types[k] == IMAGE]
-        groups = sorted({self.image[k][0] for k in images})
+        entries = enumerate(zip(self.entries, whole["types"]))
+        kept = [k for k, (name, kind) in entries if k in chosen or (kind == FOLDER and name in parents)]
+        files = [self._members[k] for k in kept if k in self._members]
+        groups = sorted({one.group for one in files if one.group is not None})
         meta: dict[str, Any] = {
             "kind": "tree",
-            "name": self.meta["name"],
+            "name": whole["name"],
             "entries": [self.entries[k] for k in kept],
-            "types": "".join(self.types[k] for k in kept),
-            "sizes": [self.in_pool[k] for k in kept if self.types[k] == FILE],
-            "extras": [self.in_pool[k] for k in images],
-            "images": [self.meta["images"][g] for g in groups],
-            "groups": [groups.index(self.image[k][0]) for k in images],
+            "types": "".join(whole["types"][k] for k in kept),
+            "sizes": [one.size for one in files if one.group is None],
+            "extras": [one.size for one in files if one.group is not None],
+            "images": [whole["images"][g] for g in groups],
+            "groups": [groups.index(one.group) for one in files if one.group is not None],
             "links": [],
         }
-        if "rights" in self.meta:
-            meta["rights"] = [self.meta["rights"][0], *(self.meta["rights"][1 + k] for k in kept)]
-        if "times" in self.meta:
-            times = list(entry_times(self.meta))
+        if "rights" in whole:
+            meta["rights"] = [whole["rights"][0], *(whole["rights"][1 + k] for k in kept)]
+        if "times" in whole:
+            times = list(entry_times(whole))
             wanted = [times[0], *(times[1 + k] for k in kept)]
             meta["times"] = [b - a for a, b in zip([0, *wanted], wanted)]
-        ranges = [(self.begins[k], self.begins[k + 1]) for k in kept if self.in_pool[k]]
+        ranges = [(self._begins[one.place], self._begins[one.place] + one.size) for one in files if one.size]
+        items = {whole["images"][g]["array"]: [one.item for one in files if one.group == g] for g in groups}
         meta["bytes"] = [POOL] if ranges else []
-        items: dict[str, list[int]] = {group["array"]: [] for group in meta["images"]}
-        for k in images:
-            group, item = self.image[k]
-            items[self.meta["images"][group]["array"]].append(item)
         meta["arrays"] = ({POOL: POOL} if ranges else {}) | {name: names[name] for name in items}
         return Part(meta, items, ranges)

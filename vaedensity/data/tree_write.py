@@ -8,26 +8,67 @@ from pathlib import Path
 from typing import Any
 
 from vaedensity.data.long_paths import LongPaths
-from vaedensity.data.pool import Ranges
-from vaedensity.data.tree_contents import Image, Pieces, contents
-from vaedensity.data.tree_links import require_links
+from vaedensity.data.tree_contents import Image, Pieces, Ranges, contents
 from vaedensity.data.tree_meta import FOLDER, LINK, check_tree, entry_times, suffix_of
 from vaedensity.data.tree_names import WINDOWS, fits_system, shown, to_system
 from vaedensity.errors import UsageError, VaedensityError
 
 KEPT_RIGHTS = 0o777
-NOT_HELD = (
-    OSError,
-    OverflowError,
-    NotImplementedError,
-)  # what a file system that cannot hold times or permissions raises
+# What a file system that cannot hold times or permissions raises.
+NOT_HELD = (OSError, OverflowError, NotImplementedError)
+CHOICES = ("inside", "any", "none")  # of links
 
 
 def require_restorable(meta: dict[str, Any], links: str = "inside") -> None:
-    """Raise UsageError where restore metadata that makes sense cannot be restored on this system, or not with ``links``, one of
-    "inside", "any" and "none". Needs no arrays: what is refused can be refused before they are decoded."""
+    """Raise UsageError where this system cannot restore a tree, or its links are not to be made.
+
+    Needs no arrays: what is rejected here is so before they are decoded.
+
+    Parameters
+    ----------
+    meta
+        Restore metadata that makes sense.
+    links
+        "inside" rejects links that may lead out of the tree; "any" makes all, and "none" leaves links out.
+    """
     require_names((meta["name"], *meta["entries"]))
-    require_links(meta, links)
+    if links not in CHOICES:
+        raise UsageError(f"links {links}: expected {', '.join(CHOICES)}")
+    if links == "inside" and meta["links"] and (out := _leading_out(meta)):
+        name, target = out
+        raise UsageError(
+            f"{shown(meta['name'])}: {shown(name)} is a link that may lead out of the folder, to {shown(target)}; "
+            "pass links=any to make such links, links=none to leave links out"
+        )
+
+
+def _leading_out(meta: dict[str, Any]) -> tuple[str, str] | None:
+    """(name, target) of a link that is absolute, or goes up from the tree or from what is not known to be a folder of
+    it, as what lies beyond another link is not."""
+    places, parents, children = {"": 0}, [0], {}
+    for name, kind in zip(meta["entries"], meta["types"]):
+        if kind == FOLDER:
+            parent, _, last = name.rpartition("/")
+            places[name] = children[places[parent], last] = len(parents)
+            parents.append(places[parent])
+    targets = iter(meta["links"])
+    for name, kind in zip(meta["entries"], meta["types"]):
+        if kind != LINK:
+            continue
+        target = next(targets)
+        at: int | None = places[name.rpartition("/")[0]]
+        for step in target.split("/"):
+            if step in ("", "."):
+                continue
+            if step != "..":
+                at = None if at is None else children.get((at, step))
+            elif at:
+                at = parents[at]
+            else:  # the tree itself is 0, what is not known None
+                return name, target
+        if target.startswith("/") or not fits_system(target):
+            return name, target
+    return None
 
 
 def require_names(names: Iterable[str]) -> None:
@@ -47,19 +88,32 @@ def write_tree(
     lost: Mapping[str, Ranges] | None = None,
     remarks: list[str] | None = None,
 ) -> list[str]:
-    """Make the folder ``path``, which must not be there, with everything in it; returns the names of files left out.
+    """Make the folder ``path``, which must not exist, with everything in it; returns the names of files left out.
 
-    ``arrays``: by stored name, numpy arrays or anything with ``dtype``, ``shape``, ``len`` and slices along the first
-    axis, which are read one image and a few MiB of bytes at a time. ``links``: "inside" makes links and refuses those
-    that may lead out of the tree, before anything is written; "any" makes all, "none" none. ``lost``: by stored name,
-    the first and the last + 1 of items that are not to be read; files that need them are left out.
+    Links are made last, and nothing is written through one. The bits setuid, setgid and sticky are always dropped.
 
-    Links are made last, and nothing is written through one. Permissions are kept but for the bits setuid, setgid and
-    sticky, which are always dropped; they and the times of change are kept as far as the file system can hold them, and
-    ``remarks`` gets a line where it cannot.
+    Parameters
+    ----------
+    meta
+        Restore metadata of kind `tree`.
+    arrays
+        By stored name: numpy arrays or what has ``dtype``, ``shape``, ``len`` and slices of the first axis; they are
+        read one image and a few MiB of bytes at a time.
+    links
+        As of :func:`require_restorable`.
+    lost
+        By stored name, ranges (first, last + 1) of items that are not to be read; files that need them are left out.
+    remarks
+        Gets a line where the file system cannot hold permissions or times of change.
 
-    Raises DamagedArchive where meta and arrays do not fit, UsageError for links and names, VaedensityError where the
-    disk refuses.
+    Raises
+    ------
+    DamagedArchive
+        If ``meta`` and ``arrays`` do not fit.
+    UsageError
+        For links and names that are rejected, before anything is written.
+    VaedensityError
+        If the disk refuses.
     """
     check_tree(meta, arrays)
     require_restorable(meta, links)
@@ -96,12 +150,12 @@ def write_tree(
 
 
 def folder_mode(meta: dict[str, Any]) -> int:
-    """Of a new folder: closed until it has its own permissions."""
+    """Permissions of a new folder: closed to others until it has its own."""
     return 0o777 if meta.get("rights") is None else 0o700
 
 
 class _NewFolder:
-    """What is made below a folder, by names of entries; the empty name is the folder itself."""
+    """Makes what lies below a folder, by names of entries; the empty name is the folder itself."""
 
     def __init__(self, paths: LongPaths, meta: dict[str, Any]):
         self.paths, self.name, self.mode = paths, meta["name"], folder_mode(meta)
@@ -129,8 +183,10 @@ class _NewFolder:
         os.symlink(points_to, path, WINDOWS and os.path.isdir(os.path.join(os.path.dirname(path), points_to)), **where)
 
     def finish(self, number: int, name: str, is_link: bool = False) -> None:
-        """Give time and permissions number ``number`` of restore metadata to what is complete; in this order, as permissions
-        may forbid to set times."""
+        """Give what is complete its time and its permissions, in this order: permissions may forbid to set times.
+
+        They are number ``number`` in the restore metadata.
+        """
         path, where = self.paths.at(to_system(name))
         if self.times:
             with suppress(*NOT_HELD):
@@ -151,8 +207,8 @@ class _NewFolder:
         """A line for what the file system does not hold as the archive has it."""
         kinds = (("times of change", self.other_times), ("permissions", self.other_rights))
         return [
-            f"{shown(self.name)}: {what} of {len(names)} entries are others than in the archive, this file system cannot "
-            f"hold them; the first is {shown(names[0]) or 'the folder itself'}"
+            f"{shown(self.name)}: {what} of {len(names)} entries are others than in the archive, this file system "
+            f"cannot hold them; the first is {shown(names[0]) or 'the folder itself'}"
             for what, names in kinds
             if names
         ]

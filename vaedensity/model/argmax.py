@@ -2,8 +2,8 @@
 
     p_i = P[argmax_j (mu_j + eps_j) = i] = integral f(y - mu_i) prod_{j != i} F(y - mu_j) dy
 
-for independent noise eps of density f and cumulative distribution F (Su 2022, kexue.fm/archives/9085; for normal noise also
-Karpukhin et al. 2022, "EXACT: How to Train Your Accuracy"). Whatever the noise, p adds up to one, keeps the order
+for independent noise eps of density f and cumulative distribution F (Su 2022, kexue.fm/archives/9085; for normal noise
+also Karpukhin et al. 2022, "EXACT: How to Train Your Accuracy"). Whatever the noise, p adds up to one, keeps the order
 of mu, does not change when a constant is added to mu, and is drawn from by a differentiable map of uniform numbers.
 """
 
@@ -20,12 +20,17 @@ from vaedensity.errors import UsageError
 
 
 class ArgmaxNoise(ABC):
-    """The noise's distribution; everything else follows. ``mu`` (...,n) float32 or float64, finite.
+    """The distribution of the largest of n noisy numbers mu + eps, given the noise's distribution.
 
+    A subclass names the noise; ``mu`` (..., n) is float32 or float64, finite, and each of its rows one distribution.
+
+    Examples
+    --------
     >>> mu = torch.tensor([0.0, 1.0, 3.0])
     >>> Exponential().log_probs(mu).exp()
     tensor([0.0238, 0.0665, 0.9097])
-    >>> index = Exponential().sample(mu, torch.rand(1000, 3))
+    >>> Exponential().sample(mu, torch.rand(1000, 3)).shape
+    torch.Size([1000])
     """
 
     @abstractmethod
@@ -47,7 +52,8 @@ class ArgmaxNoise(ABC):
 
     def relaxed(self, mu: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         """softmax((mu + eps) / temperature) (...,n): differentiable in ``mu``, one-hot draws of p as the temperature
-        goes to 0 (for Gumbel noise Jang et al. 2017, eq. 2; Maddison et al. 2017, eq. 10)."""
+        goes to 0 (for Gumbel noise Jang et al. 2017, eq. 2; Maddison et al. 2017, eq. 10). Raises UsageError unless it
+        is above 0."""
         if not temperature > 0:
             raise UsageError(f"found a temperature of {temperature}; expected more than 0")
         return torch.softmax(self.noisy(mu, uniform) / temperature, -1)
@@ -111,8 +117,8 @@ class Uniform(ArgmaxNoise):
 
         p_i = integral_0^(1 - g_i) prod_{j != i} min(1, s + g_j) ds,  exactly 0 where g_i >= 1:
 
-    between two neighbours among the breakpoints 1 - g_j a polynomial of degree below n, integrated exactly. A zero, or a p
-    too small for the dtype, is log p = -inf with zero gradient; see :func:`floored`. Memory: n^3 / 2 a row.
+    between two neighbours among the breakpoints 1 - g_j a polynomial of degree below n, integrated exactly. A zero, or
+    a p too small for the dtype, is log p = -inf with zero gradient; see :func:`floored`. Memory: n^3 / 2 a row.
     """
 
     def log_probs(self, mu: Tensor) -> Tensor:
@@ -136,8 +142,27 @@ class Uniform(ArgmaxNoise):
 
 
 def floored(log_p: Tensor, floor: float) -> Tensor:
-    """log((1 - floor) p + floor / n) for log p (...,n): no entry below ``floor`` / n, so that every symbol can be coded
-    and every label has a finite cost. It adds at most -log(1 - floor) nats to any symbol's cost."""
+    """log((1 - floor) p + floor / n): no entry below floor / n, so that every symbol can be coded.
+
+    It adds at most -log(1 - floor) nats to any symbol's cost.
+
+    Parameters
+    ----------
+    log_p : Tensor, shape (..., n)
+        In nats; may be -inf.
+    floor : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    UsageError
+        For a floor out of range.
+
+    Examples
+    --------
+    >>> floored(torch.tensor([1.0, 0.0]).log(), 0.2).exp()
+    tensor([0.9000, 0.1000])
+    """
     if not 0 < floor < 1:
         raise UsageError(f"found a floor of {floor}; expected a number between 0 and 1")
     return torch.logaddexp(log_p + log1p(-floor), torch.full_like(log_p, log(floor / log_p.shape[-1])))

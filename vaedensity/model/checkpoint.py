@@ -1,8 +1,8 @@
 """Model files: safetensors with a JSON record inside, never a pickle.
 
-Tensors ``float/<parameter>`` are the trained weights that score; ``integer/<layer>/weight``, ``bias``
-and ``shift`` and ``integer/start`` are the network that codes. The file is untrusted input: names,
-shapes, dtypes and finiteness are checked on reading, the exactness bounds when it is built.
+Tensors ``float/<parameter>`` are the trained weights that score; ``integer/<layer>/weight``, ``bias`` and ``shift`` and
+``integer/start`` are the network that codes. The file is untrusted input: names, shapes, dtypes and finiteness are
+checked on reading, the exactness bounds when the integer network is built.
 """
 
 import hashlib
@@ -34,8 +34,19 @@ MAX_FILE_BYTES = 1 << 32
 class ModelFile:
     """A model file's checked contents.
 
-    ``values``: what the two levels of two-valued data stand for, else None. ``card``: name, training
-    and measured rates. ``file_sha256`` is that of the file's bytes.
+    Attributes
+    ----------
+    values : list of int or None
+        What the two levels of two-valued data stand for.
+    card : dict
+        Name, training and measured rates.
+    weights : dict of Tensor
+        The real weights by parameter; empty where the file holds integers alone.
+    kernels, start, unit, direct_steps
+        The integer network: kernels by layer, what the stream begins with, the unit of activations, and the step
+        sizes of latents that are coded directly.
+    file_sha256 : str
+        Of the file's bytes. A model is known by :attr:`sha256` instead.
     """
 
     path: Path
@@ -52,8 +63,11 @@ class ModelFile:
 
     @fresh_thread()
     def float_model(self) -> Network:
-        """The trained network in real arithmetic, in evaluation mode. Of a file without float weights: the real numbers
-        that its integers stand for."""
+        """The trained network in real arithmetic, in evaluation mode.
+
+        Of a file without real weights it has the numbers that the integers stand for. Raises ModelError where the
+        weights do not fit the configuration.
+        """
         if not self.weights:
             return self._from_integers()
         wanted = dict(outline(self.config).named_parameters())
@@ -89,12 +103,15 @@ class ModelFile:
 
     @property
     def coding_config(self) -> Config:
+        """The configuration of the integer network."""
         return with_unit(self.config, self.unit)
 
     @cached_property
     def sha256(self) -> str:
-        """What a model is known by: SHA-256 of everything that decides coded bits, as in :func:`network_sha256`. It is the
-        same of a file without float weights or with another card."""
+        """What a model is known by: SHA-256 of everything that decides coded bits (:func:`network_sha256`).
+
+        It is the same of a file without real weights or with another card.
+        """
         return network_sha256(self.coding_config, self.values, self.direct_steps, self.kernels, self.start)
 
 
@@ -110,7 +127,7 @@ def network_sha256(
     facts = {"config": config.to_json(), "values": values, "direct_steps": direct_steps}
     digest.update(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name, tensor in sorted(_integer_tensors(kernels, start).items()):
-        array = tensor.contiguous().numpy()
+        array = tensor.numpy()
         array = array.astype(array.dtype.newbyteorder("<"))
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     return digest.hexdigest()
@@ -122,7 +139,7 @@ def _integer_tensors(kernels: dict[str, IntegerKernel], start: Tensor) -> dict[s
         tensors[f"integer/{name}/weight"] = kernel.weight
         tensors[f"integer/{name}/bias"] = kernel.bias
         tensors[f"integer/{name}/shift"] = kernel.shift
-    return tensors
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def save_model(
@@ -137,40 +154,58 @@ def save_model(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a model file; equal inputs give equal bytes. Where the network scores with the numbers that its integers stand
-    for, those are all that is stored."""
-    tensors = {}
+    """Write the model file ``path``, whole or not at all. Equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    model : HierarchicalVAE or SequenceVAE
+        Its real weights are stored unless it scores with the numbers that its integers stand for.
+    values, card, kernels, start, unit, direct_steps
+        As in :class:`ModelFile`; the last four come from ``vaedensity.coding.quantise.quantise``.
+    overwrite : bool
+        Whether to replace a file.
+
+    Raises
+    ------
+    VaedensityError
+        Where the file cannot be written, or exists and shall not be replaced.
+    """
+    tensors = _integer_tensors(kernels, start)
     if model.stores_floats:
         tensors |= {f"float/{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
-    tensors |= {name: t.contiguous() for name, t in _integer_tensors(kernels, start).items()}
-    record = {
-        "version": VERSION,
-        "config": model.config.to_json(),
-        "values": values,
-        "card": card,
-        "unit": unit,
-        "direct_steps": direct_steps,
-        "sha256": network_sha256(with_unit(model.config, unit), values, direct_steps, kernels, start),
-    }
-    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+    sha256 = network_sha256(with_unit(model.config, unit), values, direct_steps, kernels, start)
+    data = _file(tensors, model.config, values, card, unit, direct_steps, sha256)
     with atomic_file(path, overwrite) as f:
         f.write(data)
 
 
-def slim_model(file: ModelFile) -> bytes:
-    """The part of a model file that decoding needs, itself a model file of an even number of bytes: no float weights, of the card
-    only what must be there."""
+def _file(
+    tensors: dict[str, Tensor],
+    config: Config,
+    values: list[int] | None,
+    card: dict[str, Any],
+    unit: int,
+    direct_steps: list[list[int]],
+    sha256: str,
+) -> bytes:
     record = {
         "version": VERSION,
-        "config": file.config.to_json(),
-        "values": file.values,
-        "card": {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card},
-        "unit": file.unit,
-        "direct_steps": file.direct_steps,
-        "sha256": file.sha256,
+        "config": config.to_json(),
+        "values": values,
+        "card": card,
+        "unit": unit,
+        "direct_steps": direct_steps,
+        "sha256": sha256,
     }
-    tensors = {name: t.contiguous() for name, t in _integer_tensors(file.kernels, file.start).items()}
-    data = save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+    return save(tensors, metadata={KEY: json.dumps(record, sort_keys=True)})
+
+
+def slim_model(file: ModelFile) -> bytes:
+    """The part of a model file that decoding needs, itself a model file, of an even number of bytes: no real weights,
+    of the card only what must be there."""
+    tensors = _integer_tensors(file.kernels, file.start)
+    card = {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card}
+    data = _file(tensors, file.config, file.values, card, file.unit, file.direct_steps, file.sha256)
     if len(data) % 2:
         end = 8 + int.from_bytes(data[:8], "little")
         data = (end - 7).to_bytes(8, "little") + data[8:end] + b" " + data[end:]
@@ -178,7 +213,20 @@ def slim_model(file: ModelFile) -> bytes:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read and check a model file. Raises ModelError with one line."""
+    """Read and check the model file ``path``. Of a released model, ``vaedensity.model.released.resolve`` gives it.
+
+    Raises
+    ------
+    ModelError
+        Where it is missing, damaged, or of a version that is not known here; in one line.
+
+    Examples
+    --------
+    >>> from vaedensity.model.released import resolve
+    >>> file = load_model(resolve("digits"))
+    >>> file.config.item_shape, file.config.levels
+    ((1, 8, 8), 17)
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; 'vaedensity models' lists the released ones")
     try:
@@ -224,15 +272,7 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
         return file
     except ModelError:
         raise
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
@@ -242,13 +282,7 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
 def _tensors_of(data: bytes) -> dict[str, Tensor]:
     try:
         return load(data)
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:  # of so many versions, in so many words
+    except (SafetensorError, KeyError, TypeError, RuntimeError, OverflowError) as error:  # whose words vary
         raise ValueError("its tensors cannot be read") from error
 
 

@@ -1,6 +1,7 @@
 """What a network looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar, TypeVar
 
 LEVELS_MAX, LARGEST = 256, 512
@@ -10,13 +11,41 @@ LIKELIHOODS = ("mixture", "categorical")
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Shape of the items and of the network.
+    """Shape of images and of the network that models them.
 
-    ``latents`` lists levels from coarse to fine as (downsampling factor, channels); ``widths`` gives
-    the channels of the residual streams at the same factors. ``unit``: the quantised network's
-    activations are whole multiples of 1/unit in [0, 8). ``neighbours``: how many pixels nearby, already known,
-    each mixture may copy; ``sub_images``: passes in which pixels are predicted; ``likelihood``: of data with more than two
-    levels, mixtures of logistics, or a probability for each level on its own.
+    Parameters
+    ----------
+    height, width, channels : int
+        Of an item; 1 or 3 channels.
+    levels : int
+        Values are 0 to ``levels`` - 1.
+    latents : tuple of (int, int)
+        Levels from coarse to fine as (downsampling factor, channels); factors halve down to 2.
+    widths : tuple of int
+        Channels of the residual streams at the same factors.
+    blocks, sub_image_blocks : int
+        Residual blocks of every stream, and before the prediction of every sub-image.
+    components : int
+        Logistics in a mixture.
+    unit : int
+        The quantised network's activations are whole multiples of 1/unit in [0, 8).
+    neighbours : int
+        How many pixels nearby, already known, each mixture may copy.
+    sub_images : int
+        Passes in which pixels are predicted, 4 or 7.
+    likelihood : str
+        Of data with more than two levels: "mixture" of logistics, or "categorical", a probability for each level.
+
+    Raises
+    ------
+    ValueError
+        For sizes out of range.
+
+    Examples
+    --------
+    >>> config = preset_config("tiny", (1, 28, 28), 256)
+    >>> config.dims, config.latent_shapes()
+    (784, [(4, 7, 7), (1, 14, 14)])
     """
 
     kind: ClassVar[str] = "image"
@@ -53,7 +82,7 @@ class VAEConfig:
             "0 to 16 blocks": 0 <= self.blocks <= 16 and 0 <= self.sub_image_blocks <= 16,
             "1 to 32 components": 1 <= self.components <= 32,
             "0 to 8 neighbours": 0 <= self.neighbours <= 8,
-            "4 sub_images, or 7 where the coarsest level is at a quarter or less": self.sub_images == 4
+            "4 sub-images, or 7 where the coarsest level is at a quarter or less": self.sub_images == 4
             or (self.sub_images == 7 and len(factors) > 1),
             "unit 64, 128 or 256": self.unit in (64, 128, 256),
             f"a likelihood among {', '.join(LIKELIHOODS)}, categorical without neighbours": self.likelihood
@@ -86,8 +115,11 @@ class VAEConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "VAEConfig":
         fields = {key: value for key, value in record.items() if key != "kind"}
-        if unknown := sorted(set(fields) - VAEConfig.__dataclass_fields__.keys()):
+        known = {one.name for one in dataclass_fields(VAEConfig)}
+        if unknown := sorted(set(fields) - known):
             raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
+        if missing := sorted(known - set(fields)):
+            raise ValueError(f"model configuration: field {missing[0]!r} is missing")
         fields["latents"] = tuple((f, c) for f, c in fields["latents"])
         fields["widths"] = tuple(fields["widths"])
         return VAEConfig(**fields)
@@ -134,7 +166,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int, likelihood: str = "mixture") -> VAEConfig:
-    """The configuration of ``preset`` for items of shape (C,H,W) with values 0..levels-1. Raises ValueError."""
+    """The configuration of ``preset`` (a key of ``PRESETS``) for items of shape (C,H,W) with values 0..levels-1. Raises
+    ValueError for items that no model takes."""
     channels, height, width = item_shape
     if max(height, width) > LARGEST:
         raise ValueError(f"images of {height}x{width}, a model takes up to {LARGEST}x{LARGEST}; cut or scale them")
@@ -145,4 +178,5 @@ def preset_config(preset: str, item_shape: tuple[int, int, int], levels: int, li
 
 
 def with_unit(config: AnyConfig, unit: int) -> AnyConfig:
-    return replace(config, unit=unit)  # type: ignore[type-var]
+    """The same configuration with activations in multiples of 1/unit."""
+    return replace(config, unit=unit)  # type: ignore[type-var]  # of images and of sequences alike: both have the field

@@ -1,5 +1,8 @@
-"""Dilated gated convolutions over sequences (Su 2018, "DGCNN: a reading-comprehension model on CNNs", kexue.fm/archives/5409;
-gates as in Dauphin et al. 2017, dilation as in Yu & Koltun 2016)."""
+"""Dilated gated convolutions over sequences: DGCNN.
+
+Su 2018, "DGCNN: a reading-comprehension model on CNNs", kexue.fm/archives/5409; gates as in Dauphin et al. 2017,
+dilation as in Yu & Koltun 2016.
+"""
 
 from collections.abc import Sequence
 
@@ -14,12 +17,32 @@ DILATIONS = (1, 2, 5, 1, 2, 5, 1, 2, 5, 1, 1, 1)
 
 
 class GatedBlock(nn.Module):
-    """y = (g x + (1 - g) h) mask with [g, h] = Conv1d(x), g = sigmoid(dropout(g)): what the gate does not let pass, x
-    goes through as it is.
+    """A gated convolution with a path past it (Su 2018): where the gate is open, x goes through as it is.
 
-    ``width`` channels in and out, ``kernel`` odd, ``dilation`` between its taps. ``causal``: a position sees itself and
-    what comes before. ``dropout`` acts on the gate alone, before the sigmoid, in training. ``open_gate``: the gate's bias at the
-    start, positive lets x pass.
+        [g, h] = Conv1d(x),  g = sigmoid(dropout(g)),  y = (g x + (1 - g) h) mask
+
+    Parameters
+    ----------
+    width : int
+        Channels in and out.
+    dilation, kernel : int
+        The distance of the taps, and their number, which is odd.
+    dropout : float
+        Of the gate alone, before the sigmoid, in training.
+    causal : bool
+        Whether a position sees only itself and what comes before.
+    open_gate : float
+        The gate's bias at the start; a positive one lets x pass.
+
+    Raises
+    ------
+    UsageError
+        For sizes out of range.
+
+    Examples
+    --------
+    >>> GatedBlock(16, dilation=2)(torch.randn(2, 16, 50)).shape
+    torch.Size([2, 16, 50])
     """
 
     def __init__(
@@ -49,15 +72,27 @@ class GatedBlock(nn.Module):
         """(B, width, T) from (B, width, T) and a ``mask`` (B, T) of 0 and 1, 0 beyond the sequence's end."""
         gate, h = self.convolution(F.pad(x, self.padding)).chunk(2, 1)
         gate = torch.sigmoid(self.dropout(gate))
-        y = gate * x + (1 - gate) * h
+        y: Tensor = gate * x + (1 - gate) * h
         return y if mask is None else y * mask[:, None].to(y.dtype)
 
 
 class DGCNN(nn.Module):
-    """Gated blocks of one ``width``, one for each of ``dilations``; options as for :class:`GatedBlock`.
+    """Gated blocks, one after the other for each of ``dilations``: a network over sequences (Su 2018).
 
-    Behind the end of a sequence the output is 0, and what stands there in the input is not seen.
+    Behind the end of a sequence the output is 0, and what stands there in the input is not seen. ``reach``: how many
+    positions before (unless causal: and behind) a position are seen from it.
 
+    Parameters
+    ----------
+    width : int
+        Channels in and out.
+    dilations : sequence of int
+        One a block.
+    kernel, dropout, causal, open_gate
+        As for :class:`GatedBlock`.
+
+    Examples
+    --------
     >>> network = DGCNN(16).eval()
     >>> x = torch.randn(2, 16, 50)
     >>> network(x).shape, network.reach
@@ -79,7 +114,6 @@ class DGCNN(nn.Module):
             GatedBlock(width, r, kernel=kernel, dropout=dropout, causal=causal, open_gate=open_gate) for r in dilations
         )
         self.reach = sum(dilations) * (kernel - 1) // (1 if causal else 2)
-        """How many positions before (unless causal: and behind) a position are seen from it."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, width, T) from (B, width, T) and an optional ``mask`` (B, T) of 0 and 1."""

@@ -1,25 +1,22 @@
-"""A hierarchical convolutional VAE with top-down inference and a likelihood in sub_images.
+"""A hierarchical convolutional VAE with top-down inference and a likelihood in sub-images.
 
-Latents go from coarse to fine; each level's prior and posterior see the same top-down stream
-(Sonderby et al. 2016). The finest stream, at half resolution, predicts the pixels (``sub_images.py``).
-
-The same forward code serves twice. In real mode it trains and scores; after ``to_exact`` every
-tensor holds whole numbers in float32 and every operation is exact, which is what the coder needs.
+The same forward code serves twice. In real mode it trains and scores; after ``to_exact`` every tensor holds whole
+numbers in float32 and every operation is exact, which is what the coder needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaedensity.model.config import VAEConfig
-from vaedensity.model.gaussian import Gaussian
-from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerConv, IntegerKernel, IntegerLayer
-from vaedensity.model.latent_model import LatentModel, LogWeight
+from vaedensity.model.integer_conv import Grid, IntegerConv, IntegerKernel, blocks
+from vaedensity.model.latent_model import Gaussian, LatentModel, LogWeight
 from vaedensity.model.likelihood import NUMBERS_A_VALUE, pixel_grid
-from vaedensity.model.residual import blocks
-from vaedensity.model.sub_images import SubImagedPixels
+from vaedensity.model.quantisable import Quantisable
+from vaedensity.model.sub_images import SubImagePixels
 
 LATENT_UNIT = 4  # latents live on the lattice k / 4 ...
 LATENT_HALF = 128  # ... with -128 <= k < 128
@@ -29,8 +26,26 @@ LOW_LOG2_SCALE, HIGH_LOG2_SCALE = -2.0, 3.0
 ACTIVATION_RANGE = 8
 
 
-class HierarchicalVAE(SubImagedPixels, LatentModel):
-    """See the module's docstring; sizes come from ``config``."""
+class HierarchicalVAE(SubImagePixels, Quantisable, LatentModel):
+    """A VAE of images with levels of Gaussian latents from coarse to fine.
+
+    Each level's prior and posterior see the same top-down stream (Sonderby et al. 2016); the finest stream, at half
+    resolution, predicts the pixels (``sub_images.py``). Latents of all levels are one row (B, noise_dim), coarse first.
+
+    Parameters
+    ----------
+    config : VAEConfig
+        Sizes of the items and of the network. Initial weights come from torch's common generator.
+
+    Examples
+    --------
+    >>> from vaedensity.model.config import preset_config
+    >>> model = HierarchicalVAE(preset_config("fast", (1, 28, 28), 256))
+    >>> x = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    >>> log_likelihood, divergences = model.elbo_terms(x, torch.randn(2, model.noise_dim))
+    >>> log_likelihood.shape, [kl.shape for kl in divergences]
+    (torch.Size([2]), [torch.Size([2])])
+    """
 
     OUTPUT_LAYERS = ("heads", "prior_heads", "posterior_heads", "start")
     """Where names of parameters begin that are no hidden layer's."""
@@ -44,7 +59,6 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
         self.latent_shapes = config.latent_shapes()
         self.noise_dim = sum(c * h * w for c, h, w in self.latent_shapes)
         self.uniform_dim = NUMBERS_A_VALUE * config.dims
-        self.exact = False
         unit = float(config.unit)
         self.activation = act = Grid(unit, 0, ACTIVATION_RANGE * config.unit - 1)
         pixel = pixel_grid(config.levels)
@@ -103,13 +117,14 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
         return self.start.expand(batch, -1, -1, -1)
 
     def prior(self, level: int, h: Tensor) -> Gaussian:
-        mean, scale = (head(self.relu(h)) for head in self.prior_heads[level])
+        """p(z) of a level, given the stream ``h`` (B,width,h,w) before it."""
+        mean, scale = (head(self.relu(h)) for head in cast(nn.ModuleList, self.prior_heads[level]))
         return Gaussian(mean, self._clamp_scale(scale))
 
     def posterior(self, level: int, h: Tensor, features: Tensor, prior: Gaussian) -> Gaussian:
-        """q(z|x), relative to the prior (Vahdat & Kautz 2020, section 3.2)."""
+        """q(z|x) of a level, relative to the prior (Vahdat & Kautz 2020, section 3.2)."""
         joint = self.relu(features + self.from_decoder[level](self.relu(h)))
-        mean, scale = (head(joint) for head in self.posterior_heads[level])
+        mean, scale = (head(joint) for head in cast(nn.ModuleList, self.posterior_heads[level]))
         return Gaussian(prior.mean + mean, self._clamp_scale(prior.log2_scale + scale))
 
     def _clamp_scale(self, scale: Tensor) -> Tensor:
@@ -117,7 +132,7 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
         return scale.clamp(LOW_LOG2_SCALE * unit, HIGH_LOG2_SCALE * unit)
 
     def absorb_latent(self, level: int, h: Tensor, z: Tensor) -> Tensor:
-        """The stream once level's latent is known, upsampled to the next level."""
+        """The stream once the level's latent is known, upsampled to the next level."""
         h = self.decoder[level](h + self.latent_in[level](z))
         if level + 1 < len(self.latent_shapes):
             h = F.pixel_shuffle(self.expand[level](self.relu(h)), 2)
@@ -130,7 +145,7 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
         sizes = [c * h * w for c, h, w in self.latent_shapes]
         return [part.reshape(-1, *shape) for part, shape in zip(flat.split(sizes, 1), self.latent_shapes)]
 
-    def descend(self, batch: int, choose: Callable[[int, Tensor, Gaussian], Tensor]) -> Tensor:
+    def top_down(self, batch: int, choose: Callable[[int, Tensor, Gaussian], Tensor]) -> Tensor:
         """The stream after the last latent, where ``choose(level, stream, prior)`` gives each level's latent."""
         h = self.top(batch)
         for level in range(len(self.latent_shapes)):
@@ -146,7 +161,7 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
             divergences.append(posterior.kl_from(prior))
             return posterior.sample(eps[level])
 
-        return self.log_likelihood(x, self.descend(x.shape[0], draw)), divergences
+        return self.log_likelihood(x, self.top_down(x.shape[0], draw)), divergences
 
     def log_weight(self, x: Tensor, context: list[Tensor], noise: Tensor) -> LogWeight:
         eps, log_prior, log_posterior = self.split_latents(noise), [], []
@@ -158,12 +173,12 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
             log_posterior.append(posterior.log_prob(z))
             return z
 
-        h = self.descend(x.shape[0], draw)
+        h = self.top_down(x.shape[0], draw)
         return LogWeight(self.log_likelihood(x, h), torch.stack(log_prior).sum(0), torch.stack(log_posterior).sum(0))
 
     def log_likelihood_under_prior(self, x: Tensor, noise: Tensor) -> Tensor:
         eps = self.split_latents(noise)
-        return self.log_likelihood(x, self.descend(x.shape[0], lambda level, h, prior: prior.sample(eps[level])))
+        return self.log_likelihood(x, self.top_down(x.shape[0], lambda level, h, prior: prior.sample(eps[level])))
 
     def posterior_noise(self, context: list[Tensor], latents: Tensor) -> Tensor:
         return self._noise_behind(latents, lambda level, h, p: self.posterior(level, h, context[level], p))
@@ -178,7 +193,7 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
             noise.append(under(level, h, prior).standardise(z[level]).flatten(1))
             return z[level]
 
-        self.descend(latents.shape[0], take)
+        self.top_down(latents.shape[0], take)
         return torch.cat(noise, 1)
 
     def simulate(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +203,7 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
             z.append(prior.sample(eps[level]))
             return z[-1]
 
-        h = self.descend(noise.shape[0], draw)
+        h = self.top_down(noise.shape[0], draw)
         draws = self.split_sub_images(
             uniform.view(-1, self.config.channels * NUMBERS_A_VALUE, *self.config.item_shape[1:])
         )
@@ -196,39 +211,19 @@ class HierarchicalVAE(SubImagedPixels, LatentModel):
         return x, torch.cat([part.flatten(1) for part in z], 1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The model's picture of items (B,C,H,W): posterior means on every level, then the likelihood's
-        expected (of two values: likelier) value, sub_image by sub_image."""
+        """The model's picture of items (B,C,H,W): posterior means on every level, then the likelihood's expected (of
+        two values: likelier) value, sub-image by sub-image."""
         context = self.encode(x)
-        h = self.descend(x.shape[0], lambda i, h, prior: self.posterior(i, h, context[i], prior).mean)
+        h = self.top_down(x.shape[0], lambda i, h, prior: self.posterior(i, h, context[i], prior).mean)
         return self.fill_sub_images(h, lambda index, parameters: self.likelihood.expect(parameters))
 
     # --- the exact reading ---
 
-    def integer_convs(self) -> dict[str, IntegerLayer]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, IntegerLayer)}
-
-    def fake_quantise(self, fake_quantising: bool) -> None:
-        """Whether the real network rounds as its quantised form does."""
-        for layer in self.integer_convs().values():
-            layer.fake_quantising = fake_quantising
-
-    def to_exact(self, kernels: dict[str, IntegerKernel], start: Tensor) -> "HierarchicalVAE":
-        """Turn this instance into the integer network given by ``kernels`` and the integer ``start`` map."""
+    def largest_stream(self, kernels: Mapping[str, IntegerKernel], start: Tensor) -> float:
+        """Every stream is ``start`` plus outputs of different layers."""
         layers = self.integer_convs()
-        if set(layers) != set(kernels):
-            raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
-        for name, layer in layers.items():
-            layer.load_integers(kernels[name], name)
-        if start.shape != self.start.shape or int(start.long().abs().max()) >= 2**20:
-            raise ValueError("integer network: the start map does not fit")
-        # Every stream is a sum of outputs of different layers: their bounds together stay exact too.
-        largest = sum(
-            float((k.worst_sum(layers[n].grid) * torch.exp2(-k.shift.double())).max()) + 0.5 for n, k in kernels.items()
-        )
-        if not largest + float(start.abs().max()) < EXACT_LIMIT:
-            raise ValueError(f"integer network: a stream can reach {largest:.0f}, the exact limit is 2^24")
-        with torch.no_grad():
-            self.start.copy_(start.float())
-        self.start.requires_grad_(False)
-        self.exact = True
-        return self.eval()
+        reach = {
+            name: float((kernel.worst_sum(layers[name].grid) * torch.exp2(-kernel.shift.double())).max()) + 0.5
+            for name, kernel in kernels.items()
+        }
+        return sum(reach.values()) + float(start.abs().max())

@@ -1,9 +1,9 @@
 """A convolution that runs in floating point to learn and in exact integers to code.
 
-Both readings are the same sum of products. Once *quantised*, inputs and outputs are whole numbers,
-weights are whole multiples of 2^-shift, and every partial sum is a whole multiple of 2^-shift of
-magnitude below 2^24 in that unit. Float32 represents each of them exactly, so the result depends on
-neither summation order, thread count, batch size, library nor instruction set.
+Both readings are the same sum of products. Once *quantised*, inputs and outputs are whole numbers, weights are whole
+multiples of 2^-shift, and every partial sum is a whole multiple of 2^-shift of magnitude below 2^24 in that unit.
+Float32 represents each of them exactly, so the result depends on neither summation order, thread count, batch size,
+library nor instruction set.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -23,8 +23,10 @@ LARGEST_BIAS = 2**23
 
 @dataclass(frozen=True)
 class Grid:
-    """Whole numbers ``low``..``high`` that stand for the real values k / unit. ``one_hot``: of all inputs at one place, one
-    is 1 and the others are 0."""
+    """Whole numbers ``low``..``high`` that stand for the real values k / unit.
+
+    ``one_hot``: of all inputs at one place, one is 1 and the others are 0.
+    """
 
     unit: float
     low: int
@@ -70,11 +72,12 @@ def largest_exact_kernel(
 ) -> IntegerKernel:
     """Round real weights (acting on integers of ``grid``) as finely as the 2^24 proof permits.
 
-    Each output channel takes the largest power of two whose rounded weights keep every partial
-    sum below 2^24: precision is a consequence of the bound, not a setting.
+    Each output channel takes the largest power of two whose rounded weights keep every partial sum below 2^24:
+    precision is a consequence of the bound, not a setting. Raises ValueError where no scale fits.
     """
     weight, bias = weight.double(), bias.double()
-    chosen = None
+    none = -128
+    chosen = IntegerKernel(torch.zeros_like(weight), torch.zeros_like(bias), torch.full_like(bias, none))
     for shift in range(LARGEST_SHIFT, -5, -1):
         scaled = torch.round(weight * 2.0**shift)
         offset = torch.round(bias * 2.0**shift)
@@ -82,13 +85,11 @@ def largest_exact_kernel(
         fits = candidate.worst_sum(grid) < EXACT_LIMIT
         fits &= scaled.abs().flatten(1).amax(1) <= largest_weight
         fits &= offset.abs() < LARGEST_BIAS
-        if chosen is None:
-            chosen = IntegerKernel(torch.zeros_like(scaled), torch.zeros_like(offset), torch.full_like(bias, -128))
-        take = fits & (chosen.shift == -128)
+        take = fits & (chosen.shift == none)
         chosen.weight[take] = scaled[take]
         chosen.bias[take] = offset[take]
         chosen.shift[take] = shift
-    if bool((chosen.shift == -128).any()):
+    if bool((chosen.shift == none).any()):
         raise ValueError("weights too large for exact integer arithmetic; train with a lower rate or weight decay")
     return IntegerKernel(chosen.weight.to(torch.int16), chosen.bias.to(torch.int32), chosen.shift.to(torch.int8))
 
@@ -97,7 +98,7 @@ PATCH_VALUES = 1 << 20  # of patches, float64, that are in memory at once
 
 
 def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Convolution as a matrix product of patches in float64: exact on any machine, since whole numbers have 29 bits to spare."""
+    """Convolution as a matrix product of patches in float64: exact anywhere, as whole numbers have 29 bits to spare."""
     size = weight.shape[-1]
     rows, columns = ((n - 1) // stride + 1 for n in x.shape[2:])
     matrix, offset = weight.double().flatten(1), bias.double()[:, None]
@@ -112,8 +113,11 @@ _trusted: dict[Hashable, bool] = {}
 
 
 def trusted(kind: Hashable, test: Callable[[], bool]) -> bool:
-    """Whether an algorithm that a library chooses gives the sum of products, whatever the order: asked once a process for every ``kind``
-    of work, with the threads and the library at hand. Winograd, FFT and numbers cut short do not."""
+    """Whether an algorithm that a library chooses gives the sum of products, whatever the order.
+
+    Winograd, FFT and numbers cut short do not. ``test`` is asked once a process for every ``kind`` of work, with the
+    threads and the library at hand.
+    """
     key = kind, torch.get_num_threads(), torch._C._get_mkldnn_enabled()
     if key not in _trusted:
         _trusted[key] = test()
@@ -158,9 +162,9 @@ def draw(std: float, *shape: int) -> Tensor:
 class IntegerLayer(nn.Module):
     """Weights (O,I,h,w) and bias (O,) whose quantised form maps integers to integers.
 
-    ``grid`` describes the inputs, ``out_unit`` the outputs: the integer k stands for k / out_unit.
-    Real mode computes ordinary float values and ignores both, unless it is ``fake_quantising``: then weights and outputs are
-    rounded nearly as the quantised layer rounds them, and gradients pass straight through (Bengio et al. 2013).
+    ``grid`` describes the inputs, ``out_unit`` the outputs: the integer k stands for k / out_unit. Real mode computes
+    ordinary float values and ignores both, unless it is ``fake_quantising``: then weights and outputs are rounded
+    nearly as the quantised layer rounds them, and gradients pass straight through (Bengio et al. 2013).
     """
 
     largest_weight = LARGEST_WEIGHT
@@ -248,7 +252,7 @@ class IntegerConv(IntegerLayer):
         return y.round_() if self.exact else y
 
     def _direct(self, x: Tensor) -> bool:
-        """Whether this machine's conv2d is exact for inputs of just this shape and layout: Winograd's kernels depend on both."""
+        """Whether this machine's conv2d is exact for inputs of just this shape and layout: Winograd depends on both."""
 
         def test() -> bool:
             probe = torch.empty_like(x).random_(
@@ -258,3 +262,24 @@ class IntegerConv(IntegerLayer):
             return torch.equal(y, patch_conv2d(probe, self.weight, self.bias, self.stride))
 
         return trusted((self.weight.shape, self.weight.stride(), self.stride, x.shape, x.stride()), test)
+
+
+class ResidualBlock(nn.Module):
+    """h + conv(relu(conv(relu(h)))), activations clamped to the range that integers cover."""
+
+    def __init__(self, width: int, grid: Grid):
+        super().__init__()
+        self.grid = grid
+        self.first = IntegerConv(width, width, 3, grid, grid.unit)
+        self.second = IntegerConv(width, width, 3, grid, grid.unit, gain=0.3)
+        self.top = grid.high / grid.unit
+
+    def forward(self, h: Tensor) -> Tensor:
+        top = self.grid.high if self.first.exact else self.top
+        change: Tensor = self.second(F.hardtanh(self.first(F.hardtanh(h, 0, top)), 0, top))
+        return h + change
+
+
+def blocks(count: int, width: int, grid: Grid) -> nn.Sequential:
+    """So many residual blocks."""
+    return nn.Sequential(*[ResidualBlock(width, grid) for _ in range(count)])

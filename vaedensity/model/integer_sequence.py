@@ -1,5 +1,7 @@
-"""Layers over sequences (B,T,channels) that run in floating point to learn and in exact integers to code, as those of
-``integer_conv.py`` do: convolutions as one matrix product, tables, and the gated block of ``dgcnn.py``."""
+"""Layers over sequences (B,T,channels) that learn in floating point and code in exact integers.
+
+As those of ``integer_conv.py`` do: convolutions as one matrix product, tables, and the gated block of ``dgcnn.py``.
+"""
 
 from dataclasses import replace
 
@@ -28,8 +30,10 @@ def product(x: Tensor, matrix: Tensor, bias: Tensor, exact: bool) -> Tensor:
 
 
 class SequenceConv(IntegerLayer):
-    """1-D convolution of so many ``taps``, ``dilation`` apart: over what comes before and the position itself if
-    ``causal``, else to both sides. Weight (O,I,1,taps)."""
+    """1-D convolution of so many ``taps``, ``dilation`` apart, with weight (O,I,1,taps).
+
+    If ``causal`` it sees the position and what comes before it, else both sides.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class SequenceConv(IntegerLayer):
 
     def matrix(self) -> Tensor:
         """(O, taps I): weights of the earliest tap's inputs first."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.fake_quantising:
             weight = straight_through(weight, self.weight_step())
         return weight[:, :, 0].transpose(1, 2).flatten(1)
@@ -64,7 +68,7 @@ class SequenceConv(IntegerLayer):
 
 
 class SymbolTable(IntegerLayer):
-    """A row of numbers for each of ``symbols``: weight (width,symbols,1,1), whole numbers of one byte once quantised."""
+    """A row of numbers for each of ``symbols``: weight (width,symbols,1,1), one byte each once quantised."""
 
     largest_weight = 127
 
@@ -77,7 +81,7 @@ class SymbolTable(IntegerLayer):
 
     def rows(self) -> Tensor:
         """(symbols, width)."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.fake_quantising:
             weight = straight_through(weight, self.weight_step())
         rows = weight[:, :, 0, 0].T + self.bias
@@ -88,10 +92,12 @@ class SymbolTable(IntegerLayer):
         return F.embedding(symbols, self.rows())
 
 
-class LatticeGatedBlock(nn.Module):
-    """y = s x + (1 - s) h, [g, h] = conv(x), the gated block of DGCNN (Su 2018) with a sigmoid of two parabolas, which
-    whole numbers compute exactly: s(g) = 1/2 + u (1 - |u| / 2), u = g / 4 in [-1, 1]; it differs from
-    1 / (1 + exp(-g)) by at most 0.03."""
+class IntegerGatedBlock(nn.Module):
+    """The gated block of DGCNN (Su 2018), y = s x + (1 - s) h with [g, h] = conv(x), in numbers that can be whole.
+
+    Its sigmoid is of two parabolas, which whole numbers compute exactly: s(g) = 1/2 + u (1 - |u| / 2), u = g / 4 in
+    [-1, 1]. It differs from 1 / (1 + exp(-g)) by at most 0.03.
+    """
 
     def __init__(self, width: int, dilation: int, grid: Grid, *, causal: bool, dropout: float, open_gate: float = 1.0):
         super().__init__()
@@ -114,7 +120,7 @@ class LatticeGatedBlock(nn.Module):
             u = F.hardtanh(self.dropout(gate) / GATE_REACH)
             y = torch.lerp(h, x.to(h.dtype), 0.5 + u * (1 - 0.5 * u.abs()))
             return straight_through(y, 1 / unit) if self.convolution.fake_quantising else y
-        # With whole numbers, unit = 2^k, and a = 4 unit u: 256 s = 128 + 8 a (8 unit - |a|) / unit^2, below 2^24 throughout.
+        # With whole numbers, unit = 2^k and a = 4 unit u: 256 s = 128 + 8 a (8 unit - |a|) / unit^2, below 2^24.
         h = h.clamp(self.grid.low, self.grid.high)
         a = gate.clamp(-GATE_REACH * unit, GATE_REACH * unit)
         s = (a * (2 * GATE_REACH * unit - a.abs())).mul_(GATE_STEPS / (2 * (GATE_REACH * unit) ** 2)).floor_()

@@ -1,11 +1,12 @@
 """Pixel likelihoods: exact probability mass functions over the integers 0..levels-1.
 
-A likelihood names its parameters per pixel and channel and their fixed-point units; the coder
-reads the same parameters as integers (``coding/pixel_tables.py`` holds the integer twin).
+A likelihood names its parameters per pixel and channel and their fixed-point units; the coder reads the same parameters
+as integers (``coding/pixel_table.py`` holds the integer twin).
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ COLOR_UNIT = 64.0
 COLOR_LIMIT = 4096.0
 MEAN_REACH = 2040  # steps of 2^-11 of the range by which a mean may be off the middle
 NUMBERS_A_VALUE = 2  # uniform numbers from which one value is drawn
+MOST_VALUES = 1 << 13  # whose reshaped distributions are in memory at once
+Reshape = Callable[[Tensor], Tensor]
+"""Log-probabilities (...,levels) in nats to others of the same shape."""
 
 
 class PixelLikelihood(ABC):
@@ -27,8 +31,10 @@ class PixelLikelihood(ABC):
 
     @abstractmethod
     def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
-        """Runs of network outputs per pixel and channel, where ``neighbours`` values nearby are known: the
-        fixed-point unit (the quantised network's integer k stands for k / unit) and where each output starts."""
+        """Runs of network outputs per pixel and channel, where ``neighbours`` values nearby are known.
+
+        Each is the fixed-point unit (the quantised network's integer k stands for k / unit) and where outputs start.
+        """
 
     def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
         """The parameters (B,P,C,h,w) that follow from network outputs (B,Q,C,h,w) and the integers (B,N,C,h,w)
@@ -45,15 +51,16 @@ class PixelLikelihood(ABC):
 
     @abstractmethod
     def expect(self, parameters: Tensor) -> Tensor:
-        """The mean of the components' locations as an integer, (B,C,h,w) uint8; of values without order the likeliest."""
+        """The mean of the components' locations as integers (B,C,h,w) uint8; of values without order the likeliest."""
 
 
 class LogisticMixture(PixelLikelihood):
-    """Mixture of ``components`` logistics integrated over unit bins, open at both ends
-    (Salimans et al. 2017, eq. 2). Parameters: logits in octaves, means, log2 scales; with three
-    channels also the weights of red and green in the means of later channels (ibid., eq. 3).
+    """Mixture of logistics integrated over unit bins, open at both ends (Salimans et al. 2017, eq. 2).
 
-    ``bounded``: means stay where the coder's tables reach, which costs nothing if training knows it."""
+    Parameters of ``components`` logistics: logits in octaves, means, log2 scales; with three channels also the weights
+    of red and green in the means of later channels (ibid., eq. 3). ``bounded``: means stay where the coder's tables
+    reach, which costs nothing if training knows it.
+    """
 
     def __init__(self, levels: int, components: int, channels: int, bounded: bool = False):
         self.levels, self.components, self.channels = levels, components, channels
@@ -73,8 +80,10 @@ class LogisticMixture(PixelLikelihood):
 
     def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
         """Append one component per known neighbour, whose mean is the neighbour's value, and count the means of the
-        last half of the other components from the mean of the nearest four. With three channels the mean of green is
-        g' + a (r - r'), primes denoting the neighbour's values; so with blue."""
+        last half of the other components from the mean of the nearest four.
+
+        With three channels the mean of green is g' + a (r - r'), primes denoting the neighbour's values; so with blue.
+        """
         if neighbours is None:
             return outputs
         k, n = self.components, neighbours.shape[1]
@@ -165,8 +174,10 @@ class Bernoulli(PixelLikelihood):
 
 
 class Categorical(PixelLikelihood):
-    """A probability for each of ``levels`` on its own: palettes, labels, digits, whatever has no order. Parameters: log2
-    weights of the levels (softmax; of argmax distributions the one with Gumbel noise). Channels are independent."""
+    """A probability for each of ``levels`` on its own: palettes, labels, digits, whatever has no order.
+
+    Parameters: log2 weights of the levels (softmax). Channels are independent.
+    """
 
     def __init__(self, levels: int):
         self.levels = levels
@@ -184,6 +195,57 @@ class Categorical(PixelLikelihood):
 
     def expect(self, parameters: Tensor) -> Tensor:
         return parameters.argmax(1).to(torch.uint8)
+
+
+class Reshaped(PixelLikelihood):
+    """A likelihood that draws every value from ``reshape`` of its distribution: sharpened, flattened, cut. Else it is
+    ``likelihood``.
+
+    >>> coin = Reshaped(Bernoulli(), lambda log_p: torch.log_softmax(2 * log_p, -1))
+    >>> coin.log_pmf(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1), 0).exp()
+    tensor([[[[0.5000, 0.5000]]]])
+    """
+
+    def __init__(self, likelihood: PixelLikelihood, reshape: Reshape):
+        self.likelihood, self.reshape, self.levels = likelihood, reshape, likelihood.levels
+
+    def log_pmf(self, parameters: Tensor, x: Tensor, channel: int) -> Tensor:
+        """log-probability in nats (B,h,w,levels) of every value of ``channel``, given the channels before it in
+        ``x`` (B,C,h,w), under parameters (B,P,C,h,w)."""
+        x, masses = x.clone(), []
+        for value in range(self.levels):
+            x[:, channel] = value
+            masses.append(self.likelihood.log_prob(parameters, x)[:, channel])
+        return torch.stack(masses, -1)
+
+    def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        """As the likelihood's; a few rows at a time, since every value has ``levels`` probabilities."""
+        rows = max(1, MOST_VALUES // max(1, uniform.shape[0] * uniform.shape[3] * (uniform.shape[1] // 2)))
+        parts = [
+            self._sample_rows(parameters[..., r : r + rows, :], uniform[..., r : r + rows, :])
+            for r in range(0, uniform.shape[2], rows)
+        ]
+        return torch.cat(parts, 2) if parts else torch.zeros_like(uniform[:, ::2]).to(torch.uint8)
+
+    def _sample_rows(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        x = torch.zeros(*uniform.shape[:1], uniform.shape[1] // 2, *uniform.shape[2:], device=uniform.device)
+        for channel in range(x.shape[1]):
+            log_q = self.reshape(self.log_pmf(parameters, x, channel).double())
+            below = log_q.exp().cumsum(-1)[..., :-1]
+            x[:, channel] = (uniform[:, channel, ..., None] >= below).sum(-1).float()
+        return x.to(torch.uint8)
+
+    def outputs(self, neighbours: int = 0) -> list[tuple[float, list[float]]]:
+        return self.likelihood.outputs(neighbours)
+
+    def complete(self, outputs: Tensor, neighbours: Tensor | None, exact: bool) -> Tensor:
+        return self.likelihood.complete(outputs, neighbours, exact)
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        return self.likelihood.log_prob(parameters, x)
+
+    def expect(self, parameters: Tensor) -> Tensor:
+        return self.likelihood.expect(parameters)
 
 
 def likelihood_for(

@@ -1,4 +1,5 @@
-"""Where models lie: the released ones that come with the package, and how an archive's model is found by its SHA-256."""
+"""Where models lie: the released ones that come with the package, and how an archive's model is found by its
+SHA-256."""
 
 import json
 import os

@@ -1,13 +1,11 @@
 """A VAE over sequences: categorical latents of a whole series, and a causal gated convolutional likelihood.
 
-    p(x, z) = prod_i p(z_i) prod_t p(x_t | x_<t, z)
-
-Training and encoding see all positions at once; a decoder takes one position of many series at a time (``steps.py``). As in
-``hierarchical.py`` the same forward code serves in real numbers and, after ``to_exact``, in whole ones.
+As in ``hierarchical.py`` the same forward code serves in real numbers and, after ``to_exact``, in whole ones.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +16,10 @@ from torch.nn import functional as F
 from vaedensity.errors import UsageError
 from vaedensity.model.argmax import ArgmaxNoise, Exponential, Gumbel, Normal, Uniform, floored
 from vaedensity.model.decoder_state import DecoderState, context_cells
-from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerKernel, IntegerLayer, one_hot
-from vaedensity.model.integer_sequence import LatticeGatedBlock, SequenceConv, SymbolTable, clamped
+from vaedensity.model.integer_conv import EXACT_LIMIT, Grid, IntegerKernel, one_hot
+from vaedensity.model.integer_sequence import IntegerGatedBlock, SequenceConv, SymbolTable, clamped
 from vaedensity.model.latent_model import LatentModel, LogWeight
+from vaedensity.model.quantisable import Quantisable
 from vaedensity.model.sequence_config import SequenceConfig
 from vaedensity.units import LN2
 
@@ -41,13 +40,33 @@ NOISES: dict[str, type[ArgmaxNoise]] = {
 }
 
 
-class SequenceVAE(LatentModel):
-    """See the module's docstring; sizes come from ``config``. Items are (B,1,1,T) integers."""
+class SequenceVAE(Quantisable, LatentModel):
+    """A VAE of series with categorical latents: p(x, z) = prod_i p(z_i) prod_t p(x_t | x_<t, z).
+
+    The likelihood's backbone is the gated convolution of DGCNN (Su 2018), causal. Training and encoding see all
+    positions at once; a decoder takes one position of many series at a time (:meth:`steps`).
+
+    Parameters
+    ----------
+    config : SequenceConfig
+        Sizes of the items and of the network. Items are integers (B, 1, 1, T). Initial weights come from torch's
+        common generator.
+
+    Examples
+    --------
+    >>> from vaedensity.model.sequence_config import sequence_config
+    >>> model = SequenceVAE(sequence_config("tiny", length=20, levels=4))
+    >>> log_likelihood, (kl,) = model.elbo_terms(torch.zeros(2, 1, 1, 20, dtype=torch.uint8), torch.randn(2, 64))
+    >>> log_likelihood.shape, kl.shape
+    (torch.Size([2]), torch.Size([2]))
+    """
 
     OUTPUT_LAYERS = ("value_table", "context_tables", "patch_table", "head", "latent_in", "posterior_head", "start")
     """Where names of parameters begin that are no hidden layer's."""
 
     stores_floats = False
+    """Whether a model file holds the real weights beside the integers."""
+
     start_unit = LOGIT_UNIT
 
     def __init__(self, config: SequenceConfig):
@@ -58,7 +77,6 @@ class SequenceVAE(LatentModel):
         self.noise_dim = self.kinds
         self.uniform_dim = config.length
         self.reshape: Callable[[Tensor], Tensor] | None = None  # of log p (B,levels), when drawing
-        self.exact = False
         self.noise = NOISES[config.noise]()
         unit, dropout = float(config.unit), config.dropout_percent / 100
         self.activation = act = Grid(unit, -ACTIVATION_RANGE * config.unit, ACTIVATION_RANGE * config.unit - 1)
@@ -68,12 +86,11 @@ class SequenceVAE(LatentModel):
         self.patch_table = SymbolTable(config.levels + 1, PATCH_WIDTH, unit)
         self.patch_in = SequenceConv(PATCH * PATCH_WIDTH, wide, 1, act, unit)
         self.encoder = nn.ModuleList(
-            [LatticeGatedBlock(wide, r, act, causal=False, dropout=dropout) for r in ENCODER_DILATIONS]
+            [IntegerGatedBlock(wide, r, act, causal=False, dropout=dropout) for r in ENCODER_DILATIONS]
         )
         self.posterior_head = SequenceConv(wide, self.kinds, 1, act, LOGIT_UNIT, gain=0.1)
-        self.start = nn.Parameter(
-            torch.zeros(1, self.kinds, 1, 1, dtype=torch.float32)
-        )  # log2 weights of the prior's categories
+        # Log2 weights of the prior's categories.
+        self.start = nn.Parameter(torch.zeros(1, self.kinds, 1, 1, dtype=torch.float32))
 
         self.latent_in = SequenceConv(self.kinds, config.width, 1, one_hot(), unit)
         self.value_table = SymbolTable(config.levels + 1, config.width, unit, gain=0.5)
@@ -81,7 +98,7 @@ class SequenceVAE(LatentModel):
             [SymbolTable(1 << config.context_bits, config.context_width, unit, gain=0.1) for _ in config.contexts]
         )
         self.blocks = nn.ModuleList(
-            [LatticeGatedBlock(config.width, r, act, causal=True, dropout=dropout) for r in config.dilations]
+            [IntegerGatedBlock(config.width, r, act, causal=True, dropout=dropout) for r in config.dilations]
         )
         self.head = SequenceConv(config.width, config.levels, 1, act, LOGIT_UNIT, gain=0.1)
 
@@ -94,8 +111,10 @@ class SequenceVAE(LatentModel):
     # --- inference: logits (B,kinds) of the posterior, in octaves ---
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Log2 weights (B,kinds) of the posterior's categories, up to a constant a latent; relative to the prior's, as in
-        Vahdat & Kautz 2020, section 3.2."""
+        """Log2 weights (B,kinds) of the posterior's categories, up to a constant a latent.
+
+        The network gives them relative to the prior's, as in Vahdat & Kautz 2020, section 3.2.
+        """
         values = x.flatten(1).long()
         values = F.pad(values, (0, -values.shape[1] % PATCH), value=self.nothing)
         patches = clamped(self.patch_table(values), self.activation, self.exact).unflatten(1, (-1, PATCH)).flatten(2)
@@ -121,14 +140,15 @@ class SequenceVAE(LatentModel):
 
     def condition(self, chosen: Tensor) -> Tensor:
         """What latents (B,variables,categories), one-hot, add to every position: (B,1,width)."""
-        return self.latent_in(chosen.flatten(1)[:, None])
+        added: Tensor = self.latent_in(chosen.flatten(1)[:, None])
+        return added
 
     def embed(self, before: Tensor, condition: Tensor) -> Tensor:
-        """The stream (B,T,width) before the first block, from the values ``before`` each position (B,T,n), nearest first."""
+        """The stream (B,T,width) before the first block, from the values ``before`` each position (B,T,n), nearest
+        first."""
         h = self.value_table(before[..., 0]) + condition
-        for table, cells in zip(
-            self.context_tables, context_cells(before, self.config.contexts, self.config.context_bits)
-        ):
+        all_cells = context_cells(before, self.config.contexts, self.config.context_bits)
+        for table, cells in zip(self.context_tables, all_cells):
             h = h + F.pad(table(cells), (0, self.config.width - self.config.context_width))
         return clamped(h, self.activation, self.exact)
 
@@ -144,7 +164,8 @@ class SequenceVAE(LatentModel):
         for block in self.blocks:
             h = block(h)
         with torch.autocast(h.device.type, enabled=False):  # bfloat16 is too coarse for a logarithm
-            return self.head(h.float())
+            logits: Tensor = self.head(h.float())
+            return logits
 
     def log_likelihood(self, x: Tensor, chosen: Tensor) -> Tensor:
         """log p(x|z) in nats (B,)."""
@@ -156,14 +177,24 @@ class SequenceVAE(LatentModel):
         return -F.cross_entropy(logits.flatten(0, 1), values.flatten(), reduction="none").view_as(values).sum(1)
 
     def steps(self, chosen: Tensor) -> DecoderState:
-        """The same, one position at a time."""
-        return DecoderState(self, chosen)
+        """The likelihood of series with latents ``chosen`` (B,variables,categories), one position at a time."""
+        return DecoderState(
+            self.config,
+            self.activation,
+            [self.value_table, *cast(list[SymbolTable], list(self.context_tables))],
+            cast(list[IntegerGatedBlock], list(self.blocks)),
+            self.head,
+            self.condition(chosen)[:, 0],
+        )
 
     # --- readings of the triple ---
 
     def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(log p(x|z) (B,), [KL (B,)]) in nats. Categories are drawn by the greatest of noisy numbers, and their gradient is
-        that of the softmax that relaxes it (Jang et al. 2017, "straight-through")."""
+        """(log p(x|z) (B,), [KL (B,)]) in nats, z drawn with ``noise`` (B, noise_dim).
+
+        A category is the greatest of noisy numbers; its gradient is that of the softmax that relaxes the choice (Jang
+        et al. 2017, section 2.2, "straight-through").
+        """
         context = self.encode(x)
         mu = context[0].float().unflatten(1, (self.config.variables, self.config.categories)) * LN2
         uniform = torch.special.ndtr(noise.double()).float().view_as(mu)
@@ -187,7 +218,8 @@ class SequenceVAE(LatentModel):
         """Categories (B,variables) of log p (B,variables,categories), by the first of each latent's normal numbers."""
         uniform = torch.special.ndtr(noise.double()).view(-1, *log_p.shape[-2:])[..., :1]
         below = log_p.double().exp().cumsum(2)
-        return (below[..., :-1] / below[..., -1:] <= uniform).sum(2)
+        index: Tensor = (below[..., :-1] / below[..., -1:] <= uniform).sum(2)
+        return index
 
     def simulate(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         log_p = self._log_prior()[None].expand(noise.shape[0], -1, -1)
@@ -217,46 +249,24 @@ class SequenceVAE(LatentModel):
 
     # --- the exact reading ---
 
-    def integer_convs(self) -> dict[str, IntegerLayer]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, IntegerLayer)}
-
-    def fake_quantise(self, fake_quantising: bool) -> None:
-        """Whether the real network rounds as its quantised form does."""
-        for layer in self.integer_convs().values():
-            layer.fake_quantising = fake_quantising
-
-    def to_exact(self, kernels: dict[str, IntegerKernel], start: Tensor) -> "SequenceVAE":
-        """Turn this instance into the integer network given by ``kernels`` and the integer ``start`` map."""
-        layers = self.integer_convs()
-        if set(layers) != set(kernels):
-            raise ValueError(f"integer network: layers {sorted(set(layers) ^ set(kernels))[:3]} do not match")
-        for name, layer in layers.items():
-            layer.load_integers(kernels[name], name)
-        if start.shape != self.start.shape or int(start.long().abs().max()) >= 2**20:
-            raise ValueError("integer network: the start map does not fit")
-        # The stream before the first block is a sum of outputs, one category of each latent among them.
-        latent = kernels["latent_in"]
+    def largest_stream(self, kernels: Mapping[str, IntegerKernel], start: Tensor) -> float:
+        """The stream before the first block is a sum of outputs, one category of each latent among them."""
+        layers, latent = self.integer_convs(), kernels["latent_in"]
         picked = latent.weight.double().abs().flatten(2)[..., 0]
         picked = picked.unflatten(1, (self.config.variables, self.config.categories)).amax(2).sum(1)
-        sums = {name: k.worst_sum(layers[name].grid) for name, k in kernels.items()}
+        sums = {name: kernel.worst_sum(layers[name].grid) for name, kernel in kernels.items()}
         sums["latent_in"] = picked + latent.bias.double().abs()
         if not float(sums["latent_in"].max()) < EXACT_LIMIT:
             raise ValueError("layer latent_in: a sum over latents goes beyond the exact limit, 2^24")
-        largest = math.fsum(
+        return math.fsum(
             float((worst * torch.exp2(-kernels[name].shift.double())).max()) + 0.5
             for name, worst in sums.items()
             if name in ("latent_in", "value_table") or name.startswith("context_tables")
         )
-        if not largest < EXACT_LIMIT:
-            raise ValueError(f"integer network: a stream can reach {largest:.0f}, the exact limit is 2^24")
-        with torch.no_grad():
-            self.start.copy_(start.float())
-        self.start.requires_grad_(False)
-        self.exact = True
-        return self.eval()
 
 
 def _continuous_only() -> UsageError:
     return UsageError(
-        "a sequence model's latents are categories: annealing, regret and self-tests need continuous ones; use importance or jackknife"
+        "a sequence model's latents are categories: annealing, regret and self-tests need continuous ones; "
+        "use importance or jackknife"
     )

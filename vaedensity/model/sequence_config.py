@@ -1,6 +1,7 @@
 """What a network over sequences looks like: a plain record that is stored in every model file."""
 
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 from vaedensity.model.config import LEVELS_MAX
@@ -12,13 +13,40 @@ NOISES = ("gumbel", "exponential", "normal", "uniform")
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """Shape of the items, series of ``length`` values 0..levels-1, and of the network.
+    """Shape of series and of the network that models them.
 
-    ``variables`` latents have ``categories`` each, the category being the greatest of as many numbers plus ``noise``
-    (``argmax.py``). The likelihood's stream has ``width`` channels and a gated block for each of ``dilations``; besides the value
-    before, a position sees the last n values as one of 2^``context_bits`` cells, ``context_width`` numbers each, for each
-    n of ``contexts``. ``encoder_width``: channels of the inference network. ``dropout_percent``: of the gates, in training.
-    ``unit``: the quantised network's activations are whole multiples of 1/unit in [-8, 8).
+    Parameters
+    ----------
+    length, levels : int
+        Of an item: ``length`` values from 0 to ``levels`` - 1.
+    variables, categories : int
+        Latents, and the categories of each.
+    width : int
+        Channels of the likelihood's stream.
+    encoder_width : int
+        Channels of the inference network.
+    dilations : tuple of int
+        Of the likelihood's gated blocks, one each.
+    noise : str
+        A category is the greatest of as many numbers plus this noise (``argmax.py``).
+    contexts : tuple of int
+        Besides the value before, a position sees the last n values as one cell of a table, for each n given here.
+    context_bits, context_width : int
+        These tables have 2^context_bits cells of ``context_width`` numbers.
+    dropout_percent : int
+        Of the gates, in training.
+    unit : int
+        The quantised network's activations are whole multiples of 1/unit in [-8, 8).
+
+    Raises
+    ------
+    ValueError
+        For sizes out of range.
+
+    Examples
+    --------
+    >>> sequence_config("tiny", length=100, levels=27).item_shape
+    (1, 1, 100)
     """
 
     kind: ClassVar[str] = "sequence"
@@ -79,8 +107,11 @@ class SequenceConfig:
     @staticmethod
     def from_json(record: dict[str, Any]) -> "SequenceConfig":
         fields = {key: value for key, value in record.items() if key != "kind"}
-        if unknown := sorted(set(fields) - SequenceConfig.__dataclass_fields__.keys()):
+        known = {one.name for one in dataclass_fields(SequenceConfig)}
+        if unknown := sorted(set(fields) - known):
             raise ValueError(f"model configuration: field {unknown[0]!r} is not known; update vaedensity")
+        if missing := sorted(known - set(fields)):
+            raise ValueError(f"model configuration: field {missing[0]!r} is missing")
         for field in ("dilations", "contexts"):
             fields[field] = tuple(fields[field])
         return SequenceConfig(**fields)
@@ -120,7 +151,8 @@ SEQUENCE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 def sequence_config(preset: str, length: int, levels: int, noise: str = "gumbel") -> SequenceConfig:
-    """The configuration of ``preset`` for series of ``length`` values 0..levels-1. Raises ValueError."""
+    """The configuration of ``preset`` (a key of ``SEQUENCE_PRESETS``) for series of ``length`` values 0..levels-1.
+    Raises ValueError for series that no model takes."""
     if length > LONGEST:
         raise ValueError(f"series of {length} values, a model takes up to {LONGEST}; cut them")
     return SequenceConfig(length=length, levels=levels, noise=noise, **SEQUENCE_PRESETS[preset])

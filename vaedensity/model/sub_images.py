@@ -1,17 +1,16 @@
-"""Pixels in four sub-pixel sub_images, or in seven from coarse to fine, each seeing the sub_images before it: so many
-parallel passes, whatever the size."""
+"""Pixels in four sub-images, or in seven from coarse to fine, each seeing those before it: so many parallel passes,
+whatever the size."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaedensity.model.config import VAEConfig
-from vaedensity.model.integer_conv import Grid, IntegerConv
+from vaedensity.model.integer_conv import Grid, IntegerConv, blocks
 from vaedensity.model.likelihood import likelihood_for
-from vaedensity.model.residual import blocks
 
 RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # nearest first
 
@@ -24,7 +23,7 @@ class SubImage(NamedTuple):
     step: int
 
     def of(self, x: Tensor) -> Tensor:
-        """This sub_image of ``x`` (...,H,W): a view (...,r,c)."""
+        """This sub-image of ``x`` (...,H,W): a view (...,r,c)."""
         return x[..., self.row :: self.step, self.column :: self.step]
 
 
@@ -40,8 +39,10 @@ SUB_IMAGES = {4: FOUR, 7: SEVEN}
 
 
 def known_neighbours(sub_images: tuple[SubImage, ...], index: int, most: int) -> list[tuple[int, int]]:
-    """At most ``most`` offsets (rows, columns) from a pixel of sub_image ``index`` to those of earlier sub_images among the
-    eight nearest places of its own grid and, between its rows and columns, of the next finer one."""
+    """At most ``most`` offsets (rows, columns) from a pixel of sub-image ``index`` to pixels of earlier sub-images.
+
+    They are among the eight nearest places of its own grid and, between its rows and columns, of the next finer one.
+    """
     me, known = sub_images[index], []
     for y, x in RING:
         y, x = y * me.step // 2, x * me.step // 2
@@ -51,15 +52,14 @@ def known_neighbours(sub_images: tuple[SubImage, ...], index: int, most: int) ->
 
 
 class SubImageStreams(NamedTuple):
-    """Where a pass over the sub_images stands: the stream at half resolution, and at a quarter where seven sub_images
-    need one."""
+    """Where a pass over the sub-images stands: the stream at half resolution, and at a quarter where seven need one."""
 
     fine: Tensor
     coarse: Tensor | None
 
 
-class SubImagedPixels(nn.Module):
-    """The part of a network that predicts pixels, sub_image by sub_image, from a stream at half resolution.
+class SubImagePixels(nn.Module):
+    """The part of a network that predicts pixels, sub-image by sub-image, from a stream at half resolution.
 
     A subclass calls :meth:`build_sub_images`, and sets ``exact`` once its tensors hold whole numbers.
     """
@@ -113,9 +113,9 @@ class SubImagedPixels(nn.Module):
         return SubImageStreams(h, self.to_coarse(self.relu(h)) if self.coarse_sub_images else None)
 
     def sub_image(self, index: int, streams: SubImageStreams, image: Tensor) -> tuple[SubImageStreams, Tensor]:
-        """(streams, parameters (B,P,C,r,c)) of the visible pixels of sub_image ``index``.
+        """(streams, parameters (B,P,C,r,c)) of the visible pixels of sub-image ``index``.
 
-        ``image`` (B,C,H,W) holds the integers of earlier sub_images; what stands elsewhere is not read.
+        ``image`` (B,C,H,W) holds the integers of earlier sub-images; what stands elsewhere is not read.
         """
         streams, outputs = self.sub_image_outputs(index, streams, image)
         with torch.autocast(outputs[0].device.type, enabled=False):
@@ -135,13 +135,13 @@ class SubImagedPixels(nn.Module):
         parts, (rows, columns) = [], self.sub_images[index].of(image).shape[2:]
         with torch.autocast(h.device.type, enabled=False):  # a mean to half a level needs more than bfloat16
             active = self.relu(h.float())
-            for head in self.heads[index]:
+            for head in cast(nn.ModuleList, self.heads[index]):
                 out = head(active)[..., :rows, :columns]
                 parts.append(out.unflatten(1, (out.shape[1] // self.config.channels, self.config.channels)))
         return SubImageStreams(fine, coarse), parts
 
     def _values_around(self, index: int, image: Tensor) -> Tensor | None:
-        """Integers (B,N,C,r,c) of the known neighbours of sub_image ``index``; beyond the edge they are 0."""
+        """Integers (B,N,C,r,c) of the known neighbours of sub-image ``index``; beyond the edge they are 0."""
         if not self.neighbours[index]:
             return None
         framed = F.pad(image.float(), (2, 2, 2, 2))
@@ -150,7 +150,7 @@ class SubImagedPixels(nn.Module):
         return torch.stack([self.sub_images[index].of(view) for view in views], 1)
 
     def absorb_sub_image(self, index: int, streams: SubImageStreams, image: Tensor) -> SubImageStreams:
-        """The streams once the integers of sub_image ``index`` stand in ``image`` (B,C,H,W) too."""
+        """The streams once the integers of sub-image ``index`` stand in ``image`` (B,C,H,W) too."""
         fine, coarse = streams
         if index < self.coarse_sub_images - 1:
             assert coarse is not None
@@ -164,13 +164,14 @@ class SubImagedPixels(nn.Module):
         x = self.center_pixels(values)
         below, right = h.shape[2] - x.shape[2], h.shape[3] - x.shape[3]
         if below or right:
-            # Padding repeats the sub_image's own edge: the image's may belong to a sub_image not known yet.
+            # Padding repeats the sub-image's own edge: the image's may belong to a sub-image not known yet.
             mode = "replicate" if x.shape[2] and x.shape[3] else "constant"
             x = F.pad(x, (0, right, 0, below), mode=mode)
-        return h + self.pixel_in[index](x)
+        seen: Tensor = self.pixel_in[index](x)
+        return h + seen
 
     def split_sub_images(self, x: Tensor) -> list[Tensor]:
-        """The sub_images (B,C,r,c) of items (B,C,H,W), as views."""
+        """The sub-images (B,C,r,c) of items (B,C,H,W), as views."""
         return [sub_image.of(x) for sub_image in self.sub_images]
 
     def join_sub_images(self, parts: list[Tensor]) -> Tensor:
@@ -181,7 +182,7 @@ class SubImagedPixels(nn.Module):
         return x
 
     def walk_sub_images(self, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(parameters (B,P,C,r,c), integers (B,C,r,c)) of every sub_image of items ``x``."""
+        """(parameters (B,P,C,r,c), integers (B,C,r,c)) of every sub-image of items ``x``."""
         streams = self.begin_sub_images(h)
         for index, sub_image in enumerate(self.sub_images):
             streams, parameters = self.sub_image(index, streams, x)

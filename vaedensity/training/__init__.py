@@ -7,9 +7,6 @@ from vaedensity.lazy import on_first_use
 if TYPE_CHECKING:
     from vaedensity.training.egdd import EGDD as EGDD
     from vaedensity.training.exponentiated import ExponentiatedGradient as ExponentiatedGradient
-    from vaedensity.training.gradient_spec import parse_terms as parse_terms
-    from vaedensity.training.gradient_spec import parse_transform as parse_transform
-    from vaedensity.training.gradient_spec import parse_transforms as parse_transforms
     from vaedensity.training.gradients import AddNoise as AddNoise
     from vaedensity.training.gradients import Centralise as Centralise
     from vaedensity.training.gradients import Chain as Chain
@@ -25,12 +22,13 @@ if TYPE_CHECKING:
     from vaedensity.training.groups import scaled_parametrization as scaled_parametrization
     from vaedensity.training.groups import set_rate as set_rate
     from vaedensity.training.muon import Muon as Muon
+    from vaedensity.training.penalties import Flood as Flood
     from vaedensity.training.penalties import GradientPenalty as GradientPenalty
+    from vaedensity.training.penalties import LossTerm as LossTerm
+    from vaedensity.training.penalties import PenaliseGradient as PenaliseGradient
     from vaedensity.training.penalties import TwoRateAlternation as TwoRateAlternation
     from vaedensity.training.penalties import flood as flood
     from vaedensity.training.penalties import implicit_penalty as implicit_penalty
-    from vaedensity.training.terms import Flood as Flood
-    from vaedensity.training.terms import PenaliseGradient as PenaliseGradient
 
 _HOMES = {
     "AddNoise": "gradients",
@@ -42,18 +40,16 @@ _HOMES = {
     "ClipValue": "gradients",
     "EGDD": "egdd",
     "ExponentiatedGradient": "exponentiated",
-    "Flood": "terms",
+    "Flood": "penalties",
     "flood": "penalties",
     "ForPattern": "gradients",
     "GradientPenalty": "penalties",
     "GradientTransform": "gradients",
     "implicit_penalty": "penalties",
+    "LossTerm": "penalties",
     "Muon": "muon",
     "param_groups": "groups",
-    "parse_terms": "gradient_spec",
-    "parse_transform": "gradient_spec",
-    "parse_transforms": "gradient_spec",
-    "PenaliseGradient": "terms",
+    "PenaliseGradient": "penalties",
     "scaled_parametrization": "groups",
     "set_rate": "groups",
     "Sign": "gradients",

@@ -13,9 +13,9 @@ from vaedensity.errors import UsageError
 
 
 class EGDD(Optimizer):
-    """Momentum with a scale per tensor and a gain per coordinate, both learnt by exponentiated gradient.
+    """Momentum with a step size per tensor and a gain per coordinate, both adapted by exponentiated gradient (EGDD).
 
-    One step, with g the gradient at theta and the averages m and gbar still those of the step before:
+    One step (Amid et al. 2022), g being the gradient at theta, m and gbar the averages after the step before:
 
         scale <- clip(scale * exp(scale_rate * cos(g, m)), scale_bounds)
         gain  <- clip(gain * exp(gain_rate * sign(g) * sign(gbar)), gain_bounds)
@@ -24,21 +24,41 @@ class EGDD(Optimizer):
         theta <- theta - scale * m
 
     The signs follow from the loss: the last step was -scale * m, so the derivative of L(theta - scale * m) by
-    scale is -<g, m>, and top_down on the scale raises it where the new gradient agrees with the old direction. m
-    accumulates +g; the same holds for the gains and gbar. A multiplicative update keeps both positive.
-
-    ``signed=False`` takes the product itself for the gains, g * gbar / (1 - average_decay^(t-1)) at a parameter's
-    t-th step: the average without the bias of its zero start, as in the authors' code (for signs it
-    changes nothing). That form depends on the loss's unit. cos is 0 where g or m is all zero.
-
-    ``weight_decay`` is decoupled: theta <- (1 - lr * weight_decay) * theta before the step (Loshchilov & Hutter 2019).
-    ``lr`` enters m, so a schedule acts through the momentum's memory. ``foreach`` runs a whole group at once;
-    None chooses it where all of a group's parameters are on CUDA. Each option can be set per parameter group.
+    scale is -<g, m>, and descent on the scale raises it where the new gradient agrees with the old direction. m
+    accumulates +g; the same holds for the gains and gbar. A multiplicative update keeps both positive. cos is 0 where
+    g or m is all zero.
 
     State per parameter: ``scale`` (scalar), ``gain``, ``momentum``, ``average`` (as the parameter), ``step``.
-    Errors: UsageError for an option out of range, and for parameters of less than 32 bits, in which 1 + 0.001 is 1;
-    RuntimeError for sparse gradients.
 
+    Parameters
+    ----------
+    params : iterable of parameters or of groups
+        float32 or float64. Each option below can be set per group.
+    lr : float
+        Enters m, so a schedule acts through the momentum's memory.
+    momentum, average_decay : float
+        Of m and of gbar, from 0 to below 1.
+    scale_rate, gain_rate : float
+        Learning rates of the scales and the gains, at least 0.
+    scale_bounds, gain_bounds : pair of float
+        Between 0 and infinity, around 1, where all scales and gains start.
+    signed : bool
+        False takes the product itself for the gains, g * gbar / (1 - average_decay^(t-1)) at a parameter's t-th step:
+        the average without the bias of its zero start, as in the authors' code. That form depends on the loss's unit.
+    weight_decay : float
+        Decoupled: theta <- (1 - lr * weight_decay) * theta before the step (Loshchilov & Hutter 2019).
+    foreach : bool, optional
+        Whether to update a whole group at once; None does where all of its parameters are on CUDA.
+
+    Raises
+    ------
+    UsageError
+        For an option out of range, and for parameters of less than 32 bits, in which 1 + 0.001 is 1.
+    RuntimeError
+        For sparse gradients.
+
+    Examples
+    --------
     >>> x = torch.ones(2, requires_grad=True)
     >>> optimizer = EGDD([x], lr=0.1, momentum=0.0)
     >>> x.grad = torch.tensor([1.0, 0.0])

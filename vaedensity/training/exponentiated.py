@@ -12,25 +12,41 @@ from vaedensity.errors import UsageError
 
 
 class ExponentiatedGradient(Optimizer):
-    """TopDownPass for parameters that must not be negative, or that are probabilities.
+    """Descent for parameters that must not be negative, or that are probabilities, by steps that multiply.
 
     With eta = ``lr`` and g the gradient:
 
         theta <- theta * exp(-eta g)                                   (EGU, Kivinen & Warmuth 1997)
         p     <- p * exp(-eta g) / sum along dim of p * exp(-eta g)    (EG, with ``simplex=True``)
 
-    Both are mirror top_down: the first with the unnormalised relative entropy, the second with the KL divergence
-    from the old p. Neither needs a softmax or a projection, and a component that is zero stays
-    zero, which is both the property to want of a sparse mixture and the trap: start with all components positive.
+    Both are mirror descent: the first with the unnormalised relative entropy, the second with the KL divergence from
+    the old p. Neither needs a softmax or a projection. A component that is zero stays zero, which is what a sparse
+    mixture wants: start with all components positive.
 
-    The simplex form works on logarithms, relative to the smallest gradient among positive components, so it
-    stays on the simplex whatever the size of finite gradients; what then underflows becomes zero. In the other form
-    a value that would overflow stays at the largest finite one.
+    The simplex form works on logarithms, relative to the smallest gradient among positive components, so it stays on
+    the simplex whatever the size of finite gradients; what then underflows becomes zero. In the other form a value
+    that would overflow stays at the largest finite one. There is no state beyond the options.
 
-    ``simplex`` and ``dim`` can be set per parameter group; the slices of a parameter along ``dim`` are one
-    distribution each. There is no state beyond the options. Errors: UsageError where ``lr`` is out of range, a
-    parameter begins negative or not finite, or its slices do not sum to one; RuntimeError for sparse gradients.
+    Parameters
+    ----------
+    params : iterable of parameters or of groups
+        Finite and not negative; with ``simplex`` their slices along ``dim`` sum to one.
+    lr : float
+        Finite, at least 0.
+    simplex : bool
+        Whether each slice is one distribution. Can be set per group.
+    dim : int
+        The dimension of the slices. Can be set per group.
 
+    Raises
+    ------
+    UsageError
+        For parameters or options out of range.
+    RuntimeError
+        For sparse gradients.
+
+    Examples
+    --------
     >>> p = torch.tensor([0.5, 0.5], requires_grad=True)
     >>> optimizer = ExponentiatedGradient([p], lr=math.log(3), simplex=True)
     >>> p.grad = torch.tensor([0.0, 1.0])

@@ -1,7 +1,7 @@
 """What may happen to gradients between ``backward`` and ``step``: small transforms that compose.
 
-A transform is called with [(name, parameter)] and the number of steps done, and changes ``parameter.grad``
-in place; parameters without a gradient are passed over. Where it returns False, the step is not to be taken:
+A transform is called with [(name, parameter)] and the number of steps done, and changes ``parameter.grad`` in place;
+parameters without a gradient are passed over. Where it returns False, the step is not to be taken:
 
     if transform(list(model.named_parameters()), step) is not False:
         optimizer.step()
@@ -23,15 +23,43 @@ NamedParameters = Sequence[tuple[str, nn.Parameter]]
 
 
 class GradientTransform(ABC):
-    """A change of gradients in place.
+    """A change of gradients in place, between ``backward`` and ``step``.
 
-    Make it a frozen dataclass: its repr then tells its settings, by which a resumed run knows it again. What it
-    learns on the way is state, tensors by name, and takes no part in repr or equality.
+    Make it a frozen dataclass: its repr then tells its settings, by which a resumed run knows it again. What it learns
+    on the way is state, tensors by name, and takes no part in repr or equality.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Scale(GradientTransform):
+    ...     factor: float
+    ...
+    ...     def __call__(self, named_parameters, step):
+    ...         for _, p in named_parameters:
+    ...             if p.grad is not None:
+    ...                 p.grad.mul_(self.factor)
+    >>> x = nn.Parameter(torch.zeros(2))
+    >>> x.grad = torch.ones(2)
+    >>> Scale(3.0)([("x", x)], step=0)
+    >>> x.grad
+    tensor([3., 3.])
     """
 
     @abstractmethod
     def __call__(self, named_parameters: NamedParameters, step: int) -> bool | None:
-        """Change the gradients after ``step`` steps done; False where no step is to be taken."""
+        """Change the gradients.
+
+        Parameters
+        ----------
+        named_parameters : sequence of (str, nn.Parameter)
+        step : int
+            Steps done so far.
+
+        Returns
+        -------
+        bool or None
+            False where no step is to be taken.
+        """
 
     def check(self, names: Sequence[str]) -> None:
         """Raise UsageError where a pattern matches none of the parameters ``names``."""
@@ -111,8 +139,8 @@ class ClipGlobalNorm(GradientTransform):
 class ClipAdaptive(GradientTransform):
     """Each output unit's gradient to at most ``ratio`` times its weights' norm (Brock et al. 2021, eq. 3).
 
-    A unit is a row along the first dimension; a vector or a scalar is one unit. ``floor`` stands in for smaller
-    weight norms, so that weights that begin at 0 can leave it.
+    A unit is a row along the first dimension; a vector or a scalar is one unit. ``floor`` stands in for smaller weight
+    norms, so that weights that begin at 0 can leave it.
     """
 
     ratio: float
@@ -156,8 +184,8 @@ class Sign(GradientTransform):
 class AddNoise(GradientTransform):
     """Gaussian noise of variance ``variance`` / (1 + t)^``decay`` after t steps (Neelakantan et al. 2015, section 3).
 
-    The paper tries variances 0.01, 0.3 and 1. The noise is a function of the seed, the step and the parameter's
-    name: it has no state, and does not depend on what other parameters there are.
+    The paper tries variances 0.01, 0.3 and 1. The noise is a function of the seed, the step and the parameter's name:
+    it has no state, and does not depend on what other parameters there are.
     """
 
     variance: float
@@ -190,9 +218,9 @@ class _Running:
 class SkipOnSpike(GradientTransform):
     """No step where the gradients' global norm exceeds ``factor`` times its running mean, or is not finite.
 
-    The gradients are then set to None, and False returned. The mean is over all norms at first and has a memory
-    of ``window`` steps later; a spike counts in it as ``factor`` means, so that a lasting change of scale gets
-    through after a while. The first ``warmup`` finite norms are no spikes, whatever they are.
+    The gradients are then set to None, and False returned. The mean is over all norms at first and has a memory of
+    ``window`` steps later; a spike counts in it as ``factor`` means, so that a lasting change of scale gets through
+    after a while. The first ``warmup`` finite norms are no spikes, whatever they are.
     """
 
     factor: float
@@ -229,9 +257,11 @@ class SkipOnSpike(GradientTransform):
 
 @dataclass(frozen=True)
 class ForPattern(GradientTransform):
-    """``transform``, for the parameters that ``pattern`` matches only (see vaedensity.training.patterns).
+    """``transform``, for the parameters that ``pattern`` matches only (:mod:`~vaedensity.training.patterns`).
 
     Where it returns False, the whole step is not to be taken. Raises UsageError where nothing matches.
+
+    >>> ForPattern("decoder.*", ClipNorm(1.0)).check(["encoder.weight", "decoder.weight"])
     """
 
     pattern: str
@@ -253,7 +283,11 @@ class ForPattern(GradientTransform):
 
 @dataclass(frozen=True)
 class Chain(GradientTransform):
-    """One after the other, until one returns False. An empty chain leaves gradients as they are."""
+    """One transform after the other, until one returns False. An empty chain leaves gradients as they are.
+
+    >>> len(Chain([SkipOnSpike(5.0), ClipGlobalNorm(1.0)]).transforms)
+    2
+    """
 
     transforms: tuple[GradientTransform, ...]
 

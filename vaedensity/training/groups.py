@@ -1,12 +1,11 @@
-"""A learning rate for each part of a network.
+"""A learning rate for each part of a network, in two ways to the same trajectories.
 
-Two ways to the same trajectories (Su Jianlin 2019, "Let Keras be cooler: layer-wise learning rates and free
-gradients", https://spaces.ac.cn/archives/6418): parameter groups, where one owns the optimiser, and a
-reparametrisation, which asks nothing of the optimiser at all.
+Parameter groups are for those who make the optimiser; a reparametrisation asks nothing of the optimiser at all (Su
+Jianlin 2019, "Let Keras be cooler: layer-wise learning rates and free gradients", https://spaces.ac.cn/archives/6418).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +18,32 @@ from vaedensity.training.patterns import assign, matching
 
 
 def param_groups(module: nn.Module, scales: Mapping[str, float], *, lr: float) -> list[dict[str, Any]]:
-    """Groups for any torch optimiser: one for each distinct scale, with the rate ``lr * scale``.
+    """Parameter groups for any torch optimiser, so that parts of a network learn at rates of their own.
 
-    ``scales`` maps patterns of parameter names (see :mod:`~vaedensity.training.patterns`) to factors; later
-    patterns win, what none matches has 1. Scale 0 freezes: such parameters are in no group, need no gradient
-    and get no optimiser state. Parameters that are frozen already stay so. A group keeps its ``scale`` and
-    ``names``, so that :func:`set_rate` preserves the ratios; torch's schedulers do by themselves.
+    Parameters
+    ----------
+    module : nn.Module
+        Parameters that are frozen already stay so and are in no group.
+    scales : mapping of str to float
+        Factors of the rate by patterns of parameter names (:mod:`~vaedensity.training.patterns`). Later patterns win;
+        what none matches has 1. Scale 0 freezes: such parameters are in no group and need no gradient.
+    lr : float
+        The rate of scale 1.
 
-    Raises UsageError for a pattern that matches nothing, a scale that is negative or not finite, and where
-    nothing is left to train; the module is then as it was.
+    Returns
+    -------
+    list of dict
+        One group for each distinct scale, with ``params``, ``lr`` (times the scale), ``scale`` and ``names``, by which
+        :func:`set_rate` preserves the ratios; torch's schedulers do by themselves.
 
+    Raises
+    ------
+    UsageError
+        For a pattern that matches nothing, a scale that is negative or not finite, and where nothing is left to
+        train; the module is then as it was.
+
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     >>> [(g["names"], g["lr"]) for g in param_groups(net, {"0": 0, "*.bias": 2.0}, lr=0.1)]
     [(['0.bias', '1.bias'], 0.2), (['1.weight'], 0.1)]
@@ -59,55 +74,59 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
-def parse_scales(specs: Iterable[str]) -> dict[str, float]:
-    """The ``scales`` that ``PATTERN=SCALE`` texts mean, in order. Raises UsageError for any other text.
-
-    >>> parse_scales(["encoder.*=0.1", "start=0"])
-    {'encoder.*': 0.1, 'start': 0.0}
-    """
-    scales: dict[str, float] = {}
-    for spec in specs:
-        pattern, equals, number = spec.rpartition("=")
-        try:
-            scale = float(number)
-        except ValueError:
-            scale = math.nan
-        if not pattern or not equals or not (math.isfinite(scale) and scale >= 0):
-            raise UsageError(f"learning-rate scale {spec!r}: expected PATTERN=SCALE, for example encoder.*=0.1")
-        scales.pop(pattern, None)  # given again, it counts where it came last
-        scales[pattern] = scale
-    return scales
-
-
 @dataclass(frozen=True)
 class ScaledParametrization:
-    """What :func:`scaled_parametrization` has changed; ``remove`` undoes it."""
+    """What :func:`scaled_parametrization` has changed: ``scales`` by parameter names. ``remove`` undoes it."""
 
     module: nn.Module
     scales: dict[str, float]
 
     def remove(self) -> None:
-        """Make the parameters ordinary again with the values they have now. The Parameter objects stay the
-        same, but an optimiser's moments for them are in the units of phi: begin with fresh ones."""
+        """Make the parameters ordinary again with the values they have now.
+
+        The Parameter objects stay the same, but an optimiser's moments for them are in the units of phi: begin with
+        fresh ones.
+        """
         for name in self.scales:
             owner, leaf = _owner(self.module, name)
             parametrize.remove_parametrizations(owner, leaf, leave_parametrized=True)
 
 
 def scaled_parametrization(module: nn.Module, factors: Mapping[str, float]) -> ScaledParametrization:
-    """Write each matched parameter as theta = lambda * phi and train phi: layer-wise rates for any optimiser.
+    """Write each matched parameter as theta = lambda * phi and train phi: rates by part for any optimiser.
 
-    The network computes what it did (up to the rounding of theta / lambda; exactly for powers of two), the
-    gradient of phi is lambda times that of theta, and a step of phi moves theta lambda times as far. So under
-    SGD, with or without momentum, the rate alpha becomes lambda^2 alpha; under Adam and RMSprop, whose steps
-    do not depend on the gradient's scale, lambda alpha, with their ``eps`` acting as eps / lambda. Weight decay
-    and gradient clipping see phi, hence act otherwise than on theta.
+    The network computes what it did (up to the rounding of theta / lambda; exactly for powers of two), the gradient of
+    phi is lambda times that of theta, and a step of phi moves theta lambda times as far. So under SGD, with or without
+    momentum, the rate alpha becomes lambda^2 alpha; under Adam and RMSprop, whose steps do not depend on the gradient's
+    scale, lambda alpha, with their ``eps`` acting as eps / lambda. Weight decay and gradient clipping see phi, hence
+    act otherwise than on theta.
 
-    ``factors`` maps patterns to lambda > 0; later patterns win. Call it before the optimiser is made: phi is
-    then the parameter, under the name ``parametrizations.<name>.original`` of its module.
+    Parameters
+    ----------
+    module : nn.Module
+        Call this before the optimiser is made: phi is then the parameter, under the name
+        ``parametrizations.<name>.original`` of its module.
+    factors : mapping of str to float
+        lambda > 0 by patterns of parameter names; later patterns win.
 
-    Raises UsageError for a pattern that matches nothing, a factor that is not positive and finite, and a
-    parameter that is parametrised already or shared between modules; the module is then as it was.
+    Returns
+    -------
+    ScaledParametrization
+        Its ``remove`` makes the parameters ordinary again.
+
+    Raises
+    ------
+    UsageError
+        For a pattern that matches nothing, a factor that is not positive and finite, and a parameter that is
+        parametrised already or shared between modules; the module is then as it was.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 2, bias=False)
+    >>> scaled = scaled_parametrization(net, {"weight": 0.5})
+    >>> [name for name, _ in net.named_parameters()]
+    ['parametrizations.weight.original']
+    >>> scaled.remove()
     """
     for pattern, factor in factors.items():
         if not (math.isfinite(factor) and factor > 0):

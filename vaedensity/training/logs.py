@@ -1,7 +1,7 @@
 """Where the numbers of a run go: JSON lines beside the model, TensorBoard where it is installed."""
 
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from vaedensity.units import json_line
 
@@ -11,7 +11,7 @@ class JSONLines:
 
     def __init__(self, path: Path, every: int = 20, *, append: bool = False):
         self.every, self.path, self.mode = every, path, "a" if append else "w"
-        self.file: TextIO | None = None  # opened with the first record: a run that is refused leaves no file
+        self.file: IO[str] | None = None  # opened with the first record: a run that is refused leaves no file
 
     def __call__(self, record: dict[str, Any]) -> None:
         telling = "event" in record or "valid_bits_per_dim" in record or self.file is None
@@ -32,13 +32,13 @@ class TensorBoard:
     def __init__(self, folder: Path, every: int = 20):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.every, self.writer = every, SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.every, self.writer = every, SummaryWriter(str(folder))
 
     def __call__(self, record: dict[str, Any]) -> None:
         if record["step"] % self.every == 0 or "valid_bits_per_dim" in record:
             for name, value in record.items():
                 if isinstance(value, float):
-                    self.writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+                    self.writer.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix has been made orthogonal, for hidden layers; Adam for everything else."""
+"""Muon: momentum made orthogonal for hidden layers, Adam for everything else."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,14 +12,29 @@ ADAM_RMS = 0.2  # what Adam's steps measure, root mean square, at rate 1
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Nearly U V^T for ``matrix`` (m,n) = U S V^T: singular values between about 0.7 and 1.2.
+    """The nearest matrix with orthonormal rows or columns, nearly: U V^T for M = U S V^T.
 
-    Five rounds of a quintic Newton-Schulz iteration whose coefficients were chosen for speed, not for
-    convergence to 1 (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
+    Five rounds of a quintic Newton-Schulz iteration, x <- a x + (b x x^T + c (x x^T)^2) x from x = M / ||M||, whose
+    coefficients were chosen for speed, not for convergence to 1 (Jordan et al. 2024, "Muon: An optimizer for hidden
+    layers in neural networks").
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (m, n)
+
+    Returns
+    -------
+    Tensor, shape (m, n)
+        Its singular values lie between about 0.7 and 1.2.
+
+    Examples
+    --------
+    >>> orthogonalised(torch.tensor([[9.0, 0.0], [0.0, 9.0]])).diagonal()
+    tensor([1.1081, 1.1081])
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.T
@@ -28,10 +43,29 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 def split_matrices(groups: list[dict[str, Any]], outputs: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Parameter groups with ``names``, each cut in two: weights of hidden layers, marked ``orthogonal``, and the rest.
+    """Groups for :class:`Muon`: each is cut into weights of hidden layers, marked ``orthogonal``, and the rest.
 
-    A weight is a parameter of at least two dimensions greater than 1 whose name begins with none of ``outputs``:
-    rows of an output layer mean different things, and making them orthogonal would mix their scales.
+    A weight is a parameter of at least two dimensions greater than 1 that belongs to no output layer: rows of an
+    output layer mean different things, and making them orthogonal would mix their scales.
+
+    Parameters
+    ----------
+    groups : list of dict
+        Parameter groups with ``params`` and ``names``, as ``param_groups`` makes them.
+    outputs : collection of str
+        Where the names of output layers begin.
+
+    Returns
+    -------
+    list of dict
+        The groups that are not empty.
+
+    Examples
+    --------
+    >>> net = torch.nn.Linear(3, 2)
+    >>> groups = split_matrices([{"params": list(net.parameters()), "names": ["weight", "bias"]}])
+    >>> [(g["names"], g["orthogonal"]) for g in groups]
+    [(['weight'], True), (['bias'], False)]
     """
     cut = []
     for group in groups:
@@ -47,12 +81,38 @@ def split_matrices(groups: list[dict[str, Any]], outputs: Collection[str] = ()) 
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps along :func:`orthogonalised` momentum in groups marked ``orthogonal``, Adam's steps in others.
+    """Steps along momentum made orthogonal, for weights of hidden layers; Adam's steps for all else.
 
-    A convolution's weight (O,I,h,w) counts as a matrix (O, I h w). Steps are scaled by 0.2 sqrt(max(m, n)), so
-    that their root mean square is that of Adam's and one learning rate serves both (Liu et al. 2025, "Muon is
-    scalable for LLM training", eq. 4). Momentum is Nesterov's. Sparse gradients raise RuntimeError.
+    In groups marked ``orthogonal``, for a weight of m rows and n columns (Jordan et al. 2024; the last factor Liu et
+    al. 2025, "Muon is scalable for LLM training", eq. 4):
 
+        M     <- momentum * M + (1 - momentum) * g
+        O      = orthogonalised((1 - momentum) * g + momentum * M)
+        theta <- theta - lr * 0.2 sqrt(max(m, n)) * O
+
+    The last factor gives steps the root mean square of Adam's, so one learning rate serves both. A convolution's
+    weight (O,I,h,w) counts as a matrix (O, I h w).
+
+    Parameters
+    ----------
+    params : iterable of parameters or of groups
+        Groups from :func:`split_matrices`; without the mark a group gets Adam's steps.
+    lr : float
+        At least 0.
+    momentum : float
+        Nesterov's, from 0 to below 1.
+    betas, eps : pair of float, float
+        Adam's.
+
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+    RuntimeError
+        For sparse gradients.
+
+    Examples
+    --------
     >>> net = torch.nn.Linear(3, 2)
     >>> names, parameters = zip(*net.named_parameters())
     >>> optimizer = Muon(split_matrices([{"params": parameters, "names": names}]), lr=1e-3)
@@ -92,8 +152,8 @@ class Muon(torch.optim.Optimizer):
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        state["momentum"].lerp_(p.grad, 1 - group["momentum"])
         assert p.grad is not None
+        state["momentum"].lerp_(p.grad, 1 - group["momentum"])
         ahead = p.grad.lerp(state["momentum"], group["momentum"])
         update = orthogonalised(ahead.reshape(p.shape[0], -1))
         p.add_(update.view(p.shape), alpha=-group["lr"] * ADAM_RMS * max(update.shape) ** 0.5)

@@ -1,17 +1,18 @@
-"""Why a finite learning rate: the gradient penalty that steps imply, and ways to have more or less of it.
+"""The gradient penalty that a finite learning rate implies, and ways to have more or less of it.
 
-Write g for the gradient of L and H for its Hessian, so that H g is the gradient of ||g||^2 / 2. Gradient top_down at
-rate gamma moves along the flow
+Write g for the gradient of the loss L and H for its Hessian, so that H g is the gradient of ||g||^2 / 2. Gradient
+descent at rate gamma moves along the flow
 
     d theta / dt = -grad (L + gamma/4 ||g||^2) + O(gamma^2)
 
-rather than along that of L (Barrett & Dherin 2021): a step overshoots where g changes quickly, and that favours
-flat places. Su (Scientific Spaces, 2020) reads flooding and unequal steps up and down as doses of this penalty.
+rather than along that of L (Barrett & Dherin 2021, theorem 3.1): a step overshoots where g changes quickly, and that
+favours flat places. Su (Scientific Spaces, 2020) reads flooding and unequal steps up and down as doses of this penalty.
 
-Nothing here knows the rest of the package; every part works with any torch module and loss.
+Every part works with any torch module and loss.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,18 +26,27 @@ from vaedensity.errors import UsageError
 
 @dataclass(frozen=True)
 class GradientPenalty:
-    """``weight * ||gradient of the loss||^2``, a term to add to the loss; it has gradients itself (double backward).
+    """The squared norm of the loss's gradient, times a weight: a term to add to the loss, by double backward.
 
-    ``on="parameters"``: the loss is a scalar, and the squared norm runs over all tensors together. ``weight=gamma/4``
-    adds what top_down at rate gamma implies; ``weight=-gamma/4`` cancels that to first order, so that top_down follows
-    the flow of L alone (Barrett & Dherin 2021).
+    On parameters, ``weight=gamma/4`` adds what descent at rate gamma implies; ``weight=-gamma/4`` cancels that to
+    first order, so that descent follows the flow of L alone (Barrett & Dherin 2021). On inputs it is the mean over
+    items of ||d loss_i / d x_i||^2 (Drucker & LeCun 1992), which keeps the network smooth in x; items must not see
+    each other, as in batch normalisation they do.
 
-    ``on="inputs"``: the loss is (N,), one value an item, the tensors are (N, ...), and the penalty is the mean over
-    items of ||d loss_i / d x_i||^2 (Drucker & LeCun 1992). Items must not see each other, as in batch normalisation
-    they do. A mean over items would have shrunk each gradient by N, so a scalar loss is refused.
+    Parameters
+    ----------
+    weight : float
+        Finite; may be negative.
+    on : "parameters" or "inputs"
+        What the gradient is with respect to.
 
-    Tensors that the loss does not depend on count as zero; it must depend on one of them.
+    Raises
+    ------
+    UsageError
+        For settings out of range; when called, for a loss of another shape or that depends on none of the tensors.
 
+    Examples
+    --------
     >>> x = torch.tensor([3.0], requires_grad=True)
     >>> GradientPenalty(weight=0.5)((x**2).sum(), [x]).item()
     18.0
@@ -52,7 +62,17 @@ class GradientPenalty:
             raise UsageError(f"GradientPenalty: on is {self.on!r}, expected 'parameters' or 'inputs'")
 
     def __call__(self, loss: Tensor, tensors: Tensor | Iterable[Tensor]) -> Tensor:
-        """A scalar. ``loss`` must come from ``tensors``, which require gradients."""
+        """The penalty, a scalar that has gradients itself.
+
+        Parameters
+        ----------
+        loss : Tensor
+            Made from ``tensors``: a scalar on parameters; on inputs (N,), one value an item. (A mean over items would
+            have shrunk each gradient by N.)
+        tensors : Tensor or iterable of Tensor
+            Parameters, whose squared norms are added; or inputs (N, ...). They require gradients. Those that the loss
+            does not depend on count as zero.
+        """
         wanted = [tensors] if isinstance(tensors, Tensor) else list(tensors)
         wanted = [t for t in wanted if t.requires_grad]
         if not wanted or not loss.requires_grad:
@@ -76,10 +96,23 @@ class GradientPenalty:
 def flood(loss: Tensor, level: float) -> Tensor:
     """|loss - b| + b with b = ``level`` (Ishida et al. 2020): descend above the level, ascend below it.
 
-    ``loss`` is the mean over a batch (any shape is taken elementwise). At the level itself the gradient is zero.
     Around the level steps of rate eps go down and up in turn, and a pair of them moves by -eps^2 H g + O(eps^3):
-    top_down of the gradient's norm at rate eps^2 / 2 while the loss stays where it is.
+    descent on ||g||^2 at rate eps^2 / 2, while the loss stays where it is.
 
+    Parameters
+    ----------
+    loss : Tensor
+        The mean over a batch; another shape is taken elementwise. At the level itself the gradient is zero.
+    level : float
+        In the unit of the loss.
+
+    Raises
+    ------
+    UsageError
+        For a level that is not finite.
+
+    Examples
+    --------
     >>> flood(torch.tensor(0.25), level=1.0).item()
     1.75
     """
@@ -88,12 +121,80 @@ def flood(loss: Tensor, level: float) -> Tensor:
     return (loss - level).abs() + level
 
 
-def implicit_penalty(tensors: Tensor | Iterable[Tensor], rate: float) -> float:
-    """gamma/4 ||g||^2, what gradient top_down at ``rate`` gamma adds to the loss (Barrett & Dherin 2021), for logs.
+class LossTerm(ABC):
+    """A step from the loss to what is minimised, as ``FitSettings.terms`` takes it. Make it a frozen dataclass: by its
+    repr a resumed run knows it again."""
 
-    ``tensors`` are gradients, or parameters whose ``.grad`` is set (a leaf that requires gradients counts as a
-    parameter; those without a gradient are left out). The unit is the loss's. With Adam or momentum it remains
-    plain gradient top_down's figure at that rate: a measure of the gradient, not what that optimiser implies.
+    @abstractmethod
+    def __call__(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """A scalar from the scalar ``loss``, which has been made from ``parameters``."""
+
+
+@dataclass(frozen=True)
+class Flood(LossTerm):
+    """:func:`flood` as a term of the loss: no batch is pressed below ``level``, in bits per dimension.
+
+    >>> Flood(1.0)(torch.tensor(0.25), []).item()
+    1.75
+    """
+
+    level: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", float(self.level))  # 1 and 1.0 are the same setting
+        flood(torch.zeros(()), self.level)  # refuses what is not finite
+
+    def __call__(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        return flood(loss, self.level)
+
+
+@dataclass(frozen=True)
+class PenaliseGradient(LossTerm):
+    """:class:`GradientPenalty` on the parameters as a term of the loss. A step takes about three times as long.
+
+    >>> x = torch.tensor([3.0], requires_grad=True)
+    >>> PenaliseGradient(0.5)((x**2).sum(), [x]).item()
+    27.0
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", float(self.weight))
+        GradientPenalty(self.weight)  # refuses what is not finite
+
+    def __call__(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        return loss + GradientPenalty(self.weight)(loss, parameters)
+
+
+def implicit_penalty(tensors: Tensor | Iterable[Tensor], rate: float) -> float:
+    """gamma/4 ||g||^2, what gradient descent at rate gamma adds to the loss (Barrett & Dherin 2021), for logs.
+
+    With Adam or momentum it remains plain descent's figure at that rate: a measure of the gradient, not what that
+    optimiser implies.
+
+    Parameters
+    ----------
+    tensors : Tensor or iterable of Tensor
+        Gradients, or parameters whose ``.grad`` is set. A leaf that requires gradients counts as a parameter; those
+        without a gradient are left out.
+    rate : float
+        gamma, finite and at least 0.
+
+    Returns
+    -------
+    float
+        In the unit of the loss.
+
+    Raises
+    ------
+    UsageError
+        For a rate out of range, and where there are no gradients.
+
+    Examples
+    --------
+    >>> implicit_penalty(torch.tensor([3.0, 4.0]), rate=0.1)
+    0.625
     """
     if not (math.isfinite(rate) and rate >= 0):
         raise UsageError(f"implicit_penalty: rate is {rate}, expected a finite number of at least 0")
@@ -105,8 +206,8 @@ def implicit_penalty(tensors: Tensor | Iterable[Tensor], rate: float) -> float:
     return rate / 4 * float(torch.nn.utils.get_total_norm(found)) ** 2
 
 
-def alternation_weight(top_down: float, ascent: float) -> float:
-    """eps1 eps2 / (2 (eps1 - eps2)): the ``GradientPenalty`` weight that :class:`TwoRateAlternation` amounts to.
+def alternation_weight(descent: float, ascent: float) -> float:
+    """eps1 eps2 / (2 (eps1 - eps2)): the :class:`GradientPenalty` weight that :class:`TwoRateAlternation` amounts to.
 
     A pair of steps, theta' = theta - eps1 g(theta) and theta'' = theta' + eps2 g(theta'), gives with
     g(theta') = g - eps1 H g + O(eps1^2)
@@ -114,28 +215,57 @@ def alternation_weight(top_down: float, ascent: float) -> float:
         theta'' = theta - (eps1 - eps2) g - eps1 eps2 H g + O(eps^3)
                 = theta - (eps1 - eps2) grad (L + eps1 eps2 / (2 (eps1 - eps2)) ||g||^2) + O(eps^3),
 
-    one *top_down step* of rate eps1 - eps2 on the penalised loss. As a *flow* the pair has that step's own
+    one descent *step* of rate eps1 - eps2 on the penalised loss. As a *flow* the pair has that step's own
     (eps1 - eps2)/4 ||g||^2 on top, together (eps1^2 + eps2^2) / (4 (eps1 - eps2)) ||g||^2.
+
+    Parameters
+    ----------
+    descent, ascent : float
+        The rates eps1 and eps2, 0 < eps2 < eps1.
+
+    Raises
+    ------
+    UsageError
+        For rates out of range.
+
+    Examples
+    --------
+    >>> alternation_weight(0.5, 0.25)
+    0.25
     """
-    if not 0 < ascent < top_down < math.inf:
-        raise UsageError(f"alternation_weight: top_down {top_down}, ascent {ascent}; expected 0 < ascent < top_down")
-    return top_down * ascent / (2 * (top_down - ascent))
+    if not 0 < ascent < descent < math.inf:
+        raise UsageError(f"alternation_weight: descent {descent}, ascent {ascent}; expected 0 < ascent < descent")
+    return descent * ascent / (2 * (descent - ascent))
 
 
 class TwoRateAlternation(Optimizer):
     """Descend at eps1 = ``lr``, ascend at eps2 = ``ratio * lr``, in turn: a gradient penalty without double backward.
 
-    Two calls of ``step``, each after its own backward pass, are one round: top_down at rate eps1 - eps2 on
-    L + eps1 eps2 / (2 (eps1 - eps2)) ||g||^2 (:func:`alternation_weight`; Su, Scientific Spaces, 2020).
-    With the same batch in both halves the batches' penalties are averaged; with two independent batches the
-    expected round has the penalty of the full gradient. Read the weights after an even number of steps.
+    Two calls of ``step``, each after its own backward pass, are one round: descent at rate eps1 - eps2 on
+    L + eps1 eps2 / (2 (eps1 - eps2)) ||g||^2 (:func:`alternation_weight`; Su, Scientific Spaces, 2020). With the same
+    batch in both halves the batches' penalties are averaged; with two independent batches the expected round has the
+    penalty of the full gradient. Read the weights after an even number of steps.
 
-    A round is stable on a curvature lambda while (eps1 - eps2) lambda + eps1 eps2 lambda^2 < 2. The ascent is a
-    ratio of ``lr`` so that a schedule of ``lr`` moves both and cannot turn the round into an ascent.
+    A round is stable on a curvature lambda while (eps1 - eps2) lambda + eps1 eps2 lambda^2 < 2. The ascent is a ratio
+    of ``lr`` so that a schedule of ``lr`` moves both and cannot turn the round into an ascent. Whose turn it is lies in
+    each parameter's state, so it is saved with ``state_dict``, and a parameter that had no gradient for a step still
+    never ascends before it descended.
 
-    Whose turn it is lies in each parameter's state, so it is saved with ``state_dict``, and a parameter that had no
-    gradient for a step still never ascends before it descended. Errors: UsageError unless lr > 0 and 0 < ratio < 1.
+    Parameters
+    ----------
+    params : iterable of parameters or of groups
+    lr : float
+        eps1, above 0.
+    ratio : float
+        eps2 / eps1, between 0 and 1.
 
+    Raises
+    ------
+    UsageError
+        For rates out of range.
+
+    Examples
+    --------
     >>> x = torch.tensor(1.0, requires_grad=True)
     >>> optimizer = TwoRateAlternation([x], lr=0.5, ratio=0.5)
     >>> for _ in range(2):

@@ -1,0 +1,1 @@
+"""One bad archive or model for each reason to reject it."""

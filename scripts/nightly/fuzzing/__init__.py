@@ -1,0 +1,1 @@
+"""Small archives and models, taken apart, altered, put together again and read."""
