@@ -63,13 +63,6 @@ def simulate(
 ) -> tuple[Tensor, Tensor, list[ItemNoise]]:
     """Draw items ``first`` to ``first`` + n - 1 of the model's own stream; item i does not depend on the two numbers.
 
-    Parameters
-    ----------
-    model : LatentModel
-    n, first : int
-    model_sha256, seed
-        What the randomness depends on.
-
     Returns
     -------
     x : (n, ...) Tensor
@@ -103,23 +96,7 @@ def bdmc_bounds(
 ) -> BDMCBounds:
     """Both bounds on ``n`` items drawn from the model (Grosse et al. 2015, section 4).
 
-    Parameters
-    ----------
-    model : LatentModel
-    estimator : TwoSided
-        ``ImportanceSampling`` or ``Annealed``.
-    n : int
-        Number of items.
-    model_sha256, seed
-        What the randomness depends on.
-    batch_size : int
-        Pairs of item and sample in memory at once.
-    progress : callable
-        Told after every batch how many items are done.
-
-    Returns
-    -------
-    BDMCBounds
+    :func:`vaedensity.self_test` does the same for model files, and explains the options.
     """
     per_pass = max(1, batch_size // estimator.samples)
     items, lower, upper = [], [], []

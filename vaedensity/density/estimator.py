@@ -128,7 +128,7 @@ def score(
 ) -> Estimate:
     """Estimate log p(x) in nats for every item, under any latent-variable model.
 
-    :func:`vaedensity.score` does the same for a model file and data in their own values.
+    :func:`vaedensity.score` does the same for model files and data in their own values, and explains the options.
 
     Parameters
     ----------
@@ -136,28 +136,22 @@ def score(
         The network itself, on the device where it is to work.
     items : (N, ...) ndarray
         Items as the model takes them: of images, levels (N,C,H,W) uint8.
-    estimator : Estimator
-        For example ``ImportanceSampling(samples=512)``.
     model_sha256 : str
         The model's identity, which keys the noise.
-    seed : int
-    batch_size : int
-        Pairs of item and sample in memory at once; changes no result.
     progress : callable
         Told after every batch how many items are done.
 
     Returns
     -------
     Estimate
-        One estimate an item. It depends on (``model_sha256``, ``seed``, the item's values) and not on batch size,
-        order or what else is scored, up to the rounding of float32 sums (below 0.001 nats on images).
+        It depends on (``model_sha256``, ``seed``, the item's values) and not on batch size, order or what else is
+        scored, up to the rounding of float32 sums (below 0.001 nats on images).
 
     Examples
     --------
     >>> import vaedensity as vd
-    >>> digits = vd.load_digits()[-2:, None]
     >>> model = vd.load_model("digits").float_model()
-    >>> score(model, digits, vd.ImportanceSampling(samples=32)).samples
+    >>> score(model, vd.load_digits()[-2:, None], vd.ImportanceSampling(samples=32)).samples
     array([32, 32])
     """
     parts, items = [], plain_array(items, "items")
