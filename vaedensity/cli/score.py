@@ -232,9 +232,7 @@ def _score(model: str, data: str, request: "ScoreRequest", options: dict[str, An
 
 def score_record(summary: "ScoreSummary") -> dict[str, Any]:
     """The summary's JSON object."""
-    record = asdict(summary)
-    record["k_hat_above_0.7"] = record.pop("k_hat_above_limit")
-    return record
+    return {{"k_hat_above_limit": "k_hat_above_0.7"}.get(key, key): value for key, value in asdict(summary).items()}
 
 
 def _lines(scores: "Scores", file: "ModelFile", names: list[str] | None, options: dict[str, Any]) -> list[str]:
