@@ -72,8 +72,10 @@ def die() -> None:
 
 
 def killed_at_each_line(files: set[str], before: Callable[[], object], work: Callable[[], object]) -> Iterator[int]:
-    """Do ``work`` in processes that are killed before the first line they run in ``files``, before the second, and so on; each
-    time it is the caller's turn to look at what is there. In the end, when no line is left to be killed at, too."""
+    """Do ``work`` in processes that are killed before the first line they run in ``files``, the second, and so on.
+
+    Each time, and when no line is left to be killed at, it is the caller's turn to look at what is there.
+    """
     for last in itertools.count(1):
         before()
         child = os.fork()
@@ -274,7 +276,9 @@ def test_killed_anywhere(way: str, old: bytes | None, tmp_path: Path, no_sync: N
         if old:
             path.write_bytes(old)
 
-    for _ in killed_at_each_line({atomic.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))):
+    for _ in killed_at_each_line(
+        {atomic.__file__, system_calls.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))
+    ):
         found.add(path.read_bytes() if path.exists() else None)
         with suppress(UsageError):
             write(path, b"newer", overwrite=bool(old))
