@@ -15,7 +15,7 @@ CODECS = ["zlib", "xz", "png", "webp"]  # that every installation has
 
 
 @click.command("demo")
-@click.option("--seconds", type=click.FloatRange(5, 3600), default=75.0, show_default=True, help="Time to train.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=75.0, show_default=True, help="Time to train.")
 @json_option
 @guarded
 def demo_command(seconds: float, as_json: bool) -> None:
