@@ -78,6 +78,8 @@ def test_threads_that_cannot_be(value: str, few: Path, tmp_path: Path) -> None:
 def test_archives_depend_neither_on_threads_nor_on_verifying(
     digits: np.ndarray, model: Path, tmp_path: Path, done: Done
 ) -> None:
+    digits: np.ndarray, model: Path, tmp_path: Path, done: Done
+) -> None:
     np.save(tmp_path / "x.npy", digits[:200])
     for threads in (1, 2, "auto"):
         verify = ("--no-verify",) if threads == 1 else ()
