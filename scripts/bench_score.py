@@ -7,8 +7,9 @@ Both run under no_grad on the same items in one process, in turns; the median ra
 MLP and its convolutional MNIST benchmark (weights as initialised: time does not depend on them), and the
 released mnist model, whose rival is the same loop written out: one item's samples at a time, the
 encoder run on every copy. Both sides share the encoder and decoder modules; pixels are weighed by each side's own
-code, pythae's binary cross-entropy and one logarithm here. get_nll draws whole batches of 100: asked for K = 64 it draws, and averages,
-100; its time is given per sample asked for. Ends with a profile of ``score`` on the released model.
+code, pythae's binary cross-entropy and one logarithm here. get_nll draws whole batches of 100: asked for K = 64 it
+draws, and averages, 100; its time is given per sample asked for. Ends with a profile of ``score`` on the released
+model.
 """
 
 import argparse
@@ -88,7 +89,8 @@ def main() -> None:
     options = parser.parse_args()
     array = load_array(options.data)[1][: options.items]
     print(
-        f"{options.items} items, {torch.get_num_threads()} threads, torch {torch.__version__}; microseconds per sample asked for\n"
+        f"{options.items} items, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        "microseconds per sample asked for\n"
     )
     print(
         "| network | rival | K | rival | score | times faster | rival says, nats | score says, nats |\n"
@@ -161,8 +163,8 @@ def compare(
     ratio = statistics.median(a / b for a, b in zip(batch.rival, batch.ours))
     scale = 1e6 / (len(items) * k)
     print(
-        f"| {name} | {rival_name} | {k} | {statistics.median(batch.rival) * scale:.1f} | {statistics.median(batch.ours) * scale:.1f} | "
-        f"{ratio:.2f} | {says[0]:.2f} | {says[1]:.2f} |",
+        f"| {name} | {rival_name} | {k} | {statistics.median(batch.rival) * scale:.1f} | "
+        f"{statistics.median(batch.ours) * scale:.1f} | {ratio:.2f} | {says[0]:.2f} | {says[1]:.2f} |",
         flush=True,
     )
 

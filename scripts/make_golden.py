@@ -44,8 +44,8 @@ class Golden:
     """What a golden is made of.
 
     Images or series to fit and to store, other arrays to store, changes of the network, particles, codec of the model's
-    blocks (None: the writer chooses); whether the model lies inside, and whether the images are stored as files of a folder
-    with other things in it.
+    blocks (None: the writer chooses); whether the model lies inside, and whether the images are stored as files of a
+    folder with other things in it.
     """
 
     train: np.ndarray
@@ -119,7 +119,7 @@ def variations() -> dict[str, Golden]:
 
 
 def make_folder(path: Path, images: np.ndarray) -> None:
-    """Images with and without metadata, other files, links, an empty folder, names that are no UTF-8, odd times and permissions."""
+    """Images with and without metadata, other files, links, an empty folder, odd names, times and permissions."""
     (path / "empty").mkdir(parents=True)
     (path / "sub").mkdir()
     for i, pixels in enumerate(images):

@@ -1,6 +1,6 @@
 """Every estimator on the same items: what each says of log p(x), and what it costs.
 
-    python scripts/measure_estimators.py mnist data/mnist.npz:x_test --items 100 --annealed-items 32 --self-test-items 16
+    python scripts/measure_estimators.py mnist data/mnist.npz:x_test --annealed-items 32 --self-test-items 16
 
 Items are evenly spaced in the data. Importance sampling's K samples are the first K of one stream of
 each item, so rows of rising K are nested. The sandwich is on items drawn from the model.
@@ -27,7 +27,10 @@ from vaedensity.density.jackknife import Jackknife
 from vaedensity.model.checkpoint import load_model
 from vaedensity.model.released import resolve
 
-COLUMNS = "| estimator | kind | items | nats | bits/dim | Monte-Carlo s.e. | gain on the ELBO, nats | mean ESS | k-hat > 0.7 | seconds |"
+COLUMNS = (
+    "| estimator | kind | items | nats | bits/dim | Monte-Carlo s.e. | gain on the ELBO, nats "
+    "| mean ESS | k-hat > 0.7 | seconds |"
+)
 
 
 def main() -> None:
@@ -70,7 +73,8 @@ def main() -> None:
         records.append(row(estimator, scores.estimate, file.config.dims, scores.record["seconds"]))
 
     print(
-        f"\n{options.self_test_items} items drawn from the model:\n\n| estimator | lower, nats | upper, nats | width | s.e. | seconds |\n|---|---|---|---|---|---|"
+        f"\n{options.self_test_items} items drawn from the model:\n\n"
+        "| estimator | lower, nats | upper, nats | width | s.e. | seconds |\n|---|---|---|---|---|---|"
     )
     for tested in (ImportanceSampling(100), ImportanceSampling(max(options.samples)), annealed):
         started = time.monotonic()
@@ -104,9 +108,9 @@ def row(estimator: Estimator, e: Estimate, dims: int, seconds: float) -> dict[st
         "per_item": e.log_prob_nats.tolist(),
     }
     print(
-        f"| {estimator.name}, K = {estimator.samples} | {e.kind} | {len(e)} | {log_prob:.2f} | {record['bits_per_dim']:.4f} | "
-        f"{record['standard_error_nats']:.3f} | {record['gain_nats']:.2f} | {record['mean_ess']:.1f} | "
-        f"{100 * record['k_hat_above']:.0f} % | {seconds:.0f} |",
+        f"| {estimator.name}, K = {estimator.samples} | {e.kind} | {len(e)} | {log_prob:.2f} | "
+        f"{record['bits_per_dim']:.4f} | {record['standard_error_nats']:.3f} | {record['gain_nats']:.2f} | "
+        f"{record['mean_ess']:.1f} | {100 * record['k_hat_above']:.0f} % | {seconds:.0f} |",
         flush=True,
     )
     return record

@@ -2,9 +2,9 @@
 
     python scripts/measure_memory.py data/mnist.npz:x_train --model mnist-fast --gigabytes 1
 
-The data are compressed once, and their blocks written so often that the archive is that large. Each command is watched: 20 times a second
-the proportional set sizes (PSS, shared pages counted once) of the command and its workers are added up; the largest sum is printed.
-Linux only.
+The data are compressed once, and their blocks written so often that the archive is that large. Each command is watched:
+20 times a second the proportional set sizes (PSS, shared pages counted once) of the command and its workers are added
+up; the largest sum is printed. Linux only.
 """
 
 import argparse

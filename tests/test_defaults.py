@@ -1,5 +1,4 @@
-"""A default that can be met in several places is the same in all of them: the command line, the functions, the
-estimator."""
+"""A default that can be met in several places is the same in all: command line, functions, estimator."""
 
 import inspect
 from collections.abc import Callable

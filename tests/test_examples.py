@@ -24,7 +24,8 @@ def test_public_functions_have_examples() -> None:
     without = [
         name
         for name in vaedensity.__all__
-        if callable(one := getattr(vaedensity, name)) and not issubclass(one if isinstance(one, type) else int, Exception)
+        if callable(one := getattr(vaedensity, name))
+        and not issubclass(one if isinstance(one, type) else int, Exception)
         if ">>>" not in (one.__doc__ or "")
     ]
     assert without == []

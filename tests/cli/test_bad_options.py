@@ -1,4 +1,4 @@
-"""Options and outputs that commands must refuse: one line on stderr, and what was there stays as it was."""
+"""Options and outputs that commands must reject: one line on stderr, and what was there stays as it was."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from refusals import FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
+from rejections import FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
 from vaedensity.cli.main import main
 
@@ -49,7 +49,7 @@ def test_fit_options_that_make_no_sense(
         ("--preset", "huge"),
     ],
 )
-def test_fit_options_that_click_refuses(
+def test_fit_options_that_click_rejects(
     options: tuple[str, ...], few: Path, tmp_path: Path, unchanged: Callable[..., Any]
 ) -> None:
     with unchanged(tmp_path):
