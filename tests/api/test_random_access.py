@@ -149,7 +149,7 @@ def test_items_keep_their_byte_order(dtype: str, tmp_path: Path) -> None:
     assert back.dtype.str == dtype and np.array_equal(back, data[[4, 0]])
 
 
-def test_another_model_is_refused(model_archive: Path, other_model: Path) -> None:
+def test_another_model_is_rejected(model_archive: Path, other_model: Path) -> None:
     with pytest.raises(ModelError):
         vd.Archive(model_archive, model=other_model)[0]
 
@@ -190,13 +190,13 @@ def test_images_of_a_folder_by_name(digits: np.ndarray, tmp_path: Path) -> None:
         (("--item", "0", "--threads", "1"), "leave out"),
     ],
 )
-def test_refusals(options: tuple[str, ...], expected: str, model_archive: Path, model: Path, tmp_path: Path) -> None:
+def test_rejections(options: tuple[str, ...], expected: str, model_archive: Path, model: Path, tmp_path: Path) -> None:
     result = invoke("decompress", model_archive, "-m", model, "-o", tmp_path / "out", *options)
     assert result.exit_code == 2 and expected in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_items_of_several_arrays_are_refused(tmp_path: Path) -> None:
+def test_items_of_several_arrays_are_rejected(tmp_path: Path) -> None:
     vd.compress({"a": np.arange(3), "b": np.arange(3)}, tmp_path / "a.vdz")
     result = invoke("decompress", tmp_path / "a.vdz", "-o", tmp_path / "out", "--item", "0")
     assert result.exit_code == 2 and "npy a.npy, npy b.npy" in result.stderr and not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import COMMAND, MODEL, USAGE, Done, Refused, saved
+from rejections import COMMAND, MODEL, USAGE, Done, Refused, saved
 
 import vaedensity as vd
 from vaedensity.archive.reader import ArchiveFile
@@ -70,7 +70,7 @@ def test_a_model_inside_is_used_and_kept(digits: np.ndarray, model: Path, tmp_pa
     assert set(back) == {"d", "e"} and np.array_equal(back["e"], digits[90:200])
 
 
-def test_what_is_refused(
+def test_what_is_rejected(
     archive: Path, model: Path, other_model: Path, digits: np.ndarray, tmp_path: Path, refused: Refused
 ) -> None:
     more, floats = saved(tmp_path / "digits.npy", digits[:3]), saved(tmp_path / "floats.npy", np.zeros((3, 8, 8)))
@@ -94,7 +94,7 @@ def test_two_at_once_do_not_lose_items(archive: Path, tmp_path: Path, refused: R
         assert "another process is adding" in refused(USAGE, "add", archive, more)
 
 
-def test_many_writers_each_add_or_are_refused(tmp_path: Path, done: Done, model: Path) -> None:
+def test_many_writers_each_add_or_are_rejected(tmp_path: Path, done: Done, model: Path) -> None:
     path = tmp_path / "a.vdz"
     done("compress", saved(tmp_path / "n.npy", np.arange(9)), "-o", path)
     inputs = [saved(tmp_path / f"x{k}.npy", np.full(5, k)) for k in range(4)]

@@ -1,4 +1,4 @@
-"""MODEL, DATA, INPUT and ARCHIVE: completion, one in the place of another, misplaced -, flags, mistyped commands."""
+"""What commands say where one argument stands for another, and what a shell completes."""
 
 import os
 from collections.abc import Callable

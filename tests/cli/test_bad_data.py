@@ -1,4 +1,4 @@
-"""Data that commands must refuse: one line on stderr, the documented status, and nothing left behind."""
+"""Data that commands must reject: one line on stderr, the documented status, and nothing left behind."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from refusals import NO_TRAINING, USAGE, Done, Refused, refuse_data, saved
+from rejections import NO_TRAINING, USAGE, Done, Refused, refuse_data, saved
 
 pytestmark = pytest.mark.usefixtures("no_released")
 
@@ -24,7 +24,7 @@ def test_missing_data(name: str, refused: Refused, model: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_images_are_refused_with_how_to_convert(
+def test_float_images_are_rejected_with_how_to_convert(
     dtype: Any, refused: Refused, model: Path, tmp_path: Path, digits: np.ndarray
 ) -> None:
     spec = saved(tmp_path / "f.npy", (digits[:9] / 16).astype(dtype))
@@ -202,4 +202,4 @@ def test_values_that_the_model_was_not_fitted_to(
     array = digits[:5].copy()
     array[3, 0, 0] = 17
     line = ("reconstruct", model, saved(tmp_path / "a.npy", array), "-o", tmp_path / "a.png")
-    assert "item 3" in refused(USAGE, *line)  # score goes on: tests/tasks/test_unseen_values.py
+    assert "item 3" in refused(USAGE, *line)  # score goes on: tests/api/test_unseen_values.py

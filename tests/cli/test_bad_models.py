@@ -1,4 +1,4 @@
-"""Model files that commands must refuse: one line on stderr, the documented status, and nothing left behind.
+"""Model files that commands must reject: one line on stderr, the documented status, and nothing left behind.
 
 What can be wrong inside a model file is in tests/rejected, a file for each.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import MODEL, NO_TRAINING, Refused, refuse_data, saved
+from rejections import MODEL, NO_TRAINING, Refused, refuse_data, saved
 
 from vaedensity.model.checkpoint import load_model
 

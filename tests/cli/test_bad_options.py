@@ -1,4 +1,4 @@
-"""Options and outputs that commands must refuse: one line on stderr, and what was there stays as it was."""
+"""Options and outputs that commands must reject: one line on stderr, and what was there stays as it was."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from refusals import FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
+from rejections import FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
 from vaedensity.cli.main import main
 
@@ -49,7 +49,7 @@ def test_fit_options_that_make_no_sense(
         ("--preset", "huge"),
     ],
 )
-def test_fit_options_that_click_refuses(
+def test_fit_options_that_click_rejects(
     options: tuple[str, ...], few: Path, tmp_path: Path, unchanged: Callable[..., Any]
 ) -> None:
     with unchanged(tmp_path):
@@ -114,14 +114,12 @@ def test_restoring_below_a_file(refused: Refused, few: Path, tmp_path: Path, don
     assert "cannot write" in refused(FAILURE, "decompress", tmp_path / "a.vdz", "-o", few / "below")
 
 
-def test_resume_without_a_saved_run(refused: Refused, few: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors.metrics.jsonl").touch()
+@pytest.mark.parametrize("metrics", [True, False])
+def test_resume_without_a_saved_run(metrics: bool, refused: Refused, few: Path, tmp_path: Path) -> None:
+    if metrics:
+        (tmp_path / "m.safetensors.metrics.jsonl").touch()
     line = refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "--resume")
     assert "no training state" in line
-
-
-def test_resume_without_a_saved_run_leaves_no_file(refused: Refused, few: Path, tmp_path: Path) -> None:
-    refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "--resume")
 
 
 def test_fit_to_images_beyond_the_limit(refused: Refused, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Inputs that change while they are packed: rejected by name, nothing written, never an unreadable archive."""
+"""Inputs that change while they are packed: rejected by name, nothing is written, no archive lies about them."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def write_bytes(path: Path, digits: np.ndarray) -> None:
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name, write", [("live.npy", write_npy), ("live.log", write_bytes)])
-def test_a_file_that_changes_is_refused_and_nothing_is_written(
+def test_a_file_that_changes_is_rejected_and_nothing_is_written(
     tmp_path: Path, digits: np.ndarray, meanwhile: Any, name: str, write: Any, change: Any
 ) -> None:
     live = tmp_path / name
@@ -147,13 +147,13 @@ def altered_digest(archive: Path, number: int) -> Any:
     from vaedensity.archive.container import DIGEST, FIXED, FOOTER
 
     whole = archive.read_bytes()
-    length, closing_length, _, end = FOOTER.unpack(whole[-FOOTER.size :])
-    at = len(whole) - FOOTER.size - closing_length
-    closing = bytearray(zlib.decompress(whole[at : at + closing_length]))
-    closing[DIGEST * number] ^= 1
-    stream = zlib.compress(bytes(closing), 9)
-    tail = FOOTER.pack(length, len(stream), zlib.crc32(stream, zlib.crc32(whole[:FIXED])), end)
-    archive.write_bytes(whole[:at] + stream + tail)
+    length, index_length, _, end = FOOTER.unpack(whole[-FOOTER.size :])
+    at = len(whole) - FOOTER.size - index_length
+    index = bytearray(zlib.decompress(whole[at : at + index_length]))
+    index[DIGEST * number] ^= 1
+    stream = zlib.compress(bytes(index), 9)
+    footer = FOOTER.pack(length, len(stream), zlib.crc32(stream, zlib.crc32(whole[:FIXED])), end)
+    archive.write_bytes(whole[:at] + stream + footer)
     yield
     archive.write_bytes(whole)
 
@@ -182,7 +182,7 @@ def test_one_bad_digest_takes_no_other_array_with_it(
         assert not np.load(out / "bad.npy").any()
 
 
-def test_adding_to_an_array_does_not_bless_what_was_refused(two: Path, tmp_path: Path) -> None:
+def test_adding_to_an_array_does_not_bless_what_was_rejected(two: Path, tmp_path: Path) -> None:
     with altered_digest(two, 0):
         whole = two.read_bytes()
         result = invoke("-q", "add", two, tmp_path / "good.npy", "--to", "bad")

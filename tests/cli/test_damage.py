@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from conftest import invoke, small_blocks
 from PIL import Image
-from refusals import DAMAGED, USAGE, Done, Refused
+from rejections import DAMAGED, USAGE, Done, Refused
 
 from vaedensity.archive.container import read_contents
 from vaedensity.archive.reader import ArchiveFile

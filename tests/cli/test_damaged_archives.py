@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import DAMAGED, USAGE, Done, Refused
+from rejections import DAMAGED, USAGE, Done, Refused
 
 from vaedensity.archive.block import RAW
 from vaedensity.archive.container import UNRELEASED_MAGIC, Writer

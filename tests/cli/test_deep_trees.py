@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import invoke
-from refusals import Done
-from test_atomic import die, killed
+from killed import die, killed
+from rejections import Done
 
 from vaedensity.data import staging
 from vaedensity.data.collection import LoadOptions
@@ -133,7 +133,7 @@ def test_read_for_models_of_series(home: Path) -> None:
     assert bytes(found.arrays["bytes"]) == b"x" and found.meta["files"] == ["/".join([*names, "leaf"])]
 
 
-def test_paths_beyond_what_archives_hold_are_refused(home: Path) -> None:
+def test_paths_beyond_what_archives_hold_are_rejected(home: Path) -> None:
     dig(home / "deep", ["n" * 250] * (LONGEST_NAME // 251 + 1))
     with pytest.raises(UsageError, match=r"is a path of .* characters, archives hold 32768 at most"):
         scan(home / "deep")

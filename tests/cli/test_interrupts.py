@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import COMMAND, INTERRUPTED, Done, Refused, saved
+from rejections import COMMAND, INTERRUPTED, Done, Refused, saved
 
 pytestmark = pytest.mark.usefixtures("no_released")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import COMMAND, FAILURE, NO_TRAINING, Done, Refused, saved
+from rejections import COMMAND, FAILURE, NO_TRAINING, Done, Refused, saved
 
 pytestmark = pytest.mark.usefixtures("no_released")
 

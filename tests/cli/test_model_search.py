@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import MODEL, USAGE, Done, Refused, saved
+from rejections import MODEL, USAGE, Done, Refused, saved
 
 import vaedensity as vd
 from vaedensity.archive.reader import ArchiveFile
@@ -95,7 +95,7 @@ def test_commands_and_classes_find_it_in_a_folder(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_file_that_names_an_identity_not_its_own_is_refused(
+def test_a_file_that_names_an_identity_not_its_own_is_rejected(
     engine: str, moved: tuple[Path, Path], other_model: Path, model: Path, tmp_path: Path, refused: Refused
 ) -> None:
     from safetensors import safe_open

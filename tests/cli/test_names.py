@@ -12,7 +12,7 @@ from conftest import invoke
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from refusals import NO_TRAINING, USAGE, Done
+from rejections import NO_TRAINING, USAGE, Done
 
 from vaedensity.data import restore, tree_write
 from vaedensity.data.tree_names import escaped, fits_system, unescaped
@@ -111,7 +111,7 @@ def test_records_and_messages_are_utf8(model: Path, few: Path, tmp_path: Path) -
     result.stderr_bytes.decode("utf-8")
 
 
-def test_names_that_this_system_cannot_hold_are_refused_when_they_are_restored(
+def test_names_that_this_system_cannot_hold_are_rejected_when_they_are_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Done
 ) -> None:
     (tmp_path / "a:b").write_bytes(b"x")

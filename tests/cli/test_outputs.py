@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import COMMAND, FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
+from rejections import COMMAND, FAILURE, NO_TRAINING, USAGE, Done, Refused, saved
 
 from vaedensity.archive.reader import ArchiveFile
 
@@ -60,7 +60,7 @@ def test_permissions_and_links_stay(name: str, lines: dict, few: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_standard_output_by_another_name_is_refused(
+def test_standard_output_by_another_name_is_rejected(
     name: str, lines: dict, tmp_path: Path, refused: Refused, done: Done
 ) -> None:
     suffix = name.rpartition(".")[2]

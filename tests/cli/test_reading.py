@@ -1,4 +1,4 @@
-"""How commands read data: what is no image is left out and said, as is what could be read otherwise; kinds inferred."""
+"""How commands read their data: what is left out is said, what can be taken otherwise is said, kinds are inferred."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import invoke
 from PIL import Image
-from refusals import NO_TRAINING, USAGE, Refused, saved
+from rejections import NO_TRAINING, USAGE, Refused, saved
 
 JUNK = {
     ".DS_Store": b"\0\0\0\1Bud1",

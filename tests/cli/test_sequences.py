@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import invoke
-from refusals import INTERRUPTED, USAGE, Done, Refused, saved
+from rejections import INTERRUPTED, USAGE, Done, Refused, saved
 
 from vaedensity.model.sequence_config import SEQUENCE_PRESETS
 
@@ -66,7 +66,7 @@ def meta(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def by_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fallback coders are never tried, which are better than so little training."""
+    """Fallback codecs are never tried, which are better than so little training."""
     monkeypatch.setattr("vaedensity.archive.model_blocks.WORTH_ASKING", 1e9)
     monkeypatch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
 
@@ -284,7 +284,7 @@ REFUSALS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("line", "says"), REFUSALS, ids=[line for line, _ in REFUSALS])
-def test_refusals(line: str, says: str, shelf: dict[str, Path], refused: Refused) -> None:
+def test_rejections(line: str, says: str, shelf: dict[str, Path], refused: Refused) -> None:
     words = line.replace("image model", "image_model").replace("text model", "text_model").split()
     arguments = [shelf.get(word.replace("_", " "), word) for word in words]
     assert says in refused(USAGE, *arguments, *(FIT[:2] if words[0] == "fit" else ()))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import invoke
-from refusals import COMMAND, USAGE, Done, Refused, saved
+from rejections import COMMAND, USAGE, Done, Refused, saved
 
 from vaedensity.cli.main import main
 
@@ -38,7 +38,7 @@ def test_dash_as_output_and_files_among_streams(tmp_path: Path, done: Done) -> N
     assert fed(packed.stdout_bytes, "test", "-").exit_code == 0
 
 
-def test_what_pipes_refuse(tmp_path: Path, refused: Refused, done: Done) -> None:
+def test_what_pipes_reject(tmp_path: Path, refused: Refused, done: Done) -> None:
     array, archive = saved(tmp_path / "n.npy", np.arange(90)), tmp_path / "a.vdz"
     done("compress", array, "-o", archive)
     assert "no output" in refused(USAGE, "compress", array)
@@ -65,7 +65,7 @@ def test_no_binary_data_on_a_terminal(tmp_path: Path) -> None:
     assert run.returncode == USAGE and b"is a terminal" in run.stderr and not (tmp_path / "x.vdz").exists()
 
 
-def test_more_than_the_limits_is_refused(tmp_path: Path, refused: Refused, done: Done) -> None:
+def test_more_than_the_limits_is_rejected(tmp_path: Path, refused: Refused, done: Done) -> None:
     archive = tmp_path / "a.vdz"
     done("compress", saved(tmp_path / "n.npy", np.zeros(1 << 20)), "-o", archive)
     line = refused(USAGE, "decompress", archive, "-o", tmp_path / "out", "--max-output", "8000K")
@@ -82,7 +82,7 @@ def refused_usage(*arguments: object) -> str:
     return result.stderr
 
 
-def test_what_expands_beyond_all_use_is_refused(
+def test_what_expands_beyond_all_use_is_rejected(
     tmp_path: Path, refused: Refused, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tmp_path / "a.vdz"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import die, killed
 
 from vaedensity.data import atomic, system_calls
 from vaedensity.data.atomic import atomic_file, remove_stale
@@ -55,26 +56,10 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def killed(work: Callable[[], object]) -> None:
-    """Do ``work`` in a process of its own, which must be killed by it."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def killed_at_each_line(files: set[str], before: Callable[[], object], work: Callable[[], object]) -> Iterator[int]:
     """Do ``work`` in processes that are killed before the first line they run in ``files``, the second, and so on.
 
-    Each time it is the caller's turn to look at what is there. In the end, when no line is left to be killed at, too.
+    Each time, and when no line is left to be killed at, it is the caller's turn to look at what is there.
     """
     for last in itertools.count(1):
         before()
@@ -276,7 +261,9 @@ def test_killed_anywhere(way: str, old: bytes | None, tmp_path: Path, no_sync: N
         if old:
             path.write_bytes(old)
 
-    for _ in killed_at_each_line({atomic.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))):
+    for _ in killed_at_each_line(
+        {atomic.__file__, system_calls.__file__}, before, lambda: write(path, b"new", overwrite=bool(old))
+    ):
         found.add(path.read_bytes() if path.exists() else None)
         with suppress(UsageError):
             write(path, b"newer", overwrite=bool(old))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_atomic import killed, names, no_sync
+from killed import killed
+from test_atomic import names, no_sync
 
 from vaedensity.data import atomic, system_calls
 from vaedensity.data import staging as module
@@ -110,6 +111,31 @@ def test_it_vanishes_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "exchange", late)
     restore(tmp_path, "folder", b"new")
     assert seen(tmp_path / "target") == {"deep": {"x": b"new"}}
+
+
+def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), staging(tmp_path / "new" / "deep") as stage:
+        (stage / "half").write_bytes(b"x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_staging_keeps_the_folder_that_was_there_or_was_filled(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with staging(tmp_path / "old"):
+        pass
+    with staging(tmp_path / "new") as stage:
+        (stage / "x").write_bytes(b"x")
+        move_into_place([Move(stage / "x", tmp_path / "new" / "x")])
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["new", "new/x", "old"]
+
+
+def test_two_restorations_into_one_folder_do_not_meet(tmp_path: Path) -> None:
+    with staging(tmp_path) as first:
+        (first / "x").write_bytes(b"1")
+        with staging(tmp_path) as second:
+            (second / "x").write_bytes(b"2")
+        assert (first / "x").read_bytes() == b"1"
 
 
 # Killed

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trees
-from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, webp
+from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, webp
 
 from vaedensity.data import restore, tree
+from vaedensity.data.restore_metadata import check_restore_metadata
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_meta import check_tree
 from vaedensity.data.tree_write import write_tree
@@ -60,7 +61,7 @@ def forget(found: dict, *places: int) -> dict:
 def test_a_mixed_folder_comes_back_byte_for_byte(tmp_path: Path, all_bytes: bool) -> None:
     folder = mixed(tmp_path / "in")
     collection = scan(folder, all_bytes=all_bytes).collection(never)
-    meta, arrays = noted(collection)
+    meta, arrays = packed(collection)
     assert list(arrays) == ["bytes"] and meta["images"] == [] and "i" not in meta["types"]
     assert write_tree(meta, arrays, tmp_path / "out") == []
     found, expected = harvest(tmp_path / "out"), harvest(folder)
@@ -78,7 +79,7 @@ def test_a_mixed_folder_comes_back_pixel_for_pixel(tmp_path: Path) -> None:
         ("L", 9, 11): (3, 9, 11),
         ("1", 9, 11): (1, 9, 11),
     }
-    meta, arrays = noted(found.collection(always))
+    meta, arrays = packed(found.collection(always))
     assert set(arrays) == {"bytes", "images 10x6 RGB", "images 11x9 L", "images 11x9 1"}
     check_tree(meta, arrays)
     assert write_tree(meta, arrays, tmp_path / "out") == []
@@ -116,7 +117,7 @@ def test_group_bytes_are_those_of_the_files(tmp_path: Path) -> None:
         assert found.group_bytes(key) == sum(len(IMAGES[name]) for name in files)
 
 
-def test_notes_say_no_more_than_they_need(tmp_path: Path) -> None:
+def test_metadata_says_no_more_than_it_needs(tmp_path: Path) -> None:
     files = {"d/0.png": encoded(GREY, "PNG"), "d/1.png": encoded(255 - GREY, "PNG")}
     collection = scan(grow(tmp_path / "in", files), keep_times=False).collection(always)
     assert list(collection.arrays) == ["images 11x9 L"]
@@ -149,9 +150,9 @@ def test_items_have_names_where_there_are_only_images(tmp_path: Path, extra: dic
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir(0o711)
-    meta, arrays = noted(scan(tmp_path / "in").collection(always))
+    meta, arrays = packed(scan(tmp_path / "in").collection(always))
     assert arrays == {} and meta["entries"] == [] and meta["types"] == "" and meta["bytes"] == meta["images"] == []
-    restore.check_restore_metadata([meta], [])
+    check_restore_metadata([meta], [])
     assert restore.write_collection(meta | {"name": "out"}, {}, tmp_path) == tmp_path / "out"
     assert harvest(tmp_path / "out") == harvest(tmp_path / "in")
 
@@ -173,7 +174,7 @@ def test_links_are_stored_and_never_followed(tmp_path: Path) -> None:
         "here": ".",
     }.items():
         os.symlink(target, folder / name)
-    meta, arrays = noted(scan(folder).collection(never))
+    meta, arrays = packed(scan(folder).collection(never))
     assert dict(zip([n for n, t in zip(meta["entries"], meta["types"]) if t == "l"], meta["links"])) == {
         "abs": str(tmp_path / "outside"),
         "here": ".",
@@ -205,9 +206,9 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, name
 def test_a_folder_with_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     folder = os.path.join(os.fsencode(tmp_path), b"\xff:\\")
     os.mkdir(folder)
-    meta, arrays = noted(scan(grow(Path(os.fsdecode(folder)), {"x": b"1"})).collection(never))
+    meta, arrays = packed(scan(grow(Path(os.fsdecode(folder)), {"x": b"1"})).collection(never))
     assert meta["name"] == "\udcff:\\"
-    restore.check_restore_metadata([meta], ["bytes"])
+    check_restore_metadata([meta], ["bytes"])
     (tmp_path / "stage").mkdir()
     path = restore.write_collection(meta, arrays, tmp_path / "stage")
     assert os.listdir(os.fsencode(tmp_path / "stage")) == [b"\xff:\\"] and (path / "x").read_bytes() == b"1"

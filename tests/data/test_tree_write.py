@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import cases
-from trees import COLOUR, GREY, always, encoded, grow, harvest, never, noted, texts
+from trees import COLOUR, GREY, always, encoded, grow, harvest, never, packed, texts
 
 from vaedensity.data import restore, tree_contents, tree_names, tree_write
 from vaedensity.data.long_paths import LongPaths, remove_tree
-from vaedensity.data.staging import Move, move_into_place
+from vaedensity.data.staging import Move, move_into_place, staging
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_contents import Pool
 from vaedensity.data.tree_meta import check_tree_meta
@@ -158,7 +158,7 @@ def test_a_folder_that_must_not_be_written_to_is_filled_first(tmp_path: Path, mo
     def work() -> None:
         write_tree(meta, {"p": np.frombuffer(b"abc", np.uint8)}, Path("t"))
         assert os.access("t/shut", os.R_OK) and not os.access("t/shut", os.W_OK) and not os.access("t/void", os.X_OK)
-        with restore.staging(Path("goal")) as stage:
+        with staging(Path("goal")) as stage:
             staged = restore.write_collection(meta, {"p": np.frombuffer(b"xyz", np.uint8)}, stage)
             move_into_place([Move(staged, Path("goal/t"))])
         assert os.listdir("goal") == ["t"] and Path("goal/t/x").read_bytes() == b"z"
@@ -182,7 +182,7 @@ def test_what_is_being_made_is_closed_to_others(tmp_path: Path, monkeypatch: pyt
     folder = grow(tmp_path / "in", {"d/f": b"1"})
     for name, rights in (("", 0o755), ("d", 0o755), ("d/f", 0o600)):
         (folder / name).chmod(rights)
-    meta, arrays = noted(scan(folder).collection(never))
+    meta, arrays = packed(scan(folder).collection(never))
     seen = []
     really = tree_write._NewFolder.fill
 
@@ -267,7 +267,7 @@ class OnDisk:
 def test_arrays_are_read_image_by_image_and_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"0.png": encoded(GREY, "PNG", pnginfo=texts()), "1.png": encoded(GREY[::-1], "PNG"), "a": bytes(250)}
     files |= {"b": os.urandom(99), "c": b"", "d": b"x"}
-    meta, arrays = noted(scan(grow(tmp_path / "in", files)).collection(always))
+    meta, arrays = packed(scan(grow(tmp_path / "in", files)).collection(always))
     monkeypatch.setattr(tree_contents, "PIECE", 64)
     disk = {name: OnDisk(array) for name, array in arrays.items()}
     assert write_tree(meta, disk, tmp_path / "out") == []
@@ -292,7 +292,7 @@ def test_files_that_need_lost_items_are_left_out(tmp_path: Path, monkeypatch: py
     }
     folder = grow(tmp_path / "in", files)
     os.symlink("a", folder / "l")
-    meta, arrays = noted(scan(folder).collection(always))
+    meta, arrays = packed(scan(folder).collection(always))
     extra = meta["extras"][0]
     assert meta["extras"] == [extra, 0, extra] and len(arrays["bytes"]) == 2 * extra + 9
     for number, (ranges, gone) in enumerate(
@@ -394,7 +394,7 @@ def test_folders_of_any_shape_come_back(data: st.DataObject) -> None:
                 if not stat.S_ISLNK(paths.state(name).st_mode):
                     os.chmod(path, data.draw(st.sampled_from([0o700, 0o755, 0o500, 0o777, 0o711])), **where)
                 os.utime(path, ns=(0, time), follow_symlinks=False, **where)
-        meta, arrays = noted(scan(Path(os.fsdecode(root))).collection(never))
+        meta, arrays = packed(scan(Path(os.fsdecode(root))).collection(never))
         remarks: list[str] = []
         check_tree_meta(meta)
         assert write_tree(meta, arrays, Path(home, "out"), "any", remarks=remarks) == [] == remarks

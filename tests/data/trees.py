@@ -79,8 +79,8 @@ def harvest(folder: Path) -> dict[bytes, tuple[Any, ...]]:
     return found
 
 
-def noted(collection: Collection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Note and arrays of a collection as they come back from an archive."""
+def packed(collection: Collection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Restore metadata and arrays of a collection as they come back from an archive."""
     return collection.meta | {"arrays": {name: name for name in collection.arrays}}, dict(collection.arrays)
 
 

@@ -17,6 +17,7 @@ from vaedensity.archive.reader import ArchiveFile
 from vaedensity.coding.plan import Tick, silent
 from vaedensity.data import restore
 from vaedensity.data.disk_array import DiskArrays
+from vaedensity.data.restore_metadata import check_restore_metadata
 from vaedensity.data.staging import staging
 from vaedensity.errors import naming
 
@@ -209,7 +210,7 @@ def test(
 def checked_metadata(archive: ArchiveFile) -> list[Any]:
     """How the archive's arrays become files. Raises DamagedArchive."""
     with naming(archive.path):
-        restore.check_restore_metadata(archive.restore, [array.name for array in archive.contents])
+        check_restore_metadata(archive.restore, [array.name for array in archive.contents])
     return archive.restore
 
 

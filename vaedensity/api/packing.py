@@ -13,9 +13,8 @@ from vaedensity.archive.engine import Encoder
 from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.writer import Tally
 from vaedensity.coding.engine import CodingModel
-from vaedensity.data import restore
 from vaedensity.data.collection import Collection
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES, check_restore_metadata, is_safe
 from vaedensity.data.tree_meta import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_of
 from vaedensity.errors import DamagedArchive, UsageError
 
@@ -97,7 +96,7 @@ def gather(
                 stored = f"{number}/{stored}"
             arrays[stored], own[stored] = array, name
         for name in (collection.meta["name"], *collection.meta.get("files", ())):
-            if not restore.is_safe(name):
+            if not is_safe(name):
                 raise UsageError(f"{collection.source}: the name {name!a} can name no file in a folder; rename it")
         meta = {**collection.meta, "arrays": own}
         if meta["kind"] == "tree":
@@ -145,6 +144,6 @@ def require_readable(f: BinaryIO) -> None:
     f.flush()
     try:
         with ArchiveFile(f.name) as archive:
-            restore.check_restore_metadata(archive.restore, [a.name for a in archive.contents])
+            check_restore_metadata(archive.restore, [a.name for a in archive.contents])
     except DamagedArchive as error:
         raise UsageError(f"these arrays or names cannot be stored: {str(error).partition(': ')[2] or error}") from error

@@ -12,12 +12,13 @@ HEAD = 20  # rows that are shown unless all are asked for
 
 
 def describe_archive(path: Path) -> dict[str, Any]:
-    """The record and index of an archive as a record; decodes nothing and does not import torch."""
+    """What the header and the index of an archive say; decodes nothing and does not import torch."""
     from vaedensity.archive.block import LOST
     from vaedensity.archive.container import SENSELESS, VERSION
     from vaedensity.archive.reader import ArchiveFile
     from vaedensity.data.listing import rows_of
-    from vaedensity.data.restore import check_restore_metadata, count_items
+    from vaedensity.data.restore import count_items
+    from vaedensity.data.restore_metadata import check_restore_metadata
     from vaedensity.errors import DamagedArchive, naming
 
     with naming(path), ArchiveFile(path) as archive:
@@ -45,14 +46,14 @@ def describe_archive(path: Path) -> dict[str, Any]:
                 "model_blocks": sum(b.codec.by_model for b in blocks),
                 "lost_blocks": sum(b.codec == LOST for b in blocks),
                 "items": count_items(metas, {a.name: a.rows for a in archive.contents}),
-                "written_by": record["by"],
+                "written_by": record.get("by"),
             }
         except (*SENSELESS, OverflowError) as error:
             raise DamagedArchive(f"{path}: the header and the index make no sense ({error})") from error
 
 
 def files_of(meta: dict[str, Any]) -> list[str] | None:
-    """Names of the files of a folder, None of what is no folder."""
+    """Names of the files of a folder; None of what is no folder."""
     if meta["kind"] == "tree":
         return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(meta["entries"], meta["types"])]
     return [*map(str, meta["files"])] if "files" in meta else None

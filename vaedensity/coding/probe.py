@@ -1,7 +1,6 @@
-"""What a network answers to a fixed question: asked before a block is written or read (docs/format.md, section 8.3)."""
+"""What a network answers to a fixed question: asked before a block is written or read (docs/format.md, "Probe")."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -34,8 +33,7 @@ def expected_answer(network: Network, kernels: dict[str, IntegerKernel], start: 
     parts = ("weight", "bias", "shift")
     tensors = {f"{name}/{part}": getattr(k, part).numpy() for name, k in kernels.items() for part in parts}
     tensors["start"] = start.to(torch.int32).numpy()
-    config = network.config.to_json() if series else asdict(network.config)
-    model = Model(Path(), config, None, [], tensors, "")
+    model = Model(Path(), network.config.to_json(), None, [], tensors, "")
     return probe.answer_in_double(SeriesNetwork(model) if series else PlainNetwork(model))
 
 

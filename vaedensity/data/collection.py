@@ -68,8 +68,6 @@ class LoadOptions:
     ----------
     data_root, download
         Where torchvision's data sets lie, and whether they may be downloaded.
-    usual_names
-        Which array of several is meant: the first of these that is there.
     as_bytes
         Whether a folder is read as the bytes of its files, for a sequence model, and not as images; None: where it
         holds no image.
@@ -81,7 +79,6 @@ class LoadOptions:
 
     data_root: str = "data"
     download: bool = False
-    usual_names: tuple[str, ...] = field(default=("x_train", "x_test", "x", "images", "data", "arr_0"))
     as_bytes: bool | None = False
     strict: bool = False
     own_files: OwnFiles = field(default_factory=OwnFiles)

@@ -5,7 +5,6 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from vaedensity.errors import changed, writing
 
-PIECE_BYTES = 1 << 22
 IN_MEMORY = 1 << 16  # bytes: smaller arrays are not worth a file
 LONGEST_READ = 1 << 26
 
@@ -181,13 +179,3 @@ class DiskArrays:
             return np.ndarray(shape, dtype)  # np.empty makes another type of some: of |S0 |S1, of >M8 <M8
         self._made.append(DiskArray(self.folder / f"{len(self._made)}.npy", dtype, shape))
         return self._made[-1]
-
-
-def in_pieces(array: Any) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of an array, in memory or in a file, in C order: (n,) uint8, a few megabytes at a time."""
-    if array.ndim == 0:
-        yield np.frombuffer(array.tobytes(), np.uint8)
-    elif array.nbytes:
-        rows = max(1, PIECE_BYTES * len(array) // array.nbytes)
-        for begin in range(0, len(array), rows):
-            yield np.frombuffer(np.ascontiguousarray(array[begin : begin + rows]).tobytes(), np.uint8)

@@ -14,6 +14,8 @@ from vaedensity.data.folder_files import holds_images, is_image_name
 from vaedensity.data.named import is_named, load_named, names
 from vaedensity.errors import UsageError
 
+USUAL_NAMES = ("x_train", "x_test", "x", "images", "data", "arr_0")
+
 
 def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
     """What ``spec`` names, to be packed: all arrays of a .npz file, the bytes of a file that holds more than arrays.
@@ -57,7 +59,7 @@ def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collect
     if not options.as_bytes and is_image_name(spec) and Path(spec).is_file():
         raise UsageError(f"{spec}: is one image; expected a folder of images")
     collection = _load(spec, options)
-    array = main_array(collection, options)
+    array = main_array(collection)
     if len(collection.arrays) > 1:
         (name,) = (name for name, one in collection.arrays.items() if one is array)
         held = ", ".join(collection.arrays)
@@ -90,12 +92,12 @@ def _load(spec: str, options: LoadOptions) -> Collection:
     raise UsageError(f"{spec}: no such file or folder, and no data set of that name ({', '.join(names())})")
 
 
-def main_array(collection: Collection, options: LoadOptions) -> NDArray[Any]:
+def main_array(collection: Collection) -> NDArray[Any]:
     """The one array that is meant: the only one, or the first of the usual names."""
     arrays = collection.arrays
     if len(arrays) == 1:
         return next(iter(arrays.values()))
-    for name in options.usual_names:
+    for name in USUAL_NAMES:
         if name in arrays:
             return arrays[name]
     found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())

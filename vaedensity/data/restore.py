@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ from numpy.typing import NDArray
 
 from vaedensity.data.array_files import save_npy, save_npz
 from vaedensity.data.atomic import refuse_existing
-from vaedensity.data.disk_array import DiskArray, in_pieces
+from vaedensity.data.disk_array import DiskArray
 from vaedensity.data.long_paths import make_folders
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES, meta_path, require_apart, require_sizes, safe_name
-from vaedensity.data.restore_metadata import check_restore_metadata as check_restore_metadata
-from vaedensity.data.restore_metadata import is_safe as is_safe
+from vaedensity.data.restore_metadata import KINDS_OF_BYTES, require_apart, require_sizes, safe_name
 from vaedensity.data.staging import Move, heal, move_into_place
-from vaedensity.data.staging import staging as staging
-from vaedensity.data.tree_contents import check_metadata
+from vaedensity.data.tree_contents import Pool, check_metadata
 from vaedensity.data.tree_meta import MODES, SUFFIXES, check_tree
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, UsageError, writing
@@ -47,7 +43,7 @@ def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any")
     UsageError
         If something is there that must stay, or this system cannot hold a name, or ``links`` forbids a tree.
     """
-    paths = [folder / meta_path(meta) for meta in metas]
+    paths = [folder / safe_name(meta["name"]) for meta in metas]
     for meta in metas:
         if meta["kind"] == "tree":
             require_restorable(meta, links)
@@ -104,7 +100,7 @@ def write_collection(
     VaedensityError
         If the disk refuses.
     """
-    path = stage / meta_path(meta)
+    path = stage / safe_name(meta["name"])
     if meta["kind"] != "tree":
         require_names((meta["name"], *meta.get("files", ())))
     lost, left_out = lost or {}, [] if left_out is None else left_out
@@ -201,7 +197,7 @@ def _write_folder(
     files, mode = meta["files"], meta["mode"]
     make_folders(path)
     for i, name in enumerate(files):
-        if touches(lost, i, i + 1):
+        if any(first <= i < end for first, end in lost):
             left_out.append(f"{meta['name']}/{name}")
             continue
         file = path / safe_name(name)
@@ -211,11 +207,6 @@ def _write_folder(
                 save_image(f, np.ascontiguousarray(images[i : i + 1][0]), mode, file.suffix)
             except (ValueError, TypeError, KeyError, SystemError) as error:
                 raise DamagedArchive(f"the archive's image {name} cannot be written ({error})") from error
-
-
-def touches(ranges: Sequence[tuple[int, int]], first: int, end: int) -> bool:
-    """Whether ``first`` .. ``end`` - 1 and any of ``ranges`` (first, end) overlap."""
-    return any(low < end and first < high for low, high in ranges)
 
 
 def check_files(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
@@ -243,35 +234,22 @@ def _write_files(
 ) -> None:
     """Write the arrays' bytes, one after the other, to the file ``path`` or to the files of that folder."""
     check_files(meta, arrays)
-    bytes_of = chain.from_iterable(in_pieces(arrays[stored]) for stored in meta["arrays"])
+    own = [arrays[stored] for stored in meta["arrays"]]
     if meta["kind"] == "file":
-        with open(path, "xb") as f:
-            for part in bytes_of:
-                f.write(part.data)
+        _write_pieces(Pool(own, {}).take(sum(array.size for array in own)) or (), path)
         return
     make_folders(path)
-    holes, rest, at = lost_bytes(meta["arrays"], arrays, lost), np.empty(0, np.uint8), 0
+    pool = Pool(own, {k: lost.get(stored, ()) for k, stored in enumerate(meta["arrays"])})
     for name, size in zip(meta["files"], meta["sizes"]):
-        file = path / safe_name(name)
-        make_folders(file.parent)
-        with open(file, "xb") as f:
-            left = size
-            while left:
-                rest = rest if len(rest) else next(bytes_of)
-                f.write(rest[:left].data)
-                left, rest = left - min(left, len(rest)), rest[left:]
-        if size and touches(holes, at, at + size):
+        pieces, file = pool.take(size), path / safe_name(name)
+        if pieces is None:
             left_out.append(f"{meta['name']}/{name}")
-            file.unlink()
-        at += size
+            continue
+        make_folders(file.parent)
+        _write_pieces(pieces, file)
 
 
-def lost_bytes(names: Iterable[str], arrays: dict[str, Any], lost: LostItems) -> list[tuple[int, int]]:
-    """The lost items of arrays that hold bytes, as ranges of the bytes of all of them, one array after the other."""
-    holes, begin = [], 0
-    for name in names:
-        array = arrays[name]
-        row = array.nbytes // len(array) if array.ndim and len(array) else array.nbytes
-        holes += [(begin + low * row, begin + high * row) for low, high in lost.get(name, ())]
-        begin += array.nbytes
-    return holes
+def _write_pieces(pieces: Iterable[NDArray[np.uint8]], file: Path) -> None:
+    with open(file, "xb") as f:
+        for piece in pieces:
+            f.write(piece.data)

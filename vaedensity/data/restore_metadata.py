@@ -46,13 +46,8 @@ def safe_name(name: str) -> PurePosixPath:
     return PurePosixPath(name)
 
 
-def meta_path(meta: dict[str, Any]) -> PurePosixPath:
-    """Where ``meta`` is restored, below the target folder. Raises DamagedArchive where that is not safe."""
-    return safe_name(meta["name"])
-
-
 def require_apart(names: Sequence[str | PurePosixPath]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other. Paths are known to be safe."""
+    """Raise ValueError where two names are one file, or one would lie inside the other. A path is known to be safe."""
     parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
     # In this order what lies inside a name follows it at once, or is behind another that does.
     if any(after[: len(before)] == before for before, after in pairwise(parts)):
@@ -64,7 +59,7 @@ def check_restore_metadata(metas: list[Any], arrays: list[str]) -> None:
     try:
         for meta in metas:
             _check_collection(meta)
-        require_apart([meta_path(meta) for meta in metas])
+        require_apart([safe_name(meta["name"]) for meta in metas])
         if sorted(name for meta in metas for name in meta["arrays"]) != sorted(arrays):
             raise ValueError("the arrays are not those that are described")
     except ValueError as error:

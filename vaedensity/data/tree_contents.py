@@ -55,11 +55,11 @@ def contents(
             yield one.place, one.name, Image(array, one.item, mode, b"".join(piece.tobytes() for piece in pieces))
 
 
-def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any], lost: Mapping[str, Ranges] | None = None) -> None:
+def check_metadata(meta: dict[str, Any], arrays: Mapping[str, Any]) -> None:
     """Raise DamagedArchive unless all images' metadata are as their formats have them; ``meta`` fits ``arrays``."""
     if not any(image_extras(meta)):
         return
-    for _, name, content in contents(meta, arrays, lost or {}):
+    for _, name, content in contents(meta, arrays, {}):
         if isinstance(content, Image):
             try:
                 image_metadata.check(content.extras, suffix_of(name))
@@ -84,9 +84,10 @@ class Pool:
     """
 
     def __init__(self, arrays: Sequence[Any], lost: Mapping[int, Ranges]):
-        self.arrays, self.row_bytes, self.begins = arrays, [math.prod(a.shape[1:]) for a in arrays], [0]
+        self.arrays = [array if array.shape else array.reshape(1) for array in arrays]
+        self.row_bytes, self.begins = [math.prod(a.shape[1:]) for a in arrays], [0]
         holes: list[tuple[int, int]] = []
-        for number, (array, width) in enumerate(zip(arrays, self.row_bytes)):
+        for number, (array, width) in enumerate(zip(self.arrays, self.row_bytes)):
             begin = self.begins[-1]
             rows = len(array)
             holes += [(begin + max(0, a) * width, begin + min(b, rows) * width) for a, b in lost.get(number, ())]

@@ -95,11 +95,6 @@ def image_extras(meta: dict[str, Any]) -> list[int]:
     return meta.get("extras") or [0] * meta["types"].count(IMAGE)
 
 
-def pool_bytes(meta: dict[str, Any]) -> int:
-    """How many bytes the pool holds by restore metadata that makes sense: of files and of images' metadata."""
-    return int(sum(meta["sizes"]) + sum(meta.get("extras", ())))
-
-
 def entry_times(meta: dict[str, Any]) -> Iterator[int]:
     """Nanoseconds since 1970: the folder's own, then one for each entry; nothing where no ``times`` are kept."""
     time = 0
@@ -212,7 +207,7 @@ def _check_arrays(meta: dict[str, Any], arrays: Mapping[str, Described]) -> None
     pool = [arrays[name] for name in meta["bytes"]]
     if any(_is_not_bytes(array) or not array.shape for array in pool):
         raise ValueError("files in an array of other than bytes")
-    found, expected = sum(math.prod(array.shape) for array in pool), pool_bytes(meta)
+    found, expected = sum(math.prod(array.shape) for array in pool), sum(one.size for one in members(meta))
     if found != expected:
         raise ValueError(f"{found} bytes, expected {expected}")
     counts = [0] * len(meta["images"])

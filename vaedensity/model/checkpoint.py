@@ -7,7 +7,6 @@ checked on reading, the exactness bounds when the integer network is built.
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -204,7 +203,7 @@ def slim_model(file: ModelFile) -> bytes:
     """The part of a model file that decoding needs, itself a model file, of an even number of bytes: no real weights,
     of the card only what must be there."""
     tensors = _integer_tensors(file.kernels, file.start)
-    card = {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card}
+    card: dict[str, Any] = {key: file.card[key] for key in ("name", "integer_bits_per_dim") if key in file.card}
     data = _file(tensors, file.config, file.values, card, file.unit, file.direct_steps, file.sha256)
     if len(data) % 2:
         end = 8 + int.from_bytes(data[:8], "little")
@@ -318,7 +317,3 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
         raise ValueError("integer tensors are missing or left over")
     return weights, kernels, start
 
-
-def finite(value: float) -> float | None:
-    """``value`` for JSON, where there are no NaN and infinities."""
-    return value if math.isfinite(value) else None

@@ -174,13 +174,6 @@ class SubImagePixels(nn.Module):
         """The sub-images (B,C,r,c) of items (B,C,H,W), as views."""
         return [sub_image.of(x) for sub_image in self.sub_images]
 
-    def join_sub_images(self, parts: list[Tensor]) -> Tensor:
-        """Undoes :meth:`split_sub_images`."""
-        x = parts[0].new_empty(parts[0].shape[0], *self.config.item_shape)
-        for part, view in zip(parts, self.split_sub_images(x)):
-            view.copy_(part)
-        return x
-
     def walk_sub_images(self, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(parameters (B,P,C,r,c), integers (B,C,r,c)) of every sub-image of items ``x``."""
         streams = self.begin_sub_images(h)

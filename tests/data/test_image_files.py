@@ -307,7 +307,35 @@ def test_two_valued_images_of_other_values_are_refused() -> None:
     ]
 
 
-def test_notes_are_checked_without_pillow() -> None:
-    rooms = ", ".join(f"vaedensity.data.{name}" for name in ("restore", "tree", "image_metadata"))
-    code = f"import sys; sys.modules['PIL'] = None; import {rooms}"
+def test_restore_metadata_is_checked_without_pillow() -> None:
+    modules = ", ".join(f"vaedensity.data.{name}" for name in ("restore", "tree", "image_metadata"))
+    code = f"import sys; sys.modules['PIL'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tiff_files_come_back_without_bytes_of_nothing() -> None:
+    """So that what was restored can be taken for an image again."""
+    first = read_image(encoded(GREY, "TIFF", tiffinfo={270: "what it shows"}, dpi=(300, 300)), ".tif")
+    assert first is not None and first.extras
+    for pixels, mode in ((GREY, "L"), (COLOUR, "RGB"), ((GREY > 99).astype(np.uint8), "1")):
+        back = image_bytes(pixels, mode, ".tif", first.extras)
+        assert tiff.bytes_of_nothing(back) == 0
+        again = read_image(back, ".tif")
+        assert again is not None and again.extras == first.extras and np.array_equal(again.pixels, pixels)
+
+
+def test_compressed_pixels_with_more_behind_them_are_no_image() -> None:
+    """zlib's stream in a PNG file may be followed by other bytes, within its chunk."""
+    plain = encoded(GREY, "PNG")
+    at = plain.index(b"IDAT")
+    size = int.from_bytes(plain[at - 4 : at], "big")
+    body = b"IDAT" + plain[at + 4 : at + 4 + size] + b"hidden"
+    hidden = (
+        plain[: at - 4]
+        + struct.pack(">I", size + 6)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + plain[at + 8 + size :]
+    )
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(hidden))), GREY)
+    assert read_image(plain, ".png") is not None and read_image(hidden, ".png") is None

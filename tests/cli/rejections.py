@@ -1,4 +1,4 @@
-"""What the tests of refusals share: exit statuses, types of the fixtures, and small data."""
+"""What the tests of rejections share: exit statuses, types of the fixtures, and small data."""
 
 import sys
 from collections.abc import Callable
