@@ -58,4 +58,4 @@ def test_public_names_resolve() -> None:
 
 
 def test_readme_is_finished() -> None:
-    assert "vaedensity." not in README
+    assert "@@" not in README
