@@ -1,13 +1,13 @@
 """vaedensity demo: the whole story on the embedded digits."""
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from vaedensity.cli.bench import bench_record
 from vaedensity.cli.common import answer, guarded, json_option, say, silence_libraries, terminal_width
+from vaedensity.cli.fit import fit_record
 from vaedensity.cli.progress import FitBar
 from vaedensity.cli.score import score_record
 
@@ -54,7 +54,7 @@ def demo_command(seconds: float, as_json: bool) -> None:
     verdict = f"restored bit for bit: {len(array)} digits, {array.nbytes} bytes from {size}"
     record = {
         "items": len(array),
-        "fit": asdict(fitted) | {"model": str(fitted.model)},
+        "fit": fit_record(fitted),
         "score": score_record(scores),
         "bench": bench_record(result),
         "table": [dict(zip(("name", "bits_per_dim", "bytes"), row)) for row in rows],
