@@ -442,4 +442,4 @@ def test_demo_record(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["items"] == 60 and "restored bit for bit" in record["verdict"]
     assert {row["name"] for row in record["table"]} >= {"ELBO", "vaedensity archive, complete"}
     assert all(row["bits_per_dim"] > 0 for row in record["table"])
-    assert {"fit", "score", "compress"} <= set(record)
+    assert {"fit", "score", "bench"} <= set(record)
