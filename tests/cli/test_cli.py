@@ -438,7 +438,7 @@ def test_test_takes_several_archives_and_writes_nothing(
 
 def test_demo_record(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaedensity.data.named.DIGITS", {"train": slice(0, 200), "test": slice(200, 260)})
-    record = done("demo", "--seconds", "1")
+    record = done("demo", "--seconds", "5")
     assert record["items"] == 60 and "restored bit for bit" in record["verdict"]
     assert {row["name"] for row in record["table"]} >= {"ELBO", "vaedensity archive, complete"}
     assert all(row["bits_per_dim"] > 0 for row in record["table"])
