@@ -304,7 +304,7 @@ class _Decoding:
             refuse_if_out_of_memory(error)
             raise DamagedArchive(
                 f"{self.archive.path}: block {job[0].place}: this machine disagrees: the block's bytes are as written "
-                f"but decode to other items ({error}); the archive was altered with care, or this machine does not compute "
-                "exactly: try another"
+                f"but decode to other items ({error}); the archive was altered with care, or this machine does not "
+                "compute exactly: try another"
             ) from error
         return [part.view(array.dtype) if array.dtype == np.bool_ else part for part in parts]

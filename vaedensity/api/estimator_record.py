@@ -1,11 +1,23 @@
-"""What parameters the estimator accepts, refused with one line where they do not fit."""
+"""What a VAEDensity is told, and what its model file remembers of it: a record in the file's card.
 
+With or without the record the file holds the same network: to every command it is a model file.
+"""
+
+import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
-from vaedensity.errors import UsageError
+import numpy as np
+
+from vaedensity.errors import ModelError, UsageError
+from vaedensity.model.checkpoint import ModelFile, save_model
 from vaedensity.model.config import PRESETS
+
+KEY = "estimator"
+FLOAT_MAX = sys.float_info.max
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
@@ -48,11 +60,57 @@ PARAMETERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (lambda v: v is None or is_whole(v, 1), "a whole number from 1 on, or None"),
     "score_batch_size": (lambda v: is_whole(v, 1), "a whole number from 1 on"),
 }
+"""What each parameter of VAEDensity may be, as a test and in words."""
 
 
-def check_parameters(estimator: Any) -> None:
+def check_parameters(estimator: object) -> None:
     """Raise UsageError for the first parameter, an attribute of ``estimator``, that makes no sense."""
     for name, (accepts, expected) in PARAMETERS.items():
         value = getattr(estimator, name)
         if not accepts(value):
             raise UsageError(f"{name} {value!r}: expected {expected}")
+
+
+@dataclass(frozen=True)
+class EstimatorRecord:
+    """What is remembered: the constructor's ``parameters``, the threshold ``offset`` in nats, None where there is none,
+    and the record that ``fit`` returned."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    offset: float | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
+
+
+def save_with_record(path: Path, file: ModelFile, record: EstimatorRecord, *, overwrite: bool) -> None:
+    """Write ``file`` to ``path`` with ``record`` in its card."""
+    found = asdict(record)
+    found["parameters"] = {k: v.item() if isinstance(v, np.generic) else v for k, v in record.parameters.items()}
+    save_model(
+        path,
+        file.float_model(),
+        file.values,
+        file.card | {"name": path.stem, KEY: found},
+        file.kernels,
+        file.start,
+        file.unit,
+        file.direct_steps,
+        overwrite=overwrite,
+    )
+
+
+def record_in(file: ModelFile) -> EstimatorRecord | None:
+    """The record in a file's card, None where no estimator wrote it. Raises ModelError where it makes no sense."""
+    if KEY not in file.card:
+        return None
+    found = file.card[KEY]
+    try:
+        parameters, offset, fit = found["parameters"], found["offset"], found["fit"]
+        good = isinstance(fit, dict) and (offset is None or is_number(offset, -FLOAT_MAX, FLOAT_MAX))
+        good = good and all(v is None or isinstance(v, (bool, int, float, str)) for v in parameters.values())
+    except (KeyError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise ModelError(f"{file.path}: its record of an estimator makes no sense; load it with vaedensity.load_model")
+    if unknown := sorted(set(parameters) - set(PARAMETERS)):
+        raise ModelError(f"{file.path}: has a parameter {unknown[0]!r} that is not known; update vaedensity")
+    return EstimatorRecord(dict(parameters), None if offset is None else float(offset), dict(fit))
