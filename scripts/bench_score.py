@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaedensity.api.score import scoring_model
+from vaedensity.api.model_items import scoring_model
 from vaedensity.data.load import load_array
 from vaedensity.density.estimator import score
 from vaedensity.density.importance import ImportanceSampling

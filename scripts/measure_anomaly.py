@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity.api.fit import pick_device
-from vaedensity.api.score import model_levels, scoring_model
+from vaedensity.api.model_items import model_levels, scoring_model
 from vaedensity.data.load import load_array
 from vaedensity.density.anomaly import Likelihood, LikelihoodRatio, Typicality
 from vaedensity.density.complexity import CODECS, Complexity

@@ -3,7 +3,7 @@
     python scripts/measure_estimators.py mnist data/mnist.npz:x_test --annealed-items 32 --self-test-items 16
 
 Items are evenly spaced in the data. Importance sampling's K samples are the first K of one stream of
-each item, so rows of rising K are nested. The sandwich is on items drawn from the model.
+each item, so rows of rising K are nested. BDMC (bounds from both sides) is on items drawn from the model.
 """
 
 import argparse
@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from vaedensity import units
-from vaedensity.api.score import ScoreRequest, score_array
+from vaedensity.api.model_items import ScoreRequest, load_model
+from vaedensity.api.score import score_array
 from vaedensity.api.self_test import self_test
 from vaedensity.data.load import load_array
 from vaedensity.density.annealed import Annealed
@@ -24,8 +25,6 @@ from vaedensity.density.estimate import K_HAT_LIMIT, Estimate
 from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.jackknife import Jackknife
-from vaedensity.model.checkpoint import load_model
-from vaedensity.model.released import resolve
 
 COLUMNS = (
     "| estimator | kind | items | nats | bits/dim | Monte-Carlo s.e. | gain on the ELBO, nats "
@@ -51,7 +50,7 @@ def main() -> None:
     collection, array = load_array(options.data)
     array = np.ascontiguousarray(array[np.linspace(0, len(array) - 1, options.items).astype(int)])
     few = np.ascontiguousarray(array[np.linspace(0, len(array) - 1, options.annealed_items).astype(int)])
-    file = load_model(resolve(options.model))
+    file = load_model(options.model)
     name = (
         torch.cuda.get_device_name(options.device)
         if options.device != "cpu"
@@ -70,7 +69,7 @@ def main() -> None:
         scores = score_array(
             file, x, collection.source, ScoreRequest(estimator, batch_size=options.batch_size, device=options.device)
         )
-        records.append(row(estimator, scores.estimate, file.config.dims, scores.record["seconds"]))
+        records.append(row(estimator, scores.estimate, file.config.dims, scores.summary.seconds))
 
     print(
         f"\n{options.self_test_items} items drawn from the model:\n\n"
@@ -78,8 +77,14 @@ def main() -> None:
     )
     for tested in (ImportanceSampling(100), ImportanceSampling(max(options.samples)), annealed):
         started = time.monotonic()
-        request = ScoreRequest(tested, batch_size=options.batch_size, device=options.device)
-        _, record = self_test(file, options.self_test_items, request)
+        bounds = self_test(file, tested, options.self_test_items, batch_size=options.batch_size, device=options.device)
+        record = {
+            "estimator": repr(tested),
+            "lower_nats": float(bounds.lower.log_prob_nats.mean()),
+            "upper_nats": float(bounds.upper.log_prob_nats.mean()),
+            "width_nats": bounds.mean_width_nats,
+            "standard_error_nats": bounds.standard_error_nats,
+        }
         print(
             f"| {tested.name}, K = {tested.samples} | {record['lower_nats']:.2f} | {record['upper_nats']:.2f} | "
             f"{record['width_nats']:.2f} | {record['standard_error_nats']:.2f} | {time.monotonic() - started:.0f} |",

@@ -1,6 +1,6 @@
 """What coupled particles gain in complete files, against the bound that as many independent ones have.
 
-    python scripts/measure_particles.py mnist-1 data/mnist.npz:x_test -k 16
+    python scripts/measure_particles.py mnist-fast data/mnist.npz:x_test -k 16
 
 Prints, in bits per dimension: minus the integer model's ELBO, minus its K-sample bound (K independent pushes of every
 item from stacks of random bits), the complete files with one and with K particles, their overhead, and the share of

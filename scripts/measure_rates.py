@@ -10,13 +10,15 @@ mean over items; the two share the items, not the draws.
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vaedensity.api.choose import open_model
-from vaedensity.api.score import ScoreRequest, score_array
+from vaedensity.api.model_items import ScoreRequest
+from vaedensity.api.score import score_array
 from vaedensity.coding.quantise import coded_bits
 from vaedensity.data.load import load_array
 from vaedensity.density.importance import ImportanceSampling
@@ -42,23 +44,22 @@ def main() -> None:
     items = torch.from_numpy(np.ascontiguousarray(levels))
     dims = file.config.dims
 
-    real = score_array(file, array, collection.source, ScoreRequest(ImportanceSampling(options.draws), seed=1)).record[
-        "elbo_bits_per_dim"
-    ]
+    one_draw = ScoreRequest(ImportanceSampling(options.draws), seed=1)
+    real = score_array(file, array, collection.source, one_draw).summary.elbo_bits_per_dim
     integer = float(np.mean([coded_bits(coder.integers, items, seed=1000 * d) for d in range(options.draws)])) / dims
     print(f"{options.model} on {options.data}: {len(array)} items of {dims} dimensions, {options.draws} draws an item")
     print(f"-ELBO, real model:    {real:.5f} bits/dim")
     print(f"-ELBO, integer model: {integer:.5f} bits/dim, quantisation {100 * (integer / real - 1):+.3f} %", flush=True)
     started = time.monotonic()
-    r = score_array(file, array, collection.source, ScoreRequest(ImportanceSampling(options.samples))).record
+    r = score_array(file, array, collection.source, ScoreRequest(ImportanceSampling(options.samples))).summary
     print(
-        f"importance sampling, K = {r['samples']}: {r['bits_per_dim']:.5f} bits/dim, {r['log_prob_nats']:.3f} nats "
-        f"(Monte-Carlo standard error {r['standard_error_nats']}), {r['kind']}; "
-        f"-ELBO of the same draws {r['elbo_bits_per_dim']:.5f}, gap {r['elbo_bits_per_dim'] - r['bits_per_dim']:.5f}; "
-        f"mean ESS {r['mean_ess']:.1f}; {time.monotonic() - started:.0f} s"
+        f"importance sampling, K = {r.samples}: {r.bits_per_dim:.5f} bits/dim, {r.log_prob_nats:.3f} nats "
+        f"(Monte-Carlo standard error {r.standard_error_nats}), {r.kind}; "
+        f"-ELBO of the same draws {r.elbo_bits_per_dim:.5f}, gap {r.elbo_bits_per_dim - r.bits_per_dim:.5f}; "
+        f"mean ESS {r.mean_ess:.1f}; {time.monotonic() - started:.0f} s"
     )
     if options.json:
-        options.json.write_text(json.dumps({"real": real, "integer": integer, "score": r}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"real": real, "integer": integer, "score": asdict(r)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

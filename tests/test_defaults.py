@@ -13,7 +13,7 @@ import pytest
 import vaedensity
 from vaedensity import Annealed, ImportanceSampling, Jackknife, UntilStandardError, VAEDensity
 from vaedensity.api.fit_request import DEFAULT_SECONDS, FitRequest
-from vaedensity.api.score import ScoreRequest
+from vaedensity.api.model_items import ScoreRequest
 from vaedensity.cli.main import COMMANDS, main
 from vaedensity.training.settings import FitSettings
 

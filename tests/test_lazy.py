@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-PACKAGES = ["vaedensity", "vaedensity.training", "vaedensity.model", "vaedensity.density"]
+PACKAGES = ["vaedensity", "vaedensity.training", "vaedensity.model"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -64,8 +64,10 @@ def test_memory_without_a_limit(case: str, tmp_path: Path) -> None:
 
 def test_archives_too_large_for_the_container_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaedensity.archive.limits.usable_memory", lambda: 64 * MIB)
+    array = SimpleNamespace(row_bytes=MIB, blocks=[0])
+    archive = SimpleNamespace(path=Path("a.vdz"), blocks=[SimpleNamespace(items=60)])
     with pytest.raises(UsageError, match=f"the limit is {64 * MIB}"):
-        Limits().check_block(Path("a.vdz"), 30 * MIB)
+        Limits().check_memory(archive, [array])  # type: ignore[arg-type, list-item] # what it looks at
 
 
 CORES = {

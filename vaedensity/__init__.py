@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from vaedensity.api.compress import compress as compress
     from vaedensity.api.decompress import decompress as decompress
     from vaedensity.api.fit import fit as fit
-    from vaedensity.api.python import load_model as load_model
-    from vaedensity.api.python import score as score
-    from vaedensity.api.python import self_test as self_test
+    from vaedensity.api.model_items import load_model as load_model
+    from vaedensity.api.score import score as score
+    from vaedensity.api.self_test import self_test as self_test
     from vaedensity.data.named import load_digits as load_digits
     from vaedensity.density.annealed import Annealed as Annealed
     from vaedensity.density.estimate import Estimate as Estimate
@@ -36,9 +36,9 @@ _HOMES = {
     "ImportanceSampling": "density.importance",
     "Jackknife": "density.jackknife",
     "load_digits": "data.named",
-    "load_model": "api.python",
-    "score": "api.python",
-    "self_test": "api.python",
+    "load_model": "api.model_items",
+    "score": "api.score",
+    "self_test": "api.self_test",
     "UntilStandardError": "density.until",
     "VAEDensity": "sklearn",
     "VaedensityError": "errors",

@@ -11,18 +11,23 @@ from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from vaedensity.api.estimator_file import EstimatorRecord, open_bytes, record_in, save_with_record
-from vaedensity.api.estimator_input import check_parameters, whole_number
+from vaedensity.api.estimator_record import (
+    EstimatorRecord,
+    check_parameters,
+    record_in,
+    save_with_record,
+    whole_number,
+)
 from vaedensity.api.fit import fit_model, pick_device
 from vaedensity.api.fit_request import FitRequest
+from vaedensity.api.model_items import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.api.sample import original_values, sample_batches
-from vaedensity.api.score import ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
 from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.density.estimate import Floats
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.errors import Interrupted, ModelError, UsageError
 from vaedensity.items import plain_array
-from vaedensity.model.checkpoint import ModelFile, load_model
+from vaedensity.model.checkpoint import ModelFile, load_model, parse_model
 from vaedensity.model.config import PRESETS
 from vaedensity.model.kinds import Network
 from vaedensity.model.released import resolve
@@ -33,28 +38,58 @@ CALIBRATION_ITEMS = 1000
 OPENED = ("_file", "_placed")  # made from the bytes when needed, never pickled
 
 
-class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
-    """The density of a collection of equally sized images, as a scikit-learn outlier detector.
+class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A VAE's density of a collection of equally sized images, as a scikit-learn outlier detector.
 
-    ``X`` is always uint8 or bool images (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3, as for :func:`vaedensity.fit`.
+    ``X`` is always uint8 or bool, (N,H,W), (N,H,W,C) or (N,C,H,W) with C 1 or 3. Wrong data and parameters raise
+    UsageError. With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters,
+    ``threads`` among them; under a budget it also depends on the clock. Scores do not depend on what else is scored,
+    nor on the batch, up to the rounding of float32 sums.
 
-    Parameters, all by keyword: ``preset`` fast, tiny, small, medium or base. At most one of ``steps``, ``epochs`` and ``budget``
-    (seconds, or text such as "10m"); without any, the preset's time. ``seed`` of fitting, scores and samples.
-    ``device`` auto, cpu, cuda or cuda:N. ``valid_fraction`` of the items validate the fit. ``batch_size`` and peak
-    learning ``rate`` of fitting, None for those of ``vaedensity fit``. ``samples``: importance samples per score. ``contamination``: the share of the
-    training items that lies below the threshold. ``score_batch_size``: pairs of item and sample in memory at once. ``threads`` to
-    work with; None: as many as are worth while.
+    Parameters
+    ----------
+    preset : str
+        The network: "fast", "tiny", "small", "medium" or "base".
+    steps, epochs, budget : int, float, float or str, optional
+        How long to fit, by at most one of them; the budget in seconds, or text such as "10m". By default the preset's
+        time.
+    seed : int
+        Of fitting, scores and samples.
+    device : str
+        "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+    valid_fraction : float
+        The share of the items that validates the fit.
+    batch_size, rate : int and float, optional
+        Batch size and peak learning rate of fitting; by default those of ``vaedensity fit``.
+    samples : int
+        Importance samples an item and score.
+    contamination : float
+        The share of the training items that lies below the threshold, at most 0.5.
+    score_batch_size : int
+        Pairs of item and sample in memory at once.
+    threads : int, optional
+        As many as are worth while by default.
 
-    Attributes: ``model_bytes_``, a model file that every ``vaedensity`` command reads; ``fit_record_``, what fitting
-    reported; ``item_shape_`` (C,H,W); ``n_features_in_``, values per item; ``offset_``, the threshold in nats: the
-    ``contamination`` quantile of the scores of at most 1000 evenly spaced items of the training data.
+    Attributes
+    ----------
+    model_bytes_ : bytes
+        A model file that every ``vaedensity`` command reads.
+    fit_record_ : dict
+        What fitting reported.
+    item_shape_ : tuple
+        (C, H, W).
+    n_features_in_ : int
+        Values per item.
+    offset_ : float
+        The threshold in nats.
 
-    With ``steps`` or ``epochs`` a fit on one machine's CPU is a function of the data and the parameters, ``threads`` among them; under a
-    budget it also depends on the clock. Scores do not depend on what else is scored, nor on the batch, up to the
-    rounding of float32 sums. Wrong data and parameters raise UsageError.
-
-    >>> detector = VAEDensity(preset="tiny", steps=300).fit(x)                         # doctest: +SKIP
-    >>> detector.score_samples(x), detector.predict(x), detector.sample(16)            # doctest: +SKIP
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> digits = vd.load_digits()
+    >>> detector = vd.VAEDensity.load("digits").calibrate(digits[:20])  # instead of fit(X): a released model
+    >>> detector.predict(digits[-2:]).shape, detector.sample(3).shape
+    ((2,), (3, 8, 8))
     """
 
     def __init__(
@@ -89,7 +124,10 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self.threads = threads
 
     def fit(self, X: Any, y: Any = None) -> "VAEDensity":
-        """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self."""
+        """Fit a model to images ``X`` and set the threshold; ``y`` is ignored. Returns self.
+
+        KeyboardInterrupt leaves the estimator as it was.
+        """
         request = self._request()
         images = plain_array(X, "X")
         with TemporaryDirectory() as folder:
@@ -104,10 +142,10 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     @full_precision()
     def calibrate(self, X: Any) -> "VAEDensity":
-        """Set ``offset_`` anew: the ``contamination`` quantile of the scores of at most 1000 evenly spaced items of
-        ``X``. :meth:`fit` does so with the training data. Returns self.
+        """Set the threshold ``offset_``: the ``contamination`` quantile of the scores of ``X``. Returns self.
 
-        To be called after :meth:`load` of a file without a threshold, or with clean data that were not trained on.
+        At most 1000 evenly spaced items are scored. :meth:`fit` does so with the training data. To be called after
+        :meth:`load` of a file without a threshold, or with clean data that were not trained on.
         """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
@@ -138,8 +176,13 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     @full_precision()
     def score_samples(self, X: Any) -> Floats:
-        """log p (n,) float64 in nats of every item of ``X``: importance sampling's lower bound. Higher is likelier;
-        -inf for an item with values that the model cannot make, having been fitted to none like them."""
+        """log p(x) in nats of every item, a lower bound by importance sampling.
+
+        Returns
+        -------
+        (n,) float64
+            Higher is likelier. -inf for an item with values that the model, fitted to none like them, cannot make.
+        """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
         return self._score_levels(levels_of(self._model_file(), plain_array(X, "X"), "X"))
@@ -161,10 +204,19 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     @full_precision()
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> NDArray[np.uint8]:
-        """``n_samples`` new items, uint8 (n,H,W) for one channel, else (n,H,W,C), with the training data's values.
+        """Draw new items.
 
-        ``random_state``: a seed or a RandomState that gives one; None stands for ``seed``, so that calls agree. With
-        one seed the first items are the same whatever ``n_samples`` is.
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int or RandomState, optional
+            A seed, or what gives one; by default ``seed``, so that calls agree. With one seed the first items are the
+            same whatever ``n_samples`` is.
+
+        Returns
+        -------
+        (n, H, W) or (n, H, W, C) uint8 ndarray
+            In the values of the training data.
         """
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
@@ -187,7 +239,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
         return None if self.threads is None else int(self.threads)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the model file ``path``, parameters and threshold included. Every ``vaedensity`` command reads it."""
+        """Write the model file ``path``, parameters and threshold included; every ``vaedensity`` command reads it."""
         check_is_fitted(self, "model_bytes_")
         check_parameters(self)
         path = Path(path)
@@ -200,13 +252,13 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
     def load(cls, path: str | Path) -> "VAEDensity":
         """The estimator that :meth:`save` wrote to ``path``, with the same scores and threshold.
 
-        Opens any model file and any released model by name as well. Where no estimator saved it, parameters have
-        their defaults, ``fit_record_`` is the model's card, and :meth:`calibrate` must set a threshold before
-        :meth:`predict` and :meth:`decision_function` work. Raises ModelError.
+        It opens any model file, and any released model by name. Where no estimator saved it, parameters have their
+        defaults, ``fit_record_`` is the model's card, and :meth:`calibrate` must set a threshold before :meth:`predict`
+        and :meth:`decision_function` work. Raises ModelError.
         """
         place = resolve(str(path))
         file = load_model(place)
-        record = record_in(file, cls._get_param_names())
+        record = record_in(file)
         if record is None:
             preset = file.card.get("preset")
             record = EstimatorRecord({"preset": preset} if preset in PRESETS else {}, None, dict(file.card))
@@ -228,7 +280,7 @@ class VAEDensity(OutlierMixin, DensityMixin, BaseEstimator):
 
     def _model_file(self) -> ModelFile:
         if not hasattr(self, "_file"):
-            self._file = open_bytes(self.model_bytes_, "of this VAEDensity")
+            self._file = parse_model(self.model_bytes_, Path("of this VAEDensity"))
         return self._file
 
     def _network(self) -> Network:

@@ -150,6 +150,7 @@ def test_failures_leave_the_process_as_it_was(
 
     for place in ("model.hierarchical.HierarchicalVAE.encode", "coding.engine.decode_chains"):
         monkeypatch.setattr(f"vaedensity.{place}", fail)
+    gc.collect()
     before = state()
     with pytest.raises(ZeroDivisionError):
         CALLS[call](x, archive)

@@ -11,7 +11,8 @@ import pytest
 from conftest import invoke
 
 from vaedensity import Annealed, Estimate, ImportanceSampling, Jackknife, UntilStandardError, VAEDensity, score
-from vaedensity.api.score import ScoreRequest, score_array
+from vaedensity.api.model_items import ScoreRequest
+from vaedensity.api.score import score_array
 from vaedensity.density.estimate import Kind
 from vaedensity.errors import UNRELIABLE
 
@@ -140,8 +141,8 @@ def test_rows_go_on_after_a_stop(model: Path, data: Path, tmp_path: Path, stop: 
             raise KeyboardInterrupt
 
     from vaedensity import load_model
-    from vaedensity.api.score import Output
     from vaedensity.errors import Interrupted
+    from vaedensity.report.rows import Output
 
     request = ScoreRequest(ImportanceSampling(2), batch_size=2)
     with pytest.raises(Interrupted):

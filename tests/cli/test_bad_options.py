@@ -114,14 +114,12 @@ def test_restoring_below_a_file(refused: Refused, few: Path, tmp_path: Path, don
     assert "cannot write" in refused(FAILURE, "decompress", tmp_path / "a.vdz", "-o", few / "below")
 
 
-def test_resume_without_a_saved_run(refused: Refused, few: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors.metrics.jsonl").touch()
+@pytest.mark.parametrize("metrics", [True, False])
+def test_resume_without_a_saved_run(metrics: bool, refused: Refused, few: Path, tmp_path: Path) -> None:
+    if metrics:
+        (tmp_path / "m.safetensors.metrics.jsonl").touch()
     line = refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "--resume")
     assert "no training state" in line
-
-
-def test_resume_without_a_saved_run_leaves_no_file(refused: Refused, few: Path, tmp_path: Path) -> None:
-    refused(USAGE, "fit", few, "-o", tmp_path / "m.safetensors", *NO_TRAINING, "--resume")
 
 
 def test_fit_to_images_beyond_the_limit(refused: Refused, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """vaedensity bench: one run, the same bytes, all verified."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from conftest import invoke
 from PIL import Image
 
+from vaedensity.api.bench import Bench, BenchRow
+from vaedensity.cli.bench import table
 from vaedensity.errors import USAGE
 
 Done = Callable[..., dict[str, Any]]
@@ -53,12 +56,9 @@ def test_particles_and_ratios(model: Path, tmp_path: Path, digits: np.ndarray, d
     rows = {row["codec"]: row for row in done(*line)["codecs"]}
     ours = sorted(name for name in rows if "vaedensity" in name)
     assert len(ours) == 2 and ours[1] == f"{ours[0]}, 3 particles"
-    from vaedensity.cli.bench import table
-
-    slow = {"codec": "zpaq -m5", "layout": "whole array", "bytes": 9, "bits_per_dim": 1.0, "compress_seconds": 6.0}
-    slow |= {"decompress_seconds": 3.0, "compress_mb_per_second": 1.0, "decompress_mb_per_second": 2.0}
-    fast = slow | {"codec": "x", "compress_seconds": 2.0, "decompress_seconds": 1.5}
-    _, columns, cells = table({"data": "d", "items": 1, "dims": 2, "threads": 1, "codecs": [fast, slow]})
+    slow = BenchRow("zpaq -m5", "whole array", 9, 1.0, 6.0, 3.0, 1.0, 2.0)
+    fast = replace(slow, codec="x", compress_seconds=2.0, decompress_seconds=1.5)
+    _, columns, cells = table(Bench("d", 1, 2, 2, 1, 1, (fast, slow)))
     assert columns[-2:] == ["in / zpaq", "out / zpaq"] and cells[0][-2:] == ["3.00", "2.00"]
 
 

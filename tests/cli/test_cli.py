@@ -49,14 +49,6 @@ def test_help_imports_neither_torch_nor_numpy(command: str) -> None:
     assert not modules & {"torch", "torchvision", "numpy", "constriction", "PIL"}
 
 
-def test_list_imports_no_torch(model_archive: Path) -> None:
-    assert "torch" not in loaded_by("list", str(model_archive))
-
-
-def test_info_of_a_model_imports_no_torch(model: Path) -> None:
-    assert "torch" not in loaded_by("info", str(model))
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_names_its_options(command: str) -> None:
     result = CliRunner().invoke(main, [command, "-h"])
@@ -178,14 +170,6 @@ def test_compress_record_without_a_model(tmp_path: Path, done: Done) -> None:
     check_compress_record(record, tmp_path / "a.vdz", 30, 7, array.nbytes)
     assert record["model"] is None and record["model_bytes"] == 0 and record["expected_bits_per_dim"] is None
     assert record["fallback_blocks"] == 1
-
-
-def test_the_same_input_gives_the_same_archive_for_any_number_of_threads(
-    model: Path, model_archive: Path, tmp_path: Path, digits: np.ndarray, done: Done
-) -> None:
-    np.save(tmp_path / "digits.npy", digits[:120])
-    done("compress", tmp_path / "digits.npy", "-o", tmp_path / "b.vdz", "-m", model, "--threads", 1, "--no-verify")
-    assert (tmp_path / "b.vdz").read_bytes() == model_archive.read_bytes()
 
 
 def test_lockstep_and_threads_do_not_change_what_is_restored(
@@ -454,8 +438,8 @@ def test_test_takes_several_archives_and_writes_nothing(
 
 def test_demo_record(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaedensity.data.named.DIGITS", {"train": slice(0, 200), "test": slice(200, 260)})
-    record = done("demo", "--seconds", "1")
+    record = done("demo", "--seconds", "5")
     assert record["items"] == 60 and "restored bit for bit" in record["verdict"]
     assert {row["name"] for row in record["table"]} >= {"ELBO", "vaedensity archive, complete"}
     assert all(row["bits_per_dim"] > 0 for row in record["table"])
-    assert {"fit", "score", "compress"} <= set(record)
+    assert {"fit", "score", "bench"} <= set(record)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import invoke
+from killed import die, killed
 from rejections import Done
-from test_atomic import die, killed
 
 from vaedensity.data import staging
 from vaedensity.data.collection import LoadOptions

@@ -167,7 +167,7 @@ def test_self_test(model: Path, done: Done) -> None:
 def test_an_interrupted_run_leaves_what_is_done_and_goes_on(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Done, refused: Refused
 ) -> None:
-    import vaedensity.api.score as scoring
+    import vaedensity.api.model_items as scoring
 
     line = ("score", model, data, "-k", 8, "--batch-size", 3)  # three items at a time
     done(*line, "-o", tmp_path / "whole.csv")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,15 @@ def test_no_terminal_no_limit(name: str, commands: dict[str, list[str]], monkeyp
 
 @pytest.mark.parametrize("columns", [60, 120])
 def test_the_demo(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vaedensity.api.demo import run_demo
+    import vaedensity.api.fit as fitting
+
+    fit_model = fitting.fit_model
+
+    def quickly(x: Any, source: str, out: Path, request: Any, **how: Any) -> Any:
+        return fit_model(x, source, out, replace(request, seconds=0.1), **how)
 
     monkeypatch.setattr("vaedensity.data.named.DIGITS", {"train": slice(0, 200), "test": slice(200, 240)})
-    monkeypatch.setattr("vaedensity.api.demo.run_demo", lambda seconds, **how: run_demo(0.1, **how))
+    monkeypatch.setattr(fitting, "fit_model", quickly)
     monkeypatch.setenv("COLUMNS", str(columns))
     result = invoke("-q", "demo")
     assert result.exit_code == 0, result.output

@@ -31,10 +31,16 @@ for arguments in json.loads(sys.argv[1]):
 
 
 @pytest.fixture
-def series_archive(tmp_path: Path) -> tuple[Path, Path]:
+def series_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """An archive of series that a model coded, and that model."""
-    golden = Path(__file__).parents[1] / "golden"
-    return golden / "series.vdz", golden / "series.safetensors"
+    monkeypatch.setattr("vaedensity.archive.model_blocks.WORTH_ASKING", 1e9)  # few items take less without a model
+    monkeypatch.setattr("vaedensity.api.compress.SMALL_BYTES", 0)
+    model, archive = Path(__file__).parents[1] / "golden" / "series.safetensors", tmp_path / "series.vdz"
+    with np.load(model.with_suffix(".npz")) as file:
+        data = saved(tmp_path / "series.npy", file["series"][:20])
+    done = invoke("compress", data, "-o", archive, "-m", model, "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["model_items"] == 20
+    return archive, model
 
 
 def test_reading_needs_no_torch(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import die, killed
 
 from vaedensity.data import atomic, system_calls
 from vaedensity.data.atomic import atomic_file, remove_stale
@@ -53,22 +54,6 @@ def write(path: Path, data: bytes, overwrite: bool = False) -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
-
-
-def killed(work: Callable[[], object]) -> None:
-    """Do ``work`` in a process of its own, which must be killed by it."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed_at_each_line(files: set[str], before: Callable[[], object], work: Callable[[], object]) -> Iterator[int]:

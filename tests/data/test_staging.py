@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_atomic import killed, names, no_sync
+from killed import killed
+from test_atomic import names, no_sync
 
 from vaedensity.data import atomic, system_calls
 from vaedensity.data import staging as module

@@ -9,10 +9,9 @@ from linear_gaussian import LinearGaussian
 
 from vaedensity.density.annealed import Annealed, AnnealedChains
 from vaedensity.density.estimate import Kind
-from vaedensity.density.estimator import score
+from vaedensity.density.estimator import ItemNoise, score
 from vaedensity.density.hamiltonian import evaluate, transition
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.density.noise import ItemNoise
 from vaedensity.errors import UsageError
 from vaedensity.model.latent_model import LogWeight
 

@@ -9,9 +9,8 @@ from linear_gaussian import LinearGaussian
 from torch import Tensor
 
 from vaedensity.density.estimate import Kind
-from vaedensity.density.estimator import score
+from vaedensity.density.estimator import ItemNoise, score
 from vaedensity.density.importance import ImportanceSampling
-from vaedensity.density.noise import ItemNoise
 from vaedensity.model.latent_model import LogWeight
 
 

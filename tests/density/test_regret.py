@@ -8,7 +8,7 @@ import torch
 from linear_gaussian import LATENT, LinearGaussian
 from torch import Tensor
 
-from vaedensity.density.noise import ItemNoise
+from vaedensity.density.estimator import ItemNoise
 from vaedensity.density.regret import ItemPosterior, LikelihoodRegret, _elbo_terms
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import load_model

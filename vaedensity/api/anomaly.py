@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items
-from vaedensity.api.score import Anomaly, ItemLevels, ScoreRequest, estimate_items, levels_of, scoring_model
+from vaedensity.api.model_items import (
+    ItemLevels,
+    ScoreRequest,
+    estimate_items,
+    levels_of,
+    load_model,
+    scoring_model,
+)
+from vaedensity.api.score import AnomalyRule
 from vaedensity.data.collection import Collection
 from vaedensity.data.load import load_array
 from vaedensity.density.anomaly import AnomalyScore, Likelihood, LikelihoodRatio, Typicality
@@ -16,14 +24,14 @@ from vaedensity.density.estimate import Estimate, Floats
 from vaedensity.density.estimator import score
 from vaedensity.density.regret import LikelihoodRegret
 from vaedensity.errors import UsageError
-from vaedensity.model.checkpoint import ModelFile, load_model
-from vaedensity.model.released import resolve
+from vaedensity.model.checkpoint import ModelFile
 from vaedensity.model.sequence_config import SequenceConfig
 
 REFERENCE_ITEMS = 1000
+Say = Callable[[str], None]
 
 
-def anomaly_score(
+def anomaly_rule(
     kind: str,
     file: ModelFile,
     array: NDArray[np.generic],
@@ -34,50 +42,68 @@ def anomaly_score(
     reference: str | None = None,
     background: str | None = None,
     read: Callable[[str], tuple[Collection, NDArray[np.generic]]] = load_array,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[Anomaly, str]:
-    """(anomaly scores of a slice of ``array`` in bits, larger is more anomalous; a line that names them).
+    say: Say = lambda line: None,
+) -> AnomalyRule:
+    """The anomaly score ``kind`` of the items of ``array``.
 
-    ``kind``: likelihood, complexity (``codec``), typicality (``reference``: DATA that ``read`` finds, at most 1000 evenly spaced
-    items of it are scored), regret, or ratio (``background``: a model). What it gives for items with values that the model
-    cannot make means nothing: :func:`~vaedensity.api.score.score_array` puts +inf there. Raises UsageError.
+    What it gives for items with values that the model cannot make means nothing;
+    :func:`~vaedensity.api.score.score_array` puts +inf there.
+
+    Parameters
+    ----------
+    kind : str
+        "likelihood", "complexity", "typicality", "regret" or "ratio" (docs/anomaly.md).
+    file, array, source, request
+        As for :func:`~vaedensity.api.score.score_array`.
+    codec : str, optional
+        Of complexity; "png" by default.
+    reference : str, optional
+        Of typicality, which needs it: data that count as normal. At most 1000 evenly spaced items are scored.
+    background : str, optional
+        Of ratio, which needs it: a second model.
+    read : callable
+        Finds the data that ``reference`` names.
+    say : callable
+        Told in one line what is left out.
+
+    Raises
+    ------
+    UsageError
+        Where something is missing or does not fit.
     """
-    if kind in ("regret", "complexity") and isinstance(file.config, SequenceConfig):
+    series = isinstance(file.config, SequenceConfig)
+    if kind in ("regret", "complexity") and series:
         raise UsageError(
-            f"anomaly {kind}: needs a model of images, {file.path} is one of series; use likelihood, typicality or ratio"
+            f"anomaly {kind}: needs a model of images, {file.path} is one of series; "
+            "use likelihood, typicality or ratio"
         )
     if kind == "regret":
         return _regret(file, array, source, request)
     if kind == "ratio":
         if background is None:
             raise UsageError("anomaly ratio needs a second model: background=MODEL")
-        return _ratio(load_model(resolve(background)), array, source, request, say)
-    rule: AnomalyScore
-    if kind == "typicality":
-        if reference is None:
-            raise UsageError("anomaly typicality needs data that count as normal: reference=DATA")
-        estimate, digest = _reference(file, *read(reference), request, say)
-        rule, name = Typicality(estimate), f"typicality, reference {reference} ({digest})"
-    elif kind == "complexity":
-        rule = Complexity(codec=codec or "png")
-        name = f"complexity, {codec or 'png'}"
-    else:
-        rule, name = Likelihood(), "likelihood"
-    raw = (
-        levels_of(file, array, source).levels
-        if isinstance(file.config, SequenceConfig)
-        else items.require_items(array, source)
-    )
-    return lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])), name
+        return _ratio(load_model(background), array, source, request, say)
+    rule, name = _rule_of_estimates(kind, file, request, codec, reference, read, say)
+    raw = levels_of(file, array, source).levels if series else items.require_items(array, source)
+    return AnomalyRule(name, lambda part, estimate: rule.score(estimate, np.ascontiguousarray(raw[part])))
 
 
-def _reference(
+def _rule_of_estimates(
+    kind: str,
     file: ModelFile,
-    collection: Collection,
-    array: NDArray[np.generic],
     request: ScoreRequest,
-    say: Callable[[str], None],
-) -> tuple[Estimate, str]:
+    codec: str | None,
+    reference: str | None,
+    read: Callable[[str], tuple[Collection, NDArray[np.generic]]],
+    say: Say,
+) -> tuple[AnomalyScore, str]:
+    if kind == "likelihood":
+        return Likelihood(), kind
+    if kind == "complexity":
+        return Complexity(codec=codec or "png"), f"complexity, {codec or 'png'}"
+    if reference is None:
+        raise UsageError("anomaly typicality needs data that count as normal: reference=DATA")
+    collection, array = read(reference)
     data = levels_of(file, array, collection.source)
     levels = data.known_levels()
     if not len(levels):
@@ -87,20 +113,26 @@ def _reference(
     if data.unseen:
         say(f"{collection.source}: {data.unseen} items left out: the model cannot make their values")
     chosen = levels[np.unique(np.linspace(0, len(levels) - 1, REFERENCE_ITEMS).astype(int))]
-    return _score(file, chosen, request), hashlib.sha256(chosen.tobytes()).hexdigest()[:16]
+    estimate = score(
+        scoring_model(file, request.device),
+        chosen,
+        request.estimator,
+        model_sha256=file.sha256,
+        seed=request.seed,
+        batch_size=request.batch_size,
+    )
+    digest = hashlib.sha256(chosen.tobytes()).hexdigest()[:16]
+    return Typicality(estimate), f"typicality, reference {reference} ({digest})"
 
 
 def _ratio(
-    background: ModelFile,
-    array: NDArray[np.generic],
-    source: str,
-    request: ScoreRequest,
-    say: Callable[[str], None],
-) -> tuple[Anomaly, str]:
+    background: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest, say: Say
+) -> AnomalyRule:
     data, model = levels_of(background, array, source), scoring_model(background, request.device)
     if data.unseen:
         say(
-            f"{source}: {data.unseen} items have values that the background model cannot make: their ratio is -inf, or inf where neither can"
+            f"{source}: {data.unseen} items have values that the background model cannot make: their ratio is -inf, "
+            "or inf where neither can"
         )
 
     def ratio(part: slice, estimate: Estimate) -> Floats:
@@ -108,10 +140,10 @@ def _ratio(
         other = Estimate.concatenate([*estimate_items(model, own, request, model_sha256=background.sha256)])
         return LikelihoodRatio(background=other).score(estimate, own.levels)
 
-    return ratio, f"ratio, background {background.sha256[:16]}"
+    return AnomalyRule(f"ratio, background {background.sha256[:16]}", ratio)
 
 
-def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest) -> tuple[Anomaly, str]:
+def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: ScoreRequest) -> AnomalyRule:
     data, model, rule = levels_of(file, array, source), scoring_model(file, request.device), LikelihoodRegret()
 
     def regret(part: slice, estimate: Estimate) -> Floats:
@@ -125,15 +157,4 @@ def _regret(file: ModelFile, array: NDArray[np.generic], source: str, request: S
         )
         return bits
 
-    return regret, "regret"
-
-
-def _score(file: ModelFile, levels: NDArray[np.uint8], request: ScoreRequest) -> Estimate:
-    return score(
-        scoring_model(file, request.device),
-        levels,
-        request.estimator,
-        model_sha256=file.sha256,
-        seed=request.seed,
-        batch_size=request.batch_size,
-    )
+    return AnomalyRule("regret", regret)

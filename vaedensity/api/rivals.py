@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Bytes = NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview
 LONGEST_SIDE = 16_000  # of a mosaic: WebP stops at 16,383 pixels
 
 
@@ -66,57 +68,45 @@ def mosaics(images: Bytes) -> list[Bytes]:
 
 
 def known_rivals(two_valued: bool) -> dict[str, Rival]:
-    """Rivals that this machine has, by the name that ``--rivals`` takes."""
+    """The rivals that this machine has, by the name that ``rivals`` of bench takes."""
     pictures = ("each image", "mosaic")
     whole = ("whole array", "packed bits") if two_valued else ("whole array",)
     found = {
         "png": Rival("PNG", png(two_valued), pictures),
         "webp": Rival("WebP lossless m6", webp(), pictures),
-        "xz": Rival("xz -9e", xz(), whole),
-        "zlib": Rival(
-            "zlib -9", Codec(lambda a: zlib.compress(a.tobytes(), 9), lambda b: flat(zlib.decompress(b))), whole
-        ),
+        "xz": Rival("xz -9e", of_bytes(partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME), lzma.decompress), whole),
+        "zlib": Rival("zlib -9", of_bytes(partial(zlib.compress, level=9), zlib.decompress), whole),
     }
     try:
         ic = import_module("imagecodecs")
     except ImportError:
         ic = None
     if ic is not None:
+        zstd = of_bytes(partial(ic.zstd_encode, level=22), ic.zstd_decode)
+        brotli = of_bytes(partial(ic.brotli_encode, level=11, lgwin=24), ic.brotli_decode)
         found |= {
             "jxl-e7": Rival("JPEG XL e7", jpegxl(ic, 7), pictures),
             "jxl-e9": Rival("JPEG XL e9", jpegxl(ic, 9), pictures),
             "jpegls": Rival("JPEG-LS", Codec(lambda a: bytes(ic.jpegls_encode(a)), ic.jpegls_decode), pictures),
-            "zstd": Rival(
-                "zstd -22",
-                Codec(lambda a: bytes(ic.zstd_encode(a.tobytes(), level=22)), lambda b: flat(ic.zstd_decode(b))),
-                whole,
-            ),
-            "brotli": Rival(
-                "brotli 11",
-                Codec(
-                    lambda a: bytes(ic.brotli_encode(a.tobytes(), level=11, lgwin=24)),
-                    lambda b: flat(ic.brotli_decode(b)),
-                ),
-                whole,
-            ),
+            "zstd": Rival("zstd -22", zstd, whole),
+            "brotli": Rival("brotli 11", brotli, whole),
         }
     if shutil.which("zpaq"):
         found["zpaq"] = Rival("zpaq -m5", zpaq(), whole)
     return found
 
 
-MISSING = {
-    "jxl-e7": "imagecodecs",
-    "jxl-e9": "imagecodecs",
-    "jpegls": "imagecodecs",
-    "zstd": "imagecodecs",
-    "brotli": "imagecodecs",
-    "zpaq": "the program zpaq",
-}
+MISSING = dict.fromkeys(("jxl-e7", "jxl-e9", "jpegls", "zstd", "brotli"), "imagecodecs") | {"zpaq": "the program zpaq"}
 """What a rival needs that may not be there."""
 
 
-def flat(data: bytes) -> Bytes:
+def of_bytes(encode: Callable[[bytes], Buffer], decode: Callable[[bytes], Buffer]) -> Codec:
+    """A codec of bytes, applied to an array's own."""
+    return Codec(lambda a: bytes(encode(a.tobytes())), lambda b: flat(decode(b)))
+
+
+def flat(data: Buffer) -> Bytes:
+    """Bytes as a row."""
     return np.frombuffer(bytes(data), np.uint8)
 
 
@@ -156,13 +146,8 @@ def webp() -> Codec:
     return Codec(encode, decode)
 
 
-def xz() -> Codec:
-    return Codec(
-        lambda a: lzma.compress(a.tobytes(), preset=9 | lzma.PRESET_EXTREME), lambda b: flat(lzma.decompress(b))
-    )
-
-
 def jpegxl(ic: Any, effort: int) -> Codec:
+    """The reference encoder with one thread, as ``imagecodecs`` has it."""
     return Codec(
         lambda a: bytes(ic.jpegxl_encode(a, lossless=True, effort=effort, numthreads=1)),
         lambda b: np.asarray(ic.jpegxl_decode(b, numthreads=1)),

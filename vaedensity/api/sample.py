@@ -1,34 +1,66 @@
-"""Draw new items from a model, and set items beside the model's picture of them."""
+"""Draw new items from a model, and set items beside their reconstructions."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from vaedensity import items
-from vaedensity.api.score import model_levels, scoring_model
+from vaedensity.api.model_items import model_levels, scoring_model
 from vaedensity.arithmetic import full_precision, torch_threads
 from vaedensity.data.atomic import atomic_file, refuse_existing
 from vaedensity.density.bdmc import simulate
 from vaedensity.density.entropy import scale_entropy
 from vaedensity.errors import UsageError
 from vaedensity.model.checkpoint import ModelFile
+from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.kinds import Network
 from vaedensity.model.likelihood import Reshaped
 from vaedensity.model.sequence import SequenceVAE
 from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.report.mosaic import GAP, MOST_PIXELS, mosaic_size, write_mosaic
 
 MOST_ITEMS, MOST_VALUES = 64, 1 << 20  # of one pass
+GAP = 96  # between the tiles of a mosaic: neither black nor white
+MOST_PIXELS = 1 << 28  # of a mosaic
 Levels = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Samples:
+    """New items that were written: ``n`` of ``shape`` (H,W) or (H,W,C) to ``output``, a file of ``bytes``."""
+
+    n: int
+    shape: tuple[int, ...]
+    output: Path
+    bytes: int
+    seed: int
+    entropy: float | None
+    model_sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Items that were written beside their reconstructions: ``n`` to ``output``, a file of ``bytes``. The error is the
+    mean over all values."""
+
+    n: int
+    mean_absolute_error_levels: float
+    output: Path
+    bytes: int
+    model_sha256: str
+    seconds: float
+
+
 def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
-    """Refuse an output before the work rather than after it. Raises UsageError."""
+    """Raise UsageError for an output that cannot be written, before the work rather than after it."""
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: expected a name ending in {' or '.join(suffixes)}")
     refuse_existing(path, overwrite)
@@ -37,10 +69,10 @@ def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> N
 
 
 def sample_batches(file: ModelFile, model: Network, n: int, seed: int) -> Iterator[Levels]:
-    """Items 0 .. ``n`` - 1 that ``model`` draws with ``seed``, as levels (B,C,H,W) a few at a time.
+    """Items 0 to ``n`` - 1 that ``model`` draws with ``seed``, as levels (B,C,H,W) a few at a time.
 
-    Item i is the same whatever ``n`` is: every pass has the full size, which depends on the model alone, because
-    a sum of float32 may round otherwise in a batch of another size.
+    Item i is the same whatever ``n`` is. Every pass has the full size, which depends on the model alone: a sum of
+    float32 may round otherwise in a batch of another size.
     """
     size = _pass_size(file)
     for first in range(0, n, size):
@@ -70,20 +102,47 @@ def write_samples(
     device: str = "cpu",
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda n: None,
-) -> dict[str, Any]:
-    """Write ``n`` new items to ``out``; returns the record of ``sample --json``.
+) -> Samples:
+    """Write new items to ``out``.
 
-    ``entropy``: draw every value from the power of its distribution that has this fraction of its entropy.
+    Parameters
+    ----------
+    file : ModelFile
+    out : Path
+        .npy: uint8 (n,H,W), (n,H,W,C) or, of series, (n,T) in the values of the training data, written as they are
+        drawn. .png: one mosaic of at most 2^28 pixels, whose white is the model's highest level.
+    n : int
+        How many items to draw.
+    seed : int
+        The first items are the same whatever ``n`` is.
+    entropy : float, optional
+        Draw every value from the power of its distribution that has this fraction of its entropy: below 1 sharper,
+        above 1 flatter.
+    device : str
+    overwrite : bool
+        Replace an existing file.
+    progress : callable
+        Told after every batch how many items are done.
 
-    .npy: uint8 (n,H,W), (n,H,W,C) or, of series, (n,T) in the values of the training data. .png: one mosaic whose white is the
-    model's highest level. An array is written as it is drawn; a mosaic has at most 2^28 pixels.
+    Raises
+    ------
+    UsageError
+        For an output that cannot be written and numbers that make no sense.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import vaedensity as vd
+    >>> with TemporaryDirectory() as folder:
+    ...     write_samples(vd.load_model("digits"), Path(folder, "new.npy"), 2).shape
+    (8, 8)
     """
     check_output(out, (".npy", ".png"), overwrite=overwrite)
     if n < 1:
         raise UsageError(f"found {n} items to draw; expected at least 1")
     started = time.monotonic()
     shape = _picture_shape(file)
-    across, down = mosaic_size(n, *shape[:2])
+    across, down = _mosaic_size(n, *shape[:2])
     if out.suffix.lower() == ".png" and across * down > MOST_PIXELS:
         raise UsageError(
             f"{out}: a mosaic of {n} items has {across * down} pixels, the limit is {MOST_PIXELS}; write .npy"
@@ -105,17 +164,8 @@ def write_samples(
             for batch in batches:
                 f.write(original_values(file, batch).tobytes())
         else:
-            write_mosaic(f, (tile for batch in batches for tile in _bright(file, batch)), n, shape)
-    return {
-        "n": n,
-        "shape": list(shape),
-        "output": str(out),
-        "bytes": out.stat().st_size,
-        "seed": seed,
-        "entropy": entropy,
-        "model_sha256": file.sha256,
-        "seconds": time.monotonic() - started,
-    }
+            _write_mosaic(f, (tile for batch in batches for tile in _bright(file, batch)), n, shape)
+    return Samples(n, shape, out, out.stat().st_size, seed, entropy, file.sha256, time.monotonic() - started)
 
 
 @full_precision()
@@ -129,10 +179,26 @@ def write_reconstructions(
     n: int = 16,
     device: str = "cpu",
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Write a mosaic .png of the first ``n`` items of ``array``, each above its reconstruction.
+) -> Reconstructions:
+    """Write a mosaic of the first items of ``array``, each above its reconstruction.
 
-    Returns the record of ``reconstruct --json``, whose ``n`` is smaller where there are fewer items.
+    Parameters
+    ----------
+    file : ModelFile
+    array : ndarray
+        Images as for :func:`vaedensity.score`, called ``source`` in messages.
+    out : Path
+        A .png whose white is the model's highest level.
+    n : int
+        How many items at most.
+    device : str
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    UsageError
+        For an output that cannot be written, data that do not fit, and models of series.
     """
     check_output(out, (".png",), overwrite=overwrite)
     if n < 1:
@@ -144,6 +210,7 @@ def write_reconstructions(
     originals = model_levels(file, array[:n] if array.ndim else array, source)
     started = time.monotonic()
     model = scoring_model(file, device)
+    assert isinstance(model, HierarchicalVAE)
     size, parts = _pass_size(file), []
     with torch.inference_mode():
         for first in range(0, len(originals), size):
@@ -154,15 +221,9 @@ def write_reconstructions(
     between = np.full_like(above[:, :1], GAP)
     pairs = np.concatenate([above, between, below], 1)
     with atomic_file(out, overwrite) as f:
-        write_mosaic(f, pairs, len(pairs), pairs.shape[1:])
-    return {
-        "n": len(pairs),
-        "mean_absolute_error_levels": float(np.abs(originals.astype(np.int16) - copies).mean()),
-        "output": str(out),
-        "bytes": out.stat().st_size,
-        "model_sha256": file.sha256,
-        "seconds": time.monotonic() - started,
-    }
+        _write_mosaic(f, pairs, len(pairs), pairs.shape[1:])
+    error = float(np.abs(originals.astype(np.int16) - copies).mean())
+    return Reconstructions(len(pairs), error, out, out.stat().st_size, file.sha256, time.monotonic() - started)
 
 
 def _pass_size(file: ModelFile) -> int:
@@ -184,3 +245,26 @@ def _counted(batches: Iterator[Levels], progress: Callable[[int], None]) -> Iter
     for batch in batches:
         yield batch
         progress(len(batch))
+
+
+def _columns(n: int, height: int, width: int) -> int:
+    """Tiles in a row, so that ``n`` tiles of ``height`` x ``width`` pixels come nearly as high as wide."""
+    return min(n, math.ceil(math.sqrt(n * (height + 1) / (width + 1))))
+
+
+def _mosaic_size(n: int, height: int, width: int) -> tuple[int, int]:
+    """(width, height) in pixels of ``n`` tiles with gaps of one pixel."""
+    columns = _columns(n, height, width)
+    return columns * (width + 1) - 1, -(-n // columns) * (height + 1) - 1
+
+
+def _write_mosaic(f: BinaryIO, tiles: Iterable[NDArray[np.uint8]], n: int, shape: tuple[int, ...]) -> None:
+    """Write ``n`` tiles of ``shape`` (H,W) grey or (H,W,3) RGB, uint8, row by row with a gap of one pixel."""
+    height, width = shape[:2]
+    across, down = _mosaic_size(n, height, width)
+    columns = _columns(n, height, width)
+    canvas = np.full((down, across, *shape[2:]), GAP, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = tile
+    Image.fromarray(canvas).save(f, format="PNG")

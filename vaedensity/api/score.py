@@ -1,170 +1,149 @@
 """Score a collection under a model, item by item."""
 
-import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaedensity import items, units
-from vaedensity.arithmetic import full_precision, torch_threads
+from vaedensity.api.fit import pick_device
+from vaedensity.api.model_items import ItemLevels, ScoreRequest, estimate_items, levels_of, load_model, scoring_model
+from vaedensity.arithmetic import fresh_thread, full_precision, torch_threads
 from vaedensity.density.estimate import K_HAT_LIMIT, Estimate, Floats, mean
-from vaedensity.density.estimator import Estimator, score_batches
+from vaedensity.density.estimator import Estimator
 from vaedensity.density.importance import ImportanceSampling
 from vaedensity.density.pareto import FEWEST_IN_TAIL, tail_length
 from vaedensity.errors import Interrupted, UnreliableScores, UsageError
-from vaedensity.model.checkpoint import ModelFile, finite
-from vaedensity.model.kinds import Network, to_device
-from vaedensity.model.sequence_config import SequenceConfig
-from vaedensity.report.rows import RowLog, check_rows_path, table, write_table
+from vaedensity.items import plain_array
+from vaedensity.model.checkpoint import ModelFile
+from vaedensity.report.rows import Output, RowLog, table, write_table
 
 STRICT_SHARE = 0.01
-Given, Result = ParamSpec("Given"), TypeVar("Result")
-Anomaly = Callable[[slice, Estimate], Floats]
-"""Anomaly scores of the items in a slice, given their estimates."""
 
 
 @dataclass(frozen=True)
-class ScoreRequest:
-    """How to score: ``batch_size`` counts pairs of item and sample in memory and changes no result; ``threads`` as
-    :func:`choose_threads` takes them."""
+class AnomalyRule:
+    """An anomaly score ready to be applied, as :func:`~vaedensity.api.anomaly.anomaly_rule` makes it.
 
-    estimator: Estimator = field(default_factory=ImportanceSampling)
-    seed: int = 0
-    batch_size: int = 256
-    device: str = "cpu"
-    threads: int | None = None
+    Attributes
+    ----------
+    name : str
+        Which score it is, with all that it depends on.
+    bits : callable
+        Scores (n,) in bits, larger = more anomalous, of the items in a slice, given their estimates.
+    """
 
-    def __post_init__(self) -> None:
-        if self.estimator.samples < 1 or self.batch_size < 1:
-            raise UsageError(
-                f"found {self.estimator.samples} samples and batch size {self.batch_size}; expected at least 1 of each"
-            )
-
-
-def as_requested(task: Callable[Given, Result]) -> Callable[Given, Result]:
-    """A ``task`` that works in full precision with the threads of the request that it is given."""
-
-    @functools.wraps(task)
-    def run(*given: Given.args, **named: Given.kwargs) -> Result:
-        requests = [one for one in (*given, *named.values()) if isinstance(one, ScoreRequest)]
-        with full_precision(), torch_threads(requests[0].threads if requests else None):
-            return task(*given, **named)
-
-    return run
+    name: str
+    bits: Callable[[slice, Estimate], Floats]
 
 
 @dataclass(frozen=True)
-class Output:
-    """Where rows go: ``path`` .csv, .jsonl or .parquet; ``names``: what the items are called, or which file they are
-    of; ``offsets``: where in it each begins."""
+class ScoreSummary:
+    """What a scoring run comes to. Means are over the items whose estimate is finite; NaN where there are none.
 
-    path: Path
-    overwrite: bool = False
-    resume: bool = False
-    names: list[str] | None = None
-    offsets: list[int] | None = None
+    ``samples`` were asked for an item, ``samples_used`` drawn in all. ``k_hat_above_limit`` is the share of items with
+    k-hat above 0.7, NaN where none has one. ``estimator`` is its name, ``settings`` all that it was told. ``read_as``
+    says how the array was understood. ``anomaly`` names the anomaly score, None where there is none.
+    """
 
-    def check(self) -> None:
-        check_rows_path(self.path, overwrite=self.overwrite, resume=self.resume)
+    n: int
+    n_finite: int
+    unseen_values: int
+    dims: int
+    samples: int
+    samples_used: int
+    log_prob_nats: float
+    standard_error_nats: float
+    bits_per_dim: float
+    elbo_bits_per_dim: float
+    mean_ess: float
+    k_hat_above_limit: float
+    error_bar_not_met: int
+    estimator: str
+    settings: str
+    kind: str
+    model_sha256: str
+    seed: int
+    read_as: str
+    anomaly: str | None
+    mean_anomaly: float | None
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The estimate of every item, its anomaly score where asked for, and the record of ``score --json``."""
+    """The estimate of every item, its anomaly score (n,) in bits where asked for, and the summary."""
 
     estimate: Estimate
     anomaly: Floats | None
-    record: dict[str, Any]
+    summary: ScoreSummary
 
 
-@dataclass(frozen=True)
-class ItemLevels:
-    """Items as the model takes them: ``levels`` (N,C,H,W) and which of them are ``known`` (N,) bool, having only
-    values that the model can make. The levels of the others mean nothing."""
+@fresh_thread()
+def score(
+    model: ModelFile | str | Path,
+    x: NDArray[np.generic],
+    *,
+    samples: int | None = None,
+    estimator: Estimator | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Estimate:
+    """Estimate log p(x) in nats for every item of an array.
 
-    levels: NDArray[np.uint8]
-    known: NDArray[np.bool_]
+    Parameters
+    ----------
+    model : ModelFile, str or Path
+        A loaded model, a model file or a released name.
+    x : ndarray
+        Images (N,H,W), (N,H,W,C) or (N,C,H,W), uint8 or bool; for models of series (N,T), or bytes (n,) uint8, of which
+        every whole piece is an item.
+    samples : int, optional
+        Importance samples an item, 64 by default.
+    estimator : Estimator, optional
+        Another estimator, with its own number of samples: ``Jackknife(100)``, ``Annealed(16)``,
+        ``UntilStandardError(ImportanceSampling(64), 0.05)``.
+    seed : int
+    batch_size : int
+        Pairs of item and sample in memory at once; changes no result.
+    device : str
+        "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+    threads : int, optional
+        As many as are worth while by default.
 
-    @property
-    def unseen(self) -> int:
-        """How many items are not known."""
-        return int((~self.known).sum())
+    Returns
+    -------
+    Estimate
+        One estimate an item. -inf for items with values that the model cannot make.
 
-    def known_levels(self, first: int = 0) -> NDArray[np.uint8]:
-        """The levels of the known items from ``first`` on."""
-        levels, known = self.levels[first:], self.known[first:]
-        return levels if known.all() else levels[known]
+    Raises
+    ------
+    UsageError
+        For data and settings that do not fit.
+    ModelError
+        For a model that is missing or not whole.
 
-
-def levels_of(file: ModelFile, array: NDArray[np.generic], source: str) -> ItemLevels:
-    """``array`` as the integers that the model takes. Raises UsageError for items of another kind or size."""
-    data = require_data(file, array, source)
-    if data.shape[1:] != file.config.item_shape:
-        raise UsageError(
-            f"{source}: items are {size(data.shape[1:])}, the model {file.path} scores {size(file.config.item_shape)}; "
-            "fit one to these data"
-        )
-    return ItemLevels(*items.apply_map(data, file.config.levels, file.values))
-
-
-def model_levels(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
-    """The levels (N,C,H,W) of ``array``, all of them known. Raises UsageError where it does not fit."""
-    found = levels_of(file, array, source)
-    if found.unseen:
-        known = found.known
-        first = int(np.flatnonzero(~known)[0])
-        raise UsageError(
-            f"{source}: item {first} has values outside of what the model was fitted to ({known_values(file)}); fit again"
-        )
-    return found.levels
-
-
-def known_values(file: ModelFile) -> str:
-    """What the model can make, in words."""
-    return f"the values {file.values}" if file.values else f"values up to {file.config.levels - 1}"
-
-
-def require_data(file: ModelFile, array: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
-    """``array`` as items (N,C,H,W) of the model's kind. Raises UsageError where it holds none."""
-    if isinstance(file.config, SequenceConfig):
-        return items.require_series(array, source, file.config.length)
-    return items.require_items(array, source)
-
-
-def estimate_items(
-    model: Network, data: ItemLevels, request: ScoreRequest, *, model_sha256: str, first: int = 0
-) -> Iterator[Estimate]:
-    """Estimates of the items from ``first`` on, a few at a time, in order: -inf where values are not known."""
-    known = data.known[first:]
-    at, seen, begin = np.flatnonzero(known), 0, 0
-    for part in score_batches(
-        model,
-        data.known_levels(first),
-        request.estimator,
-        model_sha256=model_sha256,
-        seed=request.seed,
-        batch_size=request.batch_size,
-    ):
-        seen += len(part)
-        end = int(at[seen]) if seen < len(at) else len(known)
-        yield part.among(known[begin:end])
-        begin = end
-    if begin < len(known):
-        yield Estimate.of_unseen(len(known) - begin, request.estimator.kind)
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> digits = vd.load_digits()[-3:]
+    >>> vd.score("digits", digits, samples=100).log_prob_nats.shape
+    (3,)
+    """
+    if estimator is not None and samples is not None:
+        raise UsageError("found samples and an estimator, which has its own; expected one of them")
+    chosen = estimator or (ImportanceSampling() if samples is None else ImportanceSampling(samples))
+    request = ScoreRequest(chosen, seed, batch_size, pick_device(device), threads)
+    file = model if isinstance(model, ModelFile) else load_model(model)
+    return score_array(file, plain_array(x, "array"), "array", request).estimate
 
 
-def scoring_model(file: ModelFile, device: str) -> Network:
-    """The float network on ``device``, frozen; to be used in :func:`full_precision`: eleven bits are too few for a likelihood."""
-    return to_device(file.float_model(), device).requires_grad_(False)
-
-
-@as_requested
 def score_array(
     file: ModelFile,
     array: NDArray[np.generic],
@@ -172,50 +151,75 @@ def score_array(
     request: ScoreRequest = ScoreRequest(),
     *,
     output: Output | None = None,
-    anomaly: Anomaly | None = None,
-    anomaly_name: str = "",
+    anomaly: AnomalyRule | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Scores:
-    """Scores of all items of ``array`` under the trained model; with ``output`` also its rows.
+    """Score all items of ``array``, called ``source`` in messages; with ``output`` also write a row for each.
 
-    An item with values that the model cannot make has log p(x) = -inf and, where ``anomaly`` is asked for, +inf.
+    An item with values that the model cannot make has log p(x) = -inf and, where ``anomaly`` is asked for, +inf. With
+    ``output`` finished batches are kept on disk, and a stopped run can go on.
+
+    Raises
+    ------
+    UsageError
+        For data that do not fit and an output that cannot be written.
+    Interrupted
+        Where the run was stopped and batches of it are kept.
     """
     data = levels_of(file, array, source)
     if output is not None:
         output.check()
     started = time.monotonic()
-    model = scoring_model(file, request.device)
-    if output is None:
-        log = None
-    else:
+    log = None
+    if output is not None:
         settings = {
             "model_sha256": file.sha256,
             "file_sha256": file.file_sha256,
-            "data_sha256": hashlib.sha256(np.ascontiguousarray(data.levels)).hexdigest(),
-            "unseen_sha256": hashlib.sha256(data.known).hexdigest(),
+            "data_sha256": hashlib.sha256(np.ascontiguousarray(data.levels).data).hexdigest(),
+            "unseen_sha256": hashlib.sha256(data.known.data).hexdigest(),
             "items": len(data.levels),
             "estimator": repr(request.estimator),
             "seed": request.seed,
-            "anomaly": anomaly_name,
+            "anomaly": anomaly.name if anomaly else "",
         }
         log = RowLog(output.path, settings, resume=output.resume)
-    done = log.done if log else 0
-    progress(done)
+    estimate, bits = _scored(file, data, request, anomaly, log, progress)
+    if output is not None and log is not None:
+        columns = table(estimate, file.config.dims, output.names, bits, output.offsets)
+        write_table(output.path, columns, overwrite=output.overwrite)
+        log.remove()
+    read_as = items.reading(array, data.levels) + ("" if array.ndim == 2 else items.doubt(array))
+    summary = _summary(estimate, bits, file, request, read_as, anomaly, time.monotonic() - started)
+    return Scores(estimate, bits, summary)
+
+
+def _scored(
+    file: ModelFile,
+    data: ItemLevels,
+    request: ScoreRequest,
+    anomaly: AnomalyRule | None,
+    log: RowLog | None,
+    progress: Callable[[int], None],
+) -> tuple[Estimate, Floats | None]:
+    """The estimates and anomaly scores of all items; of those that are in ``log`` already nothing is computed."""
     parts: list[Estimate] = [] if log is None else log.estimates
-    extra: list[Floats] = [] if log is None else log.anomaly
+    bits: list[Floats] = [] if log is None else log.anomaly
+    done = sum(map(len, parts))
+    progress(done)
     try:
-        for part in estimate_items(model, data, request, model_sha256=file.sha256, first=done):
-            more = anomaly(slice(done, done + len(part)), part) if anomaly else None
-            if more is not None:
-                more = np.where(part.unseen, np.inf, more)
-            if log is not None:
-                log.append(part, more)
-            else:
-                parts.append(part)
-                if more is not None:
-                    extra.append(more)
-            done += len(part)
-            progress(len(part))
+        with full_precision(), torch_threads(request.threads):
+            model = scoring_model(file, request.device)
+            for part in estimate_items(model, data, request, model_sha256=file.sha256, first=done):
+                more = None
+                if anomaly is not None:
+                    more = np.where(part.unseen, np.inf, anomaly.bits(slice(done, done + len(part)), part))
+                if log is not None:
+                    log.append(part, more)
+                else:
+                    parts.append(part)
+                    bits += [] if more is None else [more]
+                done += len(part)
+                progress(len(part))
     except KeyboardInterrupt:
         if log is None or done == 0:
             raise
@@ -225,66 +229,61 @@ def score_array(
     finally:
         if log is not None:
             log.close() if done else log.remove()
-    estimate = Estimate.concatenate(parts)
-    anomalies = np.concatenate(extra) if anomaly else None
-    if output is not None and log is not None:
-        columns = table(estimate, file.config.dims, output.names, anomalies, output.offsets)
-        write_table(output.path, columns, overwrite=output.overwrite)
-        log.remove()
-    record = summary(estimate, file, request) | {
-        "read_as": items.reading(array, data.levels) + ("" if array.ndim == 2 else items.doubt(array))
-    }
-    if anomalies is not None:
-        record |= {"anomaly": anomaly_name, "mean_anomaly": finite(mean(anomalies, np.isfinite(anomalies)))}
-    return Scores(estimate, anomalies, record | {"seconds": time.monotonic() - started})
+    return Estimate.concatenate(parts), np.concatenate(bits) if anomaly else None
 
 
-def summary(estimate: Estimate, file: ModelFile, request: ScoreRequest) -> dict[str, Any]:
-    """The record of ``score --json``: means over the items whose estimate is finite."""
-    dims, good = file.config.dims, estimate.finite
+def _summary(
+    estimate: Estimate,
+    bits: Floats | None,
+    file: ModelFile,
+    request: ScoreRequest,
+    read_as: str,
+    anomaly: AnomalyRule | None,
+    seconds: float,
+) -> ScoreSummary:
+    dims, good, k_hat = file.config.dims, estimate.finite, estimate.k_hat[~np.isnan(estimate.k_hat)]
     log_prob = mean(estimate.log_prob_nats, good)
-    known = ~np.isnan(estimate.k_hat)
-    return {
-        "n": len(estimate),
-        "n_finite": int(good.sum()),
-        "unseen_values": int(estimate.unseen.sum()),
-        "dims": dims,
-        "samples": request.estimator.samples,
-        "samples_used": int(estimate.samples.sum()),
-        "log_prob_nats": finite(log_prob),
-        "standard_error_nats": finite(estimate.mean_standard_error_nats) if good.any() else None,
-        "bits_per_dim": finite(units.bits_per_dim(log_prob, dims)),
-        "elbo_bits_per_dim": finite(units.bits_per_dim(mean(estimate.elbo_nats, good), dims)),
-        "mean_ess": finite(mean(estimate.ess, good)),
-        "k_hat_above_0.7": finite(float((estimate.k_hat[known] > K_HAT_LIMIT).mean())) if known.any() else None,
-        "error_bar_not_met": int((~estimate.met).sum()),
-        "estimator": request.estimator.name,
-        "settings": repr(request.estimator),
-        "kind": str(estimate.kind),
-        "model_sha256": file.sha256,
-        "seed": request.seed,
-    }
+    return ScoreSummary(
+        n=len(estimate),
+        n_finite=int(good.sum()),
+        unseen_values=int(estimate.unseen.sum()),
+        dims=dims,
+        samples=request.estimator.samples,
+        samples_used=int(estimate.samples.sum()),
+        log_prob_nats=log_prob,
+        standard_error_nats=estimate.mean_standard_error_nats if good.any() else float("nan"),
+        bits_per_dim=units.bits_per_dim(log_prob, dims),
+        elbo_bits_per_dim=units.bits_per_dim(mean(estimate.elbo_nats, good), dims),
+        mean_ess=mean(estimate.ess, good),
+        k_hat_above_limit=float((k_hat > K_HAT_LIMIT).mean()) if len(k_hat) else float("nan"),
+        error_bar_not_met=int((~estimate.met).sum()),
+        estimator=request.estimator.name,
+        settings=repr(request.estimator),
+        kind=str(estimate.kind),
+        model_sha256=file.sha256,
+        seed=request.seed,
+        read_as=read_as,
+        anomaly=anomaly.name if anomaly else None,
+        mean_anomaly=None if bits is None else mean(bits, np.isfinite(bits)),
+        seconds=seconds,
+    )
 
 
 def check_strict(estimator: Estimator) -> None:
-    """Refuse ``--strict`` where k-hat cannot be known."""
+    """Raise UsageError where :func:`require_reliable` could never succeed: k-hat needs 25 samples."""
     if tail_length(estimator.samples) < FEWEST_IN_TAIL:
         raise UsageError(f"k-hat needs at least {5 * FEWEST_IN_TAIL} samples, found {estimator.samples}; take more")
 
 
 def require_reliable(estimate: Estimate) -> None:
-    """Raise UnreliableScores when more than 1 % of the items have k-hat above 0.7, unseen values or no finite estimate."""
-    bad = ~(estimate.k_hat <= K_HAT_LIMIT) | ~np.isfinite(estimate.log_prob_nats)
+    """Raise UnreliableScores where more than 1 % of the items have k-hat above 0.7, unseen values or no finite
+    estimate."""
+    bad = ~(estimate.k_hat <= K_HAT_LIMIT) | ~estimate.finite
     if bad.mean() > STRICT_SHARE:
         unseen = int(estimate.unseen.sum())
         values = f", {unseen} of them for values that the model cannot make" if unseen else ""
         advice = "look at them" if unseen == bad.sum() else "take more samples, or the annealed estimator"
         raise UnreliableScores(
-            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no finite estimate{values}; the strict "
-            f"limit is {STRICT_SHARE:.0%}; {advice}"
+            f"{int(bad.sum())} of {len(bad)} items have k-hat above {K_HAT_LIMIT} or no finite estimate{values}; "
+            f"the strict limit is {STRICT_SHARE:.0%}; {advice}"
         )
-
-
-def size(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"{width}x{height}x{channels}"

@@ -1,81 +1,99 @@
 """How far apart an estimator's bounds of log p(x) lie on items that the model itself made."""
 
-import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-from vaedensity.api.score import ScoreRequest, as_requested, scoring_model
-from vaedensity.density.annealed import Annealed
-from vaedensity.density.bdmc import Sandwich, sandwich
-from vaedensity.density.estimator import Estimator
-from vaedensity.density.importance import ImportanceSampling
+from vaedensity.api.fit import pick_device
+from vaedensity.api.model_items import load_model, scoring_model
+from vaedensity.arithmetic import fresh_thread, full_precision, torch_threads
+from vaedensity.density.bdmc import BDMCBounds, bdmc_bounds
+from vaedensity.density.estimator import Estimator, TwoSided
 from vaedensity.errors import BoundsTooWide, UsageError
-from vaedensity.model.checkpoint import ModelFile, finite
+from vaedensity.model.checkpoint import ModelFile
 
 USUAL_ITEMS = 32
 
 
-@as_requested
+@fresh_thread()
 def self_test(
-    file: ModelFile,
-    items: int,
-    request: ScoreRequest,
+    model: ModelFile | str | Path,
+    estimator: Estimator,
+    items: int = USUAL_ITEMS,
     *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "auto",
+    threads: int | None = None,
     progress: Callable[[int], None] = lambda n: None,
-) -> tuple[Sandwich, dict[str, Any]]:
-    """Both bounds and the record of ``score --self-test --json``."""
-    estimator = two_sided(request.estimator)
-    if items < 2:
-        raise UsageError(f"self-test: found {items} items, expected at least 2: one tells nothing of its own error")
-    started = time.monotonic()
-    result = sandwich(
-        scoring_model(file, request.device),
-        estimator,
-        items,
-        model_sha256=file.sha256,
-        seed=request.seed,
-        batch_size=request.batch_size,
-        progress=progress,
-    )
-    lower, upper = result.lower, result.upper
-    return result, {
-        "n": items,
-        "dims": file.config.dims,
-        "samples": estimator.samples,
-        "lower_nats": finite(float(lower.log_prob_nats.mean())),
-        "upper_nats": finite(float(upper.log_prob_nats.mean())),
-        "width_nats": finite(result.mean_width_nats),
-        "standard_error_nats": finite(result.standard_error_nats),
-        "estimator": request.estimator.name,
-        "settings": repr(request.estimator),
-        "model_sha256": file.sha256,
-        "seed": request.seed,
-        "seconds": time.monotonic() - started,
-    }
+) -> BDMCBounds:
+    """Bound log p(x) from both sides on items drawn from the model, by bidirectional Monte Carlo (Grosse et al. 2015).
 
+    A small width says that ``estimator`` with these settings is accurate on items that look like the model's own.
 
-def two_sided(estimator: Estimator) -> ImportanceSampling | Annealed:
-    """The estimator, where it bounds from both sides. Raises UsageError."""
-    if not isinstance(estimator, ImportanceSampling | Annealed):
+    Parameters
+    ----------
+    model : ModelFile, str or Path
+        A loaded model, a model file or a released name.
+    estimator : TwoSided
+        ``ImportanceSampling`` or ``Annealed``.
+    items : int
+        How many items to draw, at least 2.
+    seed, batch_size, device, threads
+        As for :func:`vaedensity.score`.
+    progress : callable
+        Told after every batch how many items are done.
+
+    Returns
+    -------
+    BDMCBounds
+        The items, both bounds, and their mean width in nats with its standard error.
+
+    Raises
+    ------
+    UsageError
+        For another estimator, fewer items, or a model of series, whose latents are categories.
+    ModelError
+        For a model that is missing or not whole.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> bounds = vd.self_test("digits", vd.ImportanceSampling(64), items=4)
+    >>> bool(bounds.mean_width_nats < 5)
+    True
+    """
+    if not isinstance(estimator, TwoSided):
         raise UsageError(
             f"self-test: found {estimator!r}; expected importance or annealed with a fixed number of samples"
         )
-    return estimator
+    if items < 2:
+        raise UsageError(f"self-test: found {items} items, expected at least 2: one tells nothing of its own error")
+    place, file = pick_device(device), model if isinstance(model, ModelFile) else load_model(model)
+    with full_precision(), torch_threads(threads):
+        return bdmc_bounds(
+            scoring_model(file, place),
+            estimator,
+            items,
+            model_sha256=file.sha256,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
 
-def require_width(result: Sandwich, tolerance_nats: float) -> None:
+def require_width(bounds: BDMCBounds, tolerance_nats: float) -> None:
     """Raise BoundsTooWide unless the mean width plus two standard errors is within the tolerance."""
-    if not within(result, tolerance_nats):
-        if result.mean_width_nats <= tolerance_nats:
+    if not within(bounds, tolerance_nats):
+        if bounds.mean_width_nats <= tolerance_nats:
             remedy = "not certain with so few items; take more items or samples"
         else:
             remedy = "take more samples, or the annealed estimator"
         raise BoundsTooWide(
-            f"self-test: bounds {result.mean_width_nats:.3f} nats apart per item (standard error "
-            f"{result.standard_error_nats:.3f}), tolerance {tolerance_nats:g}; {remedy}"
+            f"self-test: bounds {bounds.mean_width_nats:.3f} nats apart per item (standard error "
+            f"{bounds.standard_error_nats:.3f}), tolerance {tolerance_nats:g}; {remedy}"
         )
 
 
-def within(result: Sandwich, tolerance_nats: float) -> bool:
+def within(bounds: BDMCBounds, tolerance_nats: float) -> bool:
     """Whether the mean width is below the tolerance beyond doubt: by two standard errors."""
-    return bool(result.mean_width_nats + 2 * result.standard_error_nats <= tolerance_nats)
+    return bounds.mean_width_nats + 2 * bounds.standard_error_nats <= tolerance_nats

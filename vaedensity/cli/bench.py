@@ -1,7 +1,8 @@
 """vaedensity bench"""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,9 @@ from vaedensity.cli.common import (
     terminal_width,
     threads_option,
 )
+
+if TYPE_CHECKING:
+    from vaedensity.api.bench import Bench
 
 
 @click.command("bench")
@@ -67,13 +71,12 @@ def bench_command(
 ) -> None:
     """Sizes and speeds of DATA in archives of MODELs and in general codecs: the same bytes, one run, all verified."""
     silence_libraries()
-    from vaedensity.api.bench import bench
+    from vaedensity.api.bench import bench, plot_rates
     from vaedensity.api.choose import choose_model
+    from vaedensity.api.model_items import load_model
     from vaedensity.data.atomic import OwnFiles, atomic_file, refuse_existing
     from vaedensity.data.collection import LoadOptions
     from vaedensity.errors import UsageError
-    from vaedensity.model.checkpoint import load_model
-    from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
     from vaedensity.report.tables import render
 
@@ -89,7 +92,7 @@ def bench_command(
             raise UsageError("--plot needs matplotlib; pip install 'vaedensity[bench]'") from None
     for name in models:
         expect_model(name)
-    series = any(isinstance(load_model(resolve(name)).config, SequenceConfig) for name in models)
+    series = any(isinstance(load_model(name).config, SequenceConfig) for name in models)
     own = OwnFiles(plot)
     collection, array = read_data(data, LoadOptions(data_root, download, as_bytes=series, strict=strict, own_files=own))
     names = None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()]
@@ -103,46 +106,50 @@ def bench_command(
         )
     if particles is not None and not models:
         raise UsageError("--particles: no model is measured; name one with -m")
-    record = bench(array, collection.source, list(models), names, particles=particles, threads=threads, say=say)
+    result = bench(array, collection.source, list(models), names, particles=particles, threads=threads, say=say)
     if plot is not None:
-        from vaedensity.report.rate_speed import plot_rate_against_speed
-
         with atomic_file(plot, force) as f:
-            plot_rate_against_speed(f, record)
-    answer(record, as_json, [*render(*table(record), terminal_width()), *remarks(record)])
+            plot_rates(f, result)
+    answer(bench_record(result), as_json, [*render(*table(result), terminal_width()), *remarks(result)])
 
 
-def table(record: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def bench_record(result: "Bench") -> dict[str, Any]:
+    """The result's JSON object: in a row what concerns the model stands beside the rest, where there is one."""
+    rows = [asdict(row) for row in result.codecs]
+    for row in rows:
+        row.update(row.pop("model") or {})
+    return asdict(result) | {"codecs": rows}
+
+
+def table(result: "Bench") -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows; with zpaq among the codecs also how many times faster the others are."""
     columns = ["codec", "layout", "bytes", "bits/dim", "MB/s in", "MB/s out"]
-    rival = next((row for row in record["codecs"] if row["codec"].startswith("zpaq")), None)
-    columns += ["in / zpaq", "out / zpaq"] if rival else []
-    rows = [
-        [
-            row["codec"],
-            row["layout"],
-            str(row["bytes"]),
-            f"{row['bits_per_dim']:.4f}",
-            f"{row['compress_mb_per_second']:.3g}",
-            f"{row['decompress_mb_per_second']:.3g}",
-            *(f"{rival[key] / row[key]:.2f}" for key in ("compress_seconds", "decompress_seconds") if rival),
-        ]
-        for row in record["codecs"]
-    ]
-    title = f"{record['data']}: {record['items']} items of {record['dims']} dimensions, {record['threads']} threads"
-    return title, columns, rows
+    zpaq = next((row for row in result.codecs if row.codec.startswith("zpaq")), None)
+    rows = []
+    for row in result.codecs:
+        cells = [row.codec, row.layout, str(row.bytes), f"{row.bits_per_dim:.4f}"]
+        cells += [f"{row.compress_mb_per_second:.3g}", f"{row.decompress_mb_per_second:.3g}"]
+        if zpaq is not None:
+            cells.append(f"{zpaq.compress_seconds / row.compress_seconds:.2f}")
+            cells.append(f"{zpaq.decompress_seconds / row.decompress_seconds:.2f}")
+        rows.append(cells)
+    title = f"{result.data}: {result.items} items of {result.dims} dimensions, {result.threads} threads"
+    return title, columns + (["in / zpaq", "out / zpaq"] if zpaq else []), rows
 
 
-def remarks(record: dict[str, Any]) -> list[str]:
+def remarks(result: "Bench") -> list[str]:
+    """A line for each model: its overhead and what its own bytes cost."""
     lines = []
-    for row in record["codecs"]:
-        if "model_bytes" not in row:
+    for row in result.codecs:
+        if row.model is None:
             continue
-        if not row["model_items"]:
-            lines.append(f"{row['codec']}: it did not help, all items were coded without it")
+        if not row.model.model_items:
+            lines.append(f"{row.codec}: it did not help, all items were coded without it")
             continue
-        share = 100 * sum(row["overhead_bytes"].values()) / row["bytes"]
-        with_model = ", ".join(f"{rate:.4f} for {int(n):,} items" for n, rate in row["bits_per_dim_with_model"].items())
+        share = 100 * sum(row.model.overhead_bytes.values()) / row.bytes
+        rates = ", ".join(f"{rate:.4f} for {int(n):,} items" for n, rate in row.model.bits_per_dim_with_model.items())
         lines.append(
-            f"{row['codec']}: overhead {share:.3f} % of the file; model {row['model_bytes']} bytes, with it {with_model} bits/dim"
+            f"{row.codec}: overhead {share:.3f} % of the file; model {row.model.model_bytes} bytes, "
+            f"with it {rates} bits/dim"
         )
     return lines

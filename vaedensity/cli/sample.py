@@ -1,5 +1,6 @@
 """vaedensity sample and reconstruct: see what a model has learnt."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -53,17 +54,17 @@ def sample_command(
     """
     silence_libraries()
     from vaedensity.api.fit import pick_device
+    from vaedensity.api.model_items import load_model
     from vaedensity.api.sample import check_output, write_samples
-    from vaedensity.model.checkpoint import load_model
-    from vaedensity.model.released import resolve
 
     expect_model(model)
     check_output(out, (".npy", ".png"), overwrite=force)
     place = pick_device(device)
-    file = load_model(resolve(model))
+    file = load_model(model)
     with progress_bar("sample", n) as advance:
         r = write_samples(file, out, n, seed=seed, entropy=entropy, device=place, overwrite=force, progress=advance)
-    answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {n} items of {'x'.join(map(str, r['shape']))}, seed {seed}"])
+    record = asdict(r) | {"output": str(r.output)}
+    answer(record, as_json, [f"{out}  {mib(r.bytes)}, {n} items of {'x'.join(map(str, r.shape))}, seed {seed}"])
 
 
 @click.command("reconstruct")
@@ -98,16 +99,16 @@ def reconstruct_command(
     picture given the posterior's mean. White is the model's highest level."""
     silence_libraries()
     from vaedensity.api.fit import pick_device
+    from vaedensity.api.model_items import load_model
     from vaedensity.api.sample import check_output, write_reconstructions
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.model.checkpoint import load_model
-    from vaedensity.model.released import resolve
 
     expect_model(model, data)
     check_output(out, (".png",), overwrite=force)
     place = pick_device(device)
-    file = load_model(resolve(model))
+    file = load_model(model)
     collection, array = read_data(data, LoadOptions(data_root, download, own_files=OwnFiles(out)))
     r = write_reconstructions(file, array, collection.source, out, n=n, device=place, overwrite=force)
-    error = f"mean absolute error {r['mean_absolute_error_levels']:.3f} of {file.config.levels - 1} levels"
-    answer(r, as_json, [f"{out}  {mib(r['bytes'])}, {r['n']} items above their reconstructions, {error}"])
+    error = f"mean absolute error {r.mean_absolute_error_levels:.3f} of {file.config.levels - 1} levels"
+    line = f"{out}  {mib(r.bytes)}, {r.n} items above their reconstructions, {error}"
+    answer(asdict(r) | {"output": str(r.output)}, as_json, [line])

@@ -1,6 +1,9 @@
 """vaedensity score"""
 
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,6 +11,7 @@ from vaedensity.cli.arguments import DATA, FILE, MODEL, expect_model
 from vaedensity.cli.common import (
     answer,
     data_options,
+    elapsed,
     force_option,
     guarded,
     json_option,
@@ -18,6 +22,12 @@ from vaedensity.cli.common import (
 )
 from vaedensity.cli.progress import progress_bar
 from vaedensity.data.atomic import OwnFiles
+
+if TYPE_CHECKING:
+    from vaedensity.api.model_items import ScoreRequest
+    from vaedensity.api.score import Scores, ScoreSummary
+    from vaedensity.density.estimator import Estimator
+    from vaedensity.model.checkpoint import ModelFile
 
 ESTIMATORS = ["importance", "jackknife", "annealed"]
 SHOWN = 10
@@ -55,8 +65,8 @@ SHOWN = 10
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make; refuse a folder "
-    "with files that are no images.",
+    help="Exit 5 when more than 1 % of the items have k-hat above 0.7 or values that the model cannot make; refuse a "
+    "folder with files that are no images.",
 )
 @click.option("--self-test", is_flag=True, help="No DATA: bounds of log p from both sides on items drawn from MODEL.")
 @click.option("--items", type=click.IntRange(1), help="--self-test: how many items. Default: 32.")
@@ -99,10 +109,9 @@ def score_command(model: str, data: str | None, **options: Any) -> None:
     """Log-likelihood of every item of DATA under MODEL (a file or a released name), with error bars."""
     silence_libraries()
     from vaedensity.api.fit import pick_device
-    from vaedensity.api.score import ScoreRequest, check_strict
+    from vaedensity.api.model_items import ScoreRequest, load_model
+    from vaedensity.api.score import check_strict
     from vaedensity.errors import UsageError
-    from vaedensity.model.checkpoint import load_model
-    from vaedensity.model.released import resolve
 
     if (data is None) != options["self_test"]:
         raise UsageError("expected DATA to score, or --self-test without DATA")
@@ -129,12 +138,12 @@ def score_command(model: str, data: str | None, **options: Any) -> None:
         for flag, key in (("-o", "out"), ("--strict", "strict"), ("--anomaly", "anomaly")):
             if options[key]:
                 raise UsageError(f"{flag} does not go with --self-test")
-        _self_test(load_model(resolve(model)), request, options)
+        _self_test(load_model(model), request, options)
     else:
         _score(model, data, request, options)
 
 
-def make_estimator(options: dict[str, Any]) -> Any:
+def make_estimator(options: dict[str, Any]) -> "Estimator":
     """The estimator that the options describe. Raises UsageError for options of another one."""
     from vaedensity.density.annealed import Annealed
     from vaedensity.density.importance import ImportanceSampling
@@ -152,7 +161,11 @@ def make_estimator(options: dict[str, Any]) -> Any:
         own["leapfrog_steps"] = own.pop("leapfrog")
     if options["samples"] is not None:
         own["samples"] = options["samples"]
-    kinds = {"importance": ImportanceSampling, "jackknife": Jackknife, "annealed": Annealed}
+    kinds: dict[str, Callable[..., Estimator]] = {
+        "importance": ImportanceSampling,
+        "jackknife": Jackknife,
+        "annealed": Annealed,
+    }
     estimator = kinds[name](**own)
     most = options["max_samples"]
     if options["until_stderr"] is None:
@@ -162,26 +175,25 @@ def make_estimator(options: dict[str, Any]) -> Any:
     return UntilStandardError(estimator, options["until_stderr"], **({} if most is None else {"most": most}))
 
 
-def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None:
+def _score(model: str, data: str, request: "ScoreRequest", options: dict[str, Any]) -> None:
     from dataclasses import replace
 
     import numpy as np
 
-    from vaedensity.api.anomaly import anomaly_score
-    from vaedensity.api.score import Output, known_values, require_reliable, score_array
+    from vaedensity.api.anomaly import anomaly_rule
+    from vaedensity.api.model_items import load_model
+    from vaedensity.api.score import require_reliable, score_array
     from vaedensity.data.byte_files import places
     from vaedensity.data.collection import LoadOptions
-    from vaedensity.density.estimate import spread
     from vaedensity.items import pieces
-    from vaedensity.model.checkpoint import load_model
-    from vaedensity.model.released import resolve
     from vaedensity.model.sequence_config import SequenceConfig
-    from vaedensity.report.rows import partial_path
+    from vaedensity.report.rows import Output, partial_path
 
     out = options["out"]
-    if out is not None:
-        Output(out, options["force"], options["resume"]).check()
-    file = load_model(resolve(model))
+    output = None if out is None else Output(out, options["force"], options["resume"])
+    if output is not None:
+        output.check()
+    file = load_model(model)
     own = OwnFiles(out, None if out is None else partial_path(out))
     where = LoadOptions(options["data_root"], options["download"], strict=options["strict"], own_files=own)
     if series := isinstance(file.config, SequenceConfig):
@@ -195,11 +207,12 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
             say(
                 f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"
             )
-    output = None if out is None else Output(out, options["force"], options["resume"], names, offsets)
-    anomaly, anomaly_name = None, ""
+    if output is not None:
+        output = replace(output, names=names, offsets=offsets)
+    rule = None
     if options["anomaly"] is not None:
         chosen = {key: options[key] for key in ("codec", "reference", "background")}
-        anomaly, anomaly_name = anomaly_score(
+        rule = anomaly_rule(
             options["anomaly"],
             file,
             array,
@@ -210,48 +223,49 @@ def _score(model: str, data: str, request: Any, options: dict[str, Any]) -> None
             **chosen,
         )
     with progress_bar("score", len(array) if array.ndim else None) as advance:
-        scores = score_array(
-            file,
-            array,
-            collection.source,
-            request,
-            output=output,
-            anomaly=anomaly,
-            anomaly_name=anomaly_name,
-            progress=advance,
-        )
-    r, e = scores.record, scores.estimate
-    rate, elbo = r["bits_per_dim"], r["elbo_bits_per_dim"]
-    lines = [
-        f"{r['n']} items of {r['dims']} dimensions, {r['settings']}, K = {spread(e.samples[~e.unseen])}",
-        str(e),
-    ]
-    if rate is not None and elbo is not None:
-        lines.append(f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}")
-    if r["unseen_values"]:
-        lines.append(
-            f"{r['unseen_values']} items have values that the model, fitted to {known_values(file)}, cannot make: their log p(x) is "
-            "-inf, and so is the mean with them"
-        )
-    if r["k_hat_above_0.7"] is not None:
-        lines.append(
-            f"k-hat above 0.7: {100 * r['k_hat_above_0.7']:.1f} % of the items; mean ESS {r['mean_ess'] or 0:.1f}"
-        )
-    if r["error_bar_not_met"]:
-        unmet = [str(i) if names is None or offsets else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
-        more = f" and {r['error_bar_not_met'] - SHOWN} more" if r["error_bar_not_met"] > SHOWN else ""
-        lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
-    if scores.anomaly is not None:
-        average = "none is finite" if r["mean_anomaly"] is None else f"mean {r['mean_anomaly']:.2f} bits"
-        lines.append(f"anomaly ({anomaly_name}): {average}, largest {scores.anomaly.max():.2f}")
-    if out is not None:
-        lines.append(f"rows: {out}")
-    answer(r, options["as_json"], lines)
+        scores = score_array(file, array, collection.source, request, output=output, anomaly=rule, progress=advance)
+    lines = _lines(scores, file, None if offsets else names, options)
+    answer(score_record(scores.summary), options["as_json"], lines)
     if options["strict"]:
-        require_reliable(e)
+        require_reliable(scores.estimate)
 
 
-def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
+def score_record(summary: "ScoreSummary") -> dict[str, Any]:
+    """The summary's JSON object."""
+    return {{"k_hat_above_limit": "k_hat_above_0.7"}.get(key, key): value for key, value in asdict(summary).items()}
+
+
+def _lines(scores: "Scores", file: "ModelFile", names: list[str] | None, options: dict[str, Any]) -> list[str]:
+    """What a person wants to know of the scores; ``names`` of the items, None where their numbers name them."""
+    from vaedensity.api.model_items import known_values
+    from vaedensity.density.estimate import spread
+
+    s, e = scores.summary, scores.estimate
+    rate, elbo = s.bits_per_dim, s.elbo_bits_per_dim
+    lines = [f"{s.n} items of {s.dims} dimensions, {s.settings}, K = {spread(e.samples[~e.unseen])}", str(e)]
+    if math.isfinite(rate) and math.isfinite(elbo):
+        lines.append(f"rate: {rate:.4f} bits/dim; ELBO {elbo:.4f}; gap {elbo - rate:.4f}")
+    if s.unseen_values:
+        lines.append(
+            f"{s.unseen_values} items have values that the model, fitted to {known_values(file)}, cannot make: "
+            "their log p(x) is -inf, and so is the mean with them"
+        )
+    if math.isfinite(s.k_hat_above_limit):
+        ess = s.mean_ess if math.isfinite(s.mean_ess) else 0.0
+        lines.append(f"k-hat above 0.7: {100 * s.k_hat_above_limit:.1f} % of the items; mean ESS {ess:.1f}")
+    if s.error_bar_not_met:
+        unmet = [str(i) if names is None else names[i] for i in (~e.met).nonzero()[0][:SHOWN]]
+        more = f" and {s.error_bar_not_met - SHOWN} more" if s.error_bar_not_met > SHOWN else ""
+        lines.append(f"error bar of {options['until_stderr']:g} nats not met by {', '.join(unmet)}{more}")
+    if scores.anomaly is not None and s.mean_anomaly is not None:
+        average = f"mean {s.mean_anomaly:.2f} bits" if math.isfinite(s.mean_anomaly) else "none is finite"
+        lines.append(f"anomaly ({s.anomaly}): {average}, largest {scores.anomaly.max():.2f}")
+    if options["out"] is not None:
+        lines.append(f"rows: {options['out']}")
+    return lines
+
+
+def _self_test(file: "ModelFile", request: "ScoreRequest", options: dict[str, Any]) -> None:
     from vaedensity.api.self_test import USUAL_ITEMS, require_width, self_test, within
     from vaedensity.errors import UsageError
 
@@ -259,13 +273,38 @@ def _self_test(file: Any, request: Any, options: dict[str, Any]) -> None:
     if not 0 < tolerance < float("inf"):
         raise UsageError(f"--tolerance {tolerance}: expected a number of nats above 0")
     with progress_bar("self-test", items) as advance:
-        result, record = self_test(file, items, request, progress=advance)
-    record |= {"tolerance_nats": tolerance, "passed": within(result, tolerance)}
+        bounds = self_test(
+            file,
+            request.estimator,
+            items,
+            seed=request.seed,
+            batch_size=request.batch_size,
+            device=request.device,
+            threads=request.threads,
+            progress=advance,
+        )
+    lower, upper = (float(bound.log_prob_nats.mean()) for bound in (bounds.lower, bounds.upper))
+    width, error = bounds.mean_width_nats, bounds.standard_error_nats
+    record = {
+        "n": items,
+        "dims": file.config.dims,
+        "samples": request.estimator.samples,
+        "lower_nats": lower,
+        "upper_nats": upper,
+        "width_nats": width,
+        "standard_error_nats": error,
+        "estimator": request.estimator.name,
+        "settings": repr(request.estimator),
+        "model_sha256": file.sha256,
+        "seed": request.seed,
+        "seconds": elapsed(),
+        "tolerance_nats": tolerance,
+        "passed": within(bounds, tolerance),
+    }
     lines = [
-        f"{items} items drawn from the model, {record['settings']}",
-        f"lower bound {result.lower.log_prob_nats.mean():.4f} nats, upper bound {result.upper.log_prob_nats.mean():.4f} nats per item",
-        f"width {result.mean_width_nats:.4f} nats per item (standard error {result.standard_error_nats:.4f}), "
-        f"tolerance {tolerance:g}",
+        f"{items} items drawn from the model, {request.estimator!r}",
+        f"lower bound {lower:.4f} nats, upper bound {upper:.4f} nats per item",
+        f"width {width:.4f} nats per item (standard error {error:.4f}), tolerance {tolerance:g}",
     ]
     answer(record, options["as_json"], lines)
-    require_width(result, tolerance)
+    require_width(bounds, tolerance)

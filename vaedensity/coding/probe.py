@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaedensity.arithmetic import full_precision
+from vaedensity.arithmetic import fresh_thread, full_precision
 from vaedensity.coding.top_down import TopDownPass
 from vaedensity.model.hierarchical import HierarchicalVAE
 from vaedensity.model.integer_conv import IntegerKernel
@@ -27,6 +27,7 @@ def answer(network: Network) -> str:
     return probe.digest(part.numpy() for part in found)
 
 
+@fresh_thread()
 def expected_answer(network: Network, kernels: dict[str, IntegerKernel], start: Tensor) -> str:
     """What the stored integers make of it, without torch."""
     series = isinstance(network, SequenceVAE)

@@ -1,13 +1,12 @@
-"""Annealed importance sampling of log p(x) (Neal 2001; Wu et al. 2017), in noise coordinates.
+"""Annealed importance sampling of log p(x) (Neal 2001; for VAEs Wu et al. 2017), in noise coordinates.
 
-All latents of all levels are a smooth invertible map z = T(e; x) of standard normal noise e: drawing
-from q(z|x), or from p(z), is drawing e ~ N(0, I). In these coordinates the geometric path from q(z|x) to
-p(x, z) is
+All latents of all levels are a smooth invertible map z = T(e; x) of standard normal noise e: to draw z from q(z|x), or
+from p(z), is to draw e ~ N(0, I). In these coordinates the geometric path from q(z|x) to p(x, z) is
 
     f_b(e) = N(e; 0, I) exp(b * l(e)),   l(e) = log p(x|z) + log p(z) - log q(z|x)  at z = T(e; x)
 
-(Jacobians cancel), f_0 normalised, f_1 integrating to p(x). Every Hamiltonian step has the posterior's own
-scales for its metric, and any LatentModel with a differentiable log-weight can be annealed.
+(the Jacobians cancel). f_0 is normalised and f_1 integrates to p(x). The posterior's own scales are the metric of every
+Hamiltonian step, and any LatentModel with a differentiable log-weight can be annealed.
 """
 
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from torch import Tensor
 
 from vaedensity.density.entropy import exponent_for_entropy
 from vaedensity.density.estimate import Estimate, Kind
-from vaedensity.density.estimator import Draws, Estimator, Sampler, gather
+from vaedensity.density.estimator import Draws, ItemNoise, Sampler, TwoSided, gather
 from vaedensity.density.hamiltonian import Chains, LogRatio, evaluate, transition
 from vaedensity.density.importance import repeat
-from vaedensity.density.noise import ItemNoise
 from vaedensity.density.weights import Rows, WeightSums
 from vaedensity.errors import UsageError
 from vaedensity.model.latent_model import LatentModel
@@ -35,16 +33,47 @@ STARTS = ("posterior", "prior")
 
 
 @dataclass(frozen=True)
-class Annealed(Estimator):
-    """log (1/K) sum_k w_k,  w_k = prod_t f_{b_t}(e_{t-1}) / f_{b_{t-1}}(e_{t-1}),  K = ``samples`` chains.
+class Annealed(TwoSided):
+    """log p(x) by annealed importance sampling with Hamiltonian transitions (Neal 2001, section 2).
 
-    e_t follows e_{t-1} by one Hamiltonian transition that keeps f_{b_t} (Neal 2001, section 2). Each item has
-    a temperature ladder of its own, chosen by ``pilot_chains`` that are then thrown away: each step
-    leaves the incremental weights' distribution a normalised entropy exp(H)/n of ``entropy_share``, and the step
-    size follows the acceptance towards ``target_acceptance``. Because ladder and step sizes do not
-    depend on the K chains, exp of the estimate is unbiased and the estimate a lower bound in expectation.
+        log (1/K) sum_k w_k,   w_k = prod_t f_{b_t}(e_{t-1}) / f_{b_{t-1}}(e_{t-1}),   K = ``samples`` chains
 
-    ``start`` "prior" anneals from p(z) instead of q(z|x): many more temperatures, no trust in the encoder.
+    e_t follows e_{t-1} by one Hamiltonian transition that keeps f_{b_t}. Each item has temperatures of its own, chosen
+    by pilot chains that are then thrown away: each step leaves the incremental weights a normalised entropy exp(H)/n of
+    ``entropy_share``, and the step size follows the acceptance towards ``target_acceptance``. Temperatures and step
+    sizes do not depend on the K chains, so exp of the estimate is unbiased and the estimate a lower bound in
+    expectation. For models whose weights vary too much for importance sampling (k-hat above 0.7).
+
+    Parameters
+    ----------
+    samples : int
+        K, the number of chains.
+    start : str
+        "posterior": from q(z|x). "prior": from p(z) (Wu et al. 2017), with many more temperatures, for models whose
+        encoder is not to be trusted.
+    entropy_share : float
+        Between 0 and 1; the nearer 1, the more temperatures.
+    leapfrog_steps : int
+        Steps of each transition.
+    target_acceptance : float
+        Between 0 and 1.
+    pilot_chains : int
+        At least 2.
+    most_temperatures : int
+        Where the ladder is made to end.
+
+    Raises
+    ------
+    UsageError
+        For settings that make no sense.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-2:]
+    >>> estimate = vd.score("digits", x, estimator=Annealed(samples=2, entropy_share=0.5, leapfrog_steps=2))
+    >>> str(estimate.kind), estimate.samples.tolist()
+    ('lower bound', [2, 2])
     """
 
     samples: int = 16
@@ -74,8 +103,8 @@ class Annealed(Estimator):
     def upper(
         self, model: LatentModel, x: Tensor, latents: Tensor, noise: list[ItemNoise], batch_size: int
     ) -> Estimate:
-        """An upper bound in expectation, for items whose exact posterior draw ``latents`` is known: the same
-        chains run backwards from it (Grosse et al. 2015, section 4)."""
+        """An upper bound in expectation: the chains run backwards from the exact draw, and their weights estimate
+        1 / p(x) without bias (Grosse et al. 2015, section 4)."""
         chains = AnnealedChains(self, model, x, noise, batch_size)
         with torch.no_grad():
             if self.start == "posterior":

@@ -1,8 +1,8 @@
 """How anomalous is an item, given its log-likelihood? Every score is in bits per item, larger = more anomalous.
 
-A high density alone is no proof that an item belongs: models of one image collection can give simpler images of
-another a higher likelihood (Nalisnick et al. 2019a). What follows are readings of an Estimate that was made
-already; ``density/complexity.py`` adds a codec to it, ``density/regret.py`` asks the model again.
+A high density alone is no proof that an item belongs: models of one image collection can give simpler images of another
+a higher likelihood (Nalisnick et al. 2019a). The scores here are read off an Estimate that was made already;
+``density/complexity.py`` adds a codec to it, ``density/regret.py`` asks the model again.
 """
 
 from abc import ABC, abstractmethod
@@ -24,16 +24,31 @@ def information_bits(estimate: Estimate) -> Floats:
 
 
 class AnomalyScore(ABC):
-    """A score of items from their estimates; carries its own parameters."""
+    """How anomalous items are, read off their estimates. A subclass is a frozen dataclass of its parameters and defines
+    :meth:`bits`."""
 
     name: ClassVar[str]
 
     @final
     def score(self, estimate: Estimate, items: NDArray[np.uint8]) -> Floats:
-        """Bits (N,), larger = more anomalous, of ``items`` (N,C,H,W) uint8 in the user's own values, and
-        their ``estimate``. +inf where the model rules an item out, NaN where the estimate is undefined.
+        """The score of every item in bits, larger = more anomalous.
 
-        Raises UsageError where items and estimates do not match.
+        Parameters
+        ----------
+        estimate : Estimate
+            Of n items.
+        items : (n, C, H, W) uint8 ndarray
+            The same items in the user's own values.
+
+        Returns
+        -------
+        (n,) float64
+            +inf where the model rules an item out, NaN where the estimate is undefined.
+
+        Raises
+        ------
+        UsageError
+            Where items and estimates do not match.
         """
         if len(items) != len(estimate):
             raise UsageError(
@@ -48,7 +63,16 @@ class AnomalyScore(ABC):
 
 @dataclass(frozen=True)
 class Likelihood(AnomalyScore):
-    """-log2 p(x) (Bishop 1994): what the item costs under the model."""
+    """-log2 p(x) (Bishop 1994): what the item costs under the model.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-2:]
+    >>> estimate = vd.score("digits", x)
+    >>> bool((Likelihood().score(estimate, x) > 0).all())
+    True
+    """
 
     name: ClassVar[str] = "likelihood"
 
@@ -58,11 +82,27 @@ class Likelihood(AnomalyScore):
 
 @dataclass(frozen=True)
 class Typicality(AnomalyScore):
-    """| -log2 p(x) - H |,  H = mean of -log2 p over ``reference`` (Nalisnick et al. 2019b, section 3, for a
-    set of one item): too likely is as suspicious as too unlikely.
+    """| -log2 p(x) - H |, H the mean of -log2 p over normal items: too likely is as suspicious as too unlikely.
 
-    ``reference``: normal items that the model was not fitted to, scored by the same estimator.
-    Raises UsageError where it is empty, holds estimates that are not finite, or is of another kind.
+    Nalisnick et al. 2019b, section 3, for a set of one item.
+
+    Parameters
+    ----------
+    reference : Estimate
+        Of normal items that the model was not fitted to, by the same estimator.
+
+    Raises
+    ------
+    UsageError
+        Where the reference is empty or not all finite, or of another kind than the estimate.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-60:]
+    >>> rule = Typicality(vd.score("digits", x[:50]))
+    >>> rule.score(vd.score("digits", x[50:]), x[50:]).shape
+    (10,)
     """
 
     reference: Estimate
@@ -91,9 +131,25 @@ class Typicality(AnomalyScore):
 class LikelihoodRatio(AnomalyScore):
     """log2 p_background(x) - log2 p(x) (Ren et al. 2019, eqs. 2 and 3): what the model loses to a general one.
 
-    ``background``: the same items under a second model, scored by the same estimator; what both models know
-    of images in general cancels. NaN where both rule the item out.
-    Raises UsageError where it has another length or is of another kind.
+    What both models know of images in general cancels. NaN where both rule the item out.
+
+    Parameters
+    ----------
+    background : Estimate
+        Of the same items under the second model, by the same estimator.
+
+    Raises
+    ------
+    UsageError
+        Where the background has another length or is of another kind.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-2:]
+    >>> estimate = vd.score("digits", x)
+    >>> LikelihoodRatio(background=estimate).score(estimate, x)  # a model against itself
+    array([0., 0.])
     """
 
     background: Estimate

@@ -1,12 +1,11 @@
 """Bidirectional Monte Carlo: how wrong is an estimator on this model? (Grosse et al. 2015)
 
-On items drawn from the model itself the latents that made them are an exact draw from p(z|x). From it an
-upper bound of log p(x) follows, from the estimator as usual a lower bound; log p(x) lies between.
+On items drawn from the model itself, the latents that made them are an exact draw from p(z|x). From it follows an upper
+bound of log p(x), from the estimator as usual a lower bound; log p(x) lies between.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,26 +13,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity.density.estimate import Estimate, Floats
-from vaedensity.density.noise import ItemNoise
+from vaedensity.density.estimator import ItemNoise, TwoSided
 from vaedensity.model.latent_model import LatentModel
 
 
-class TwoSided(Protocol):
-    """An estimator that bounds log p(x) from both sides: importance sampling and annealing."""
-
-    @property
-    def samples(self) -> int: ...
-
-    def estimate(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Estimate: ...
-
-    def upper(
-        self, model: LatentModel, x: Tensor, latents: Tensor, noise: list[ItemNoise], batch_size: int
-    ) -> Estimate: ...
-
-
 @dataclass(frozen=True)
-class Sandwich:
-    """Bounds, in expectation, of log p(x) for items ``x`` (n,...) drawn from the model."""
+class BDMCBounds:
+    """Bounds of log p(x) from both sides, in expectation, for items that were drawn from the model.
+
+    Attributes
+    ----------
+    x : (n, ...) ndarray
+        The items, as the model takes them.
+    lower, upper : Estimate
+        The bounds of each item.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> bounds = vd.self_test("digits", vd.ImportanceSampling(16), items=4)
+    >>> bounds.width_nats.shape, str(bounds.upper.kind)
+    ((4,), 'upper bound')
+    """
 
     x: NDArray[np.generic]
     lower: Estimate
@@ -41,16 +42,18 @@ class Sandwich:
 
     @property
     def width_nats(self) -> Floats:
-        """(n,): noise can make single ones negative; their mean is what the estimator may be wrong by."""
+        """Upper minus lower bound (n,) in nats. Noise can make single ones negative; their mean says how wrong the
+        estimator may be."""
         return self.upper.log_prob_nats - self.lower.log_prob_nats
 
     @property
     def mean_width_nats(self) -> float:
+        """Mean width over the items."""
         return float(self.width_nats.mean())
 
     @property
     def standard_error_nats(self) -> float:
-        """Of the mean width over items, their differences included."""
+        """Standard error of the mean width over items, their differences included; NaN for one item."""
         n = len(self.width_nats)
         return float(self.width_nats.std(ddof=1) / n**0.5) if n > 1 else float("nan")
 
@@ -58,10 +61,16 @@ class Sandwich:
 def simulate(
     model: LatentModel, n: int, *, model_sha256: str = "", seed: int = 0, first: int = 0
 ) -> tuple[Tensor, Tensor, list[ItemNoise]]:
-    """Items ``first`` .. ``first`` + n - 1 of the model's stream of samples, their latents (n, noise_dim) and
-    what noise they are left with.
+    """Draw items ``first`` to ``first`` + n - 1 of the model's own stream; item i does not depend on the two numbers.
 
-    Item i is the same whatever ``first`` and n are.
+    Returns
+    -------
+    x : (n, ...) Tensor
+        The items.
+    latents : (n, noise_dim) Tensor
+        What they were made from: exact draws from p(z|x).
+    noise : list of ItemNoise
+        Each item's randomness, for what is drawn next.
     """
     p = next(model.parameters(), torch.zeros(()))
     sources = [ItemNoise(model_sha256, seed, np.array(first + i)) for i in range(n)]
@@ -75,7 +84,7 @@ def simulate(
     return x, latents, sources
 
 
-def sandwich(
+def bdmc_bounds(
     model: LatentModel,
     estimator: TwoSided,
     n: int,
@@ -84,8 +93,11 @@ def sandwich(
     seed: int = 0,
     batch_size: int = 256,
     progress: Callable[[int], None] = lambda n: None,
-) -> Sandwich:
-    """Both bounds on ``n`` items drawn from the model."""
+) -> BDMCBounds:
+    """Both bounds on ``n`` items drawn from the model (Grosse et al. 2015, section 4).
+
+    :func:`vaedensity.self_test` does the same for model files, and explains the options.
+    """
     per_pass = max(1, batch_size // estimator.samples)
     items, lower, upper = [], [], []
     for first in range(0, n, per_pass):
@@ -94,4 +106,4 @@ def sandwich(
         lower.append(estimator.estimate(model, x, noise, batch_size))
         upper.append(estimator.upper(model, x, latents, noise, batch_size))
         progress(len(x))
-    return Sandwich(np.concatenate(items), Estimate.concatenate(lower), Estimate.concatenate(upper))
+    return BDMCBounds(np.concatenate(items), Estimate.concatenate(lower), Estimate.concatenate(upper))

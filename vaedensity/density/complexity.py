@@ -1,4 +1,4 @@
-"""Input complexity: how many bits does an item take that knows nothing of the model? (Serra et al. 2020)"""
+"""Input complexity: how many bits does an item take in a codec that knows nothing of the model? (Serrà et al. 2020)"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,12 +40,32 @@ CODECS = tuple(ENCODERS)
 
 
 def codec_bits(items: NDArray[np.uint8], codec: str) -> Floats:
-    """Bits (N,) of the complete file that ``codec``, one of ``CODECS``, makes of each of ``items`` (N,C,H,W) uint8,
-    grey or RGB.
+    """Bits of the complete file that a general codec makes of each item.
 
-    Eight bits a value go in, whatever the data: two-valued items too, for which every codec finds the idle bits by
-    itself. Headers are counted; they shift all items of one size by about the same.
-    Raises UsageError for other codecs, dtypes and shapes, and where the codec is not installed.
+    Eight bits a value go in, whatever the data: the codecs find idle bits by themselves. Headers are counted; they
+    shift all items of one size by about the same.
+
+    Parameters
+    ----------
+    items : (N, C, H, W) uint8 ndarray
+        Grey or RGB images, C 1 or 3.
+    codec : str
+        "png", "webp" or "zstd".
+
+    Returns
+    -------
+    (N,) float64
+
+    Raises
+    ------
+    UsageError
+        For other codecs, dtypes and shapes, and where the codec is not installed.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8), np.uint8)
+    >>> bool(codec_bits(0 * noise, "png") < codec_bits(noise, "png"))
+    True
     """
     if items.ndim != 4 or items.shape[1] not in (1, 3) or items.dtype != np.uint8:
         raise UsageError(f"codec {codec}: found {items.dtype} of shape {items.shape}, expected uint8 (N,1 or 3,H,W)")
@@ -70,10 +90,27 @@ def _pillow_bytes(picture: NDArray[np.uint8], **options: Any) -> int:
 
 @dataclass(frozen=True)
 class Complexity(AnomalyScore):
-    """-log2 p(x) - L(x) (Serra et al. 2020, their score S), L(x) = the bits that ``codec`` takes for the item.
+    """-log2 p(x) - L(x) (Serrà et al. 2020, their score S), L(x) the bits that a general codec takes for the item.
 
-    A likelihood ratio against the codec as a universal model: an image that everybody codes in few bits is no longer
-    normal for being simple. Raises UsageError for an unknown or missing codec when it is made.
+    A likelihood ratio against the codec as a universal model: an image that every codec makes small is not normal for
+    being simple.
+
+    Parameters
+    ----------
+    codec : str
+        "png", "webp" or "zstd".
+
+    Raises
+    ------
+    UsageError
+        For an unknown or missing codec, when the score is made.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-2:]
+    >>> Complexity("png").score(vd.score("digits", x), x[:, None]).shape
+    (2,)
     """
 
     codec: str = "png"

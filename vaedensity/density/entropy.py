@@ -36,19 +36,32 @@ def exponent_for_entropy(log_weights: Tensor, entropy: Tensor, highest: Tensor) 
 
 
 def normalise_entropy(log_p: Tensor, entropy: Tensor | float) -> Tensor:
-    """Log-probabilities (...,n) of the power of p that has the given entropy.
+    """The power of a distribution that has the given entropy.
 
-    ``log_p`` (...,n) floating: log-probabilities in nats, normalised or not; -inf is a probability of zero and stays
-    one. ``entropy`` in nats: one number, or a tensor that broadcasts to (...,). Where no power has it, the limit
-    is returned: at most log m gives the uniform distribution over the m largest entries (equal to the bit),
-    at least log s the uniform distribution over the s entries that are not zero. Between the limits the entropy
-    is met to 1e-10 nats in float64; work is in float64, whatever the dtype of ``log_p``.
+    Differentiable once in both arguments, by the implicit function theorem. Zeros, and rows at a limit, have zero
+    gradient.
 
-    Differentiable once in both arguments, by the implicit function theorem. Zeros, and rows at a
-    limit, have zero gradient.
+    Parameters
+    ----------
+    log_p : (..., n) float Tensor
+        Log-probabilities in nats, normalised or not; -inf is a probability of zero and stays one.
+    entropy : float or Tensor
+        In nats: one number, or a tensor that broadcasts to (...,).
 
-    Raises ``UsageError`` for NaN, for +inf in ``log_p`` and for a row without any probability.
+    Returns
+    -------
+    (..., n) Tensor
+        Log-probabilities of ``log_p``'s dtype, computed in float64; the entropy is met to 1e-10 nats. Where no power
+        has it, the limit: at most log m gives the uniform distribution over the m largest entries (equal to the bit),
+        at least log s the uniform distribution over the s entries that are not zero.
 
+    Raises
+    ------
+    UsageError
+        For NaN, for +inf in ``log_p`` and for a row without any probability.
+
+    Examples
+    --------
     >>> p = torch.tensor([0.7, 0.2, 0.1])
     >>> normalise_entropy(p.log(), 1.0).exp()
     tensor([0.5408, 0.2726, 0.1866])
@@ -69,14 +82,31 @@ def normalise_entropy(log_p: Tensor, entropy: Tensor | float) -> Tensor:
 
 
 def scale_entropy(log_p: Tensor, fraction: float) -> Tensor:
-    """Log-probabilities (...,n) of the power of p that has ``fraction`` of p's own entropy.
+    """The power of a distribution that has a fraction of its own entropy: below 1 sharper, above 1 flatter.
 
-    Below 1 the likely becomes likelier, at 0 only the likeliest is left; above 1 it goes towards the uniform
-    distribution over the entries that are not zero, which it is where no power has so much entropy.
-    ``log_p`` and errors as for :func:`normalise_entropy`; ``fraction`` is at least 0.
+    Parameters
+    ----------
+    log_p : (..., n) float Tensor
+        As for :func:`normalise_entropy`.
+    fraction : float
+        At least 0. At 0 only the likeliest entry is left. Where no power has so much entropy, the result is uniform
+        over the entries that are not zero.
 
+    Returns
+    -------
+    (..., n) Tensor
+        Log-probabilities in nats.
+
+    Raises
+    ------
+    UsageError
+        For another fraction, and as :func:`normalise_entropy`.
+
+    Examples
+    --------
     >>> p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
-    >>> float(torch.special.entr(scale_entropy(p.log(), 0.5).exp()).sum() / torch.special.entr(p).sum())
+    >>> half, whole = (torch.special.entr(q).sum() for q in (scale_entropy(p.log(), 0.5).exp(), p))
+    >>> round(float(half / whole), 9)
     0.5
     """
     if not 0 <= fraction < float("inf"):
@@ -148,8 +178,8 @@ def _log_exponent(gaps: Tensor, entropy: Tensor) -> Tensor:
 def _root(gaps: Tensor, entropy: Tensor, ties: Tensor, support: Tensor) -> Tensor:
     """t (R,) for rows (R,n) whose entropy lies inside: Newton's method kept between two bounds.
 
-    With D the widest gap that is not infinite, log s - H = KL(q, uniform) <= (gamma D)^2 / 8 (Hoeffding's lemma). With d
-    the narrowest gap that is not 0 and x = gamma d, the entries below the maximum have a mass of at most
+    With D the widest gap that is not infinite, log s - H = KL(q, uniform) <= (gamma D)^2 / 8 (Hoeffding's lemma). With
+    d the narrowest gap that is not 0 and x = gamma d, the entries below the maximum have a mass of at most
     (s - m) e^-x, so H - log m <= (s - m) (1 + x) e^-x <= 1.2131 (s - m) e^(-x/2).
     """
     widest = gaps.where(gaps < torch.inf, 0.0).amax(-1)

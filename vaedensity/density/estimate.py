@@ -22,17 +22,42 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates for n items, each array (n,) float64 in nats unless said otherwise.
+    """Estimates of log p(x) for n items, with the diagnostics that say how far to believe them.
 
-    ``log_prob_nats``: the estimate of log p(x); -inf where every weight is zero, NaN where a weight is
-    undefined (an overflow in the model). ``standard_error_nats``: of its Monte-Carlo error, NaN for one
-    sample. ``elbo_nats``: mean log-weight of the plain posterior draws. ``ess``: effective sample size,
-    between 1 and ``samples`` (n,) int64, the number of weights used. ``k_hat``: shape of the weights' upper
-    tail (density/pareto.py), NaN for fewer than 25 samples. ``met``: whether an asked error bar was
-    reached. ``item_key`` (n,) uint64: items of equal key are equal and share their Monte-Carlo error.
+    An item with values that the model cannot make has p(x) = 0 without any sampling: see :meth:`of_unseen`. Means are
+    over the items whose estimate is finite.
 
-    An item with values that the model cannot make has p(x) = 0 without any sampling: see :meth:`of_unseen`.
-    Means are over the items whose estimate is finite.
+    Attributes
+    ----------
+    log_prob_nats : (n,) float64
+        The estimate of log p(x) in nats. -inf where every weight is zero, NaN where a weight is undefined (the network
+        overflowed).
+    standard_error_nats : (n,) float64
+        Its Monte-Carlo standard error in nats by the delta method; NaN for one sample. It never exceeds about 1.
+    elbo_nats : (n,) float64
+        Mean log-weight of plain posterior draws, the ELBO, in nats.
+    ess : (n,) float64
+        Effective sample size (Kong 1992), between 1 and ``samples``.
+    k_hat : (n,) float64
+        Shape of the weights' upper tail (Vehtari et al. 2024). Above 0.7 the estimate and its standard error must not
+        be believed. NaN for fewer than 25 samples.
+    samples : (n,) int64
+        How many weights were used.
+    met : (n,) bool
+        False where a standard error was asked for and not reached.
+    item_key : (n,) uint64
+        Items of equal key are equal and share their Monte-Carlo error.
+    kind : Kind
+        Lower bound, upper bound or point estimate, in expectation.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> estimate = vd.score("digits", vd.load_digits()[-3:], samples=32)
+    >>> len(estimate), str(estimate.kind), estimate.samples.tolist()
+    (3, 'lower bound', [32, 32, 32])
+    >>> bool((estimate.log_prob_nats >= estimate.elbo_nats).all())
+    True
     """
 
     log_prob_nats: Floats
@@ -51,7 +76,8 @@ class Estimate:
     def __str__(self) -> str:
         count, error = int(self.finite.sum()), self.mean_standard_error_nats
         if not count:
-            return f"log p(x) = {mean(self.log_prob_nats)} nats per item, mean of {len(self)} (no finite estimate; {self.kind})"
+            found = mean(self.log_prob_nats)
+            return f"log p(x) = {found} nats per item, mean of {len(self)} (no finite estimate; {self.kind})"
         if (self.samples[self.finite] == 1).all():
             accuracy = "unknown with one sample"
         else:
@@ -82,8 +108,25 @@ class Estimate:
         return float(np.sqrt(np.square(sums).sum()) / max(1, int(self.finite.sum())))
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
-        """Two-sided intervals (n,), (n,) in nats: Student's t with K - 1 degrees of freedom around the
-        estimate. They cover the Monte-Carlo error, not the bias of a bound at small K."""
+        """Two-sided intervals around the estimates: Student's t with K - 1 degrees of freedom.
+
+        They cover the Monte-Carlo error, not the bias of a bound at small K.
+
+        Parameters
+        ----------
+        level : float
+            The probability of covering, between 0 and 1.
+
+        Returns
+        -------
+        low, high : (n,) float64
+            In nats.
+
+        Raises
+        ------
+        UsageError
+            For a level that is no probability.
+        """
         from scipy.stats import t
 
         if not 0 < level < 1:
@@ -104,11 +147,11 @@ class Estimate:
         return ["; ".join(word for word, bad in tests.items() if bad[i]) for i in range(len(self))]
 
     def of_reciprocal(self) -> "Estimate":
-        """Of p(x), where this lower bound is of 1 / p(x): an upper bound (Grosse et al. 2015, eq. 6)."""
+        """The upper bound of log p(x) that a lower bound of log 1 / p(x) is (Grosse et al. 2015, eq. 6)."""
         return replace(self, log_prob_nats=-self.log_prob_nats).as_upper_bound()
 
     def as_upper_bound(self) -> "Estimate":
-        """Without what only independent weights have: an exact draw is among, or behind, all of these."""
+        """These numbers as upper bounds, without diagnostics of independent weights: an exact draw is behind them."""
         nothing = np.full(len(self), np.nan)
         return replace(
             self,
@@ -121,7 +164,7 @@ class Estimate:
 
     @staticmethod
     def of_unseen(n: int, kind: Kind) -> "Estimate":
-        """Of ``n`` items with values that the model cannot make: log p(x) is -inf, exactly and without samples."""
+        """Estimates of ``n`` items with values that the model cannot make: exactly -inf, without samples."""
         nothing = np.full(n, -np.inf)
         return Estimate(
             log_prob_nats=nothing,
@@ -136,7 +179,7 @@ class Estimate:
         )
 
     def among(self, known: NDArray[np.bool_]) -> "Estimate":
-        """These estimates as those of the items ``known`` (n,) bool, in order, among others with unseen values."""
+        """All n estimates, where these are of the items ``known`` (n,) bool and the others have unseen values."""
         whole = Estimate.of_unseen(len(known), self.kind)
         for f in fields(Estimate):
             if f.name != "kind":
@@ -145,7 +188,7 @@ class Estimate:
 
     @staticmethod
     def concatenate(parts: list["Estimate"]) -> "Estimate":
-        """One record of the items of all parts, in order."""
+        """The estimates of all parts, in order."""
         arrays = {
             f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Estimate) if f.name != "kind"
         }

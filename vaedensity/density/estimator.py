@@ -1,5 +1,6 @@
-"""What every estimator of log p(x) is to the rest: a small object that carries its own settings."""
+"""What every estimator of log p(x) shares: randomness keyed by the item, and a source of log-weights to gather."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import Field, replace
@@ -12,12 +13,43 @@ from torch import Tensor
 
 from vaedensity.arithmetic import full_precision
 from vaedensity.density.estimate import Estimate, Floats, Kind
-from vaedensity.density.noise import ItemNoise
-from vaedensity.density.weights import Collector, Rows, WeightSums
+from vaedensity.density.weights import Rows, WeightSums
 from vaedensity.items import plain_array
 from vaedensity.model.latent_model import LatentModel
 
 ITEMS_AT_ONCE = 16  # share an encoder pass even where one item's samples alone fill a batch
+
+
+class ItemNoise:
+    """Independent streams of random numbers for one item (Philox, Salmon et al. 2011, keyed by a hash).
+
+    The key comes from the item's values, not from its place. So results depend on neither order, batch, worker nor
+    what else is scored, and equal items get equal results.
+
+    Parameters
+    ----------
+    model_sha256 : str
+        The model's identity; another model draws other numbers.
+    seed : int
+    item : ndarray
+        The item as the model takes it; dtype, shape and values all count.
+
+    Examples
+    --------
+    >>> one, same = (ItemNoise("", 0, np.array([1, 2, 3])) for _ in range(2))
+    >>> one.stream("posterior").random() == same.stream("posterior").random()
+    True
+    """
+
+    def __init__(self, model_sha256: str, seed: int, item: NDArray[np.generic]):
+        digest = hashlib.sha256(f"{model_sha256} {seed} {item.dtype.str} {item.shape} ".encode())
+        digest.update(np.ascontiguousarray(item).tobytes())
+        self.key = int.from_bytes(digest.digest()[:16], "little")
+
+    def stream(self, purpose: str, index: int = 0) -> np.random.Generator:
+        """Stream ``index`` of ``purpose``: the same however many numbers other streams gave."""
+        word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+        return np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, index, word]))
 
 
 class Draws(NamedTuple):
@@ -28,12 +60,15 @@ class Draws(NamedTuple):
 
 
 Sampler = Callable[[Rows, int], Draws]
-"""Draws the next k samples of each of the items ``rows``; the first call gives samples 0..k-1."""
+"""Draws the next k samples of each of the items ``rows``; the first call gives samples 0 to k - 1."""
 
 
 class Estimator(ABC):
-    """A source of log-weights and a way to gather them. Knows no architecture and uses exactly as many
-    samples as asked for."""
+    """An estimator of log p(x): a source of log-weights and a way to gather them, with its own settings.
+
+    It knows no architecture and uses exactly as many samples as it was asked for. Subclasses are frozen dataclasses
+    with a field ``samples``, a ``name`` and a ``kind``; most define :meth:`sampler` alone.
+    """
 
     if TYPE_CHECKING:  # a dataclass would take a property that exists for the default of its field
 
@@ -50,19 +85,29 @@ class Estimator(ABC):
     def sampler(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Sampler:
         """Where the log-weights of items ``x`` (B,...) come from, one noise source each."""
 
-    def collector(self, items: int, most: int) -> Collector:
+    def collector(self, items: int, most: int) -> WeightSums:
         """What gathers up to ``most`` log-weights of each of ``items`` items."""
         return WeightSums(items, most, self.kind)
 
     def estimate(self, model: LatentModel, x: Tensor, noise: list[ItemNoise], batch_size: int) -> Estimate:
-        """Estimates for items ``x`` (B,...); at most ``batch_size`` pairs of item and sample are in memory
-        at once, where B allows."""
+        """Estimates for items ``x`` (B,...), with at most ``batch_size`` pairs of item and sample in memory at once,
+        but at least B."""
         weights = self.collector(len(x), self.samples)
         gather(self.sampler(model, x, noise, batch_size), weights, np.arange(len(x)), self.samples, batch_size)
         return weights.estimate()
 
 
-def gather(draw: Sampler, weights: Collector, rows: Rows, samples: int, batch_size: int) -> None:
+class TwoSided(Estimator):
+    """An estimator that also gives an upper bound where an exact posterior draw is known (see density/bdmc.py)."""
+
+    @abstractmethod
+    def upper(
+        self, model: LatentModel, x: Tensor, latents: Tensor, noise: list[ItemNoise], batch_size: int
+    ) -> Estimate:
+        """An upper bound in expectation, for items ``x`` (B,...) with exact draws ``latents`` (B,D) from p(z|x)."""
+
+
+def gather(draw: Sampler, weights: WeightSums, rows: Rows, samples: int, batch_size: int) -> None:
     """Draw ``samples`` more for each item of ``rows``, a batch at a time."""
     chunk = max(1, min(samples, batch_size // len(rows)))
     for begin in range(0, samples, chunk):
@@ -81,12 +126,33 @@ def score(
     batch_size: int = 256,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Estimate:
-    """Estimate log p of every item of ``items`` (N,...); see :class:`Estimate`.
+    """Estimate log p(x) in nats for every item, under any latent-variable model.
 
-    Results depend on (model_sha256, seed, the item's values) and not on batch size, order or what else
-    is scored, up to the rounding of float32 sums (below 0.001 nats on images).
+    :func:`vaedensity.score` does the same for model files and data in their own values, and explains the options.
 
-    >>> score(model, x, ImportanceSampling(samples=512)).log_prob_nats      # doctest: +SKIP
+    Parameters
+    ----------
+    model : LatentModel
+        The network itself, on the device where it is to work.
+    items : (N, ...) ndarray
+        Items as the model takes them: of images, levels (N,C,H,W) uint8.
+    model_sha256 : str
+        The model's identity, which keys the noise.
+    progress : callable
+        Told after every batch how many items are done.
+
+    Returns
+    -------
+    Estimate
+        It depends on (``model_sha256``, ``seed``, the item's values) and not on batch size, order or what else is
+        scored, up to the rounding of float32 sums (below 0.001 nats on images).
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> model = vd.load_model("digits").float_model()
+    >>> score(model, vd.load_digits()[-2:, None], vd.ImportanceSampling(samples=32)).samples
+    array([32, 32])
     """
     parts, items = [], plain_array(items, "items")
     for part in score_batches(model, items, estimator, model_sha256=model_sha256, seed=seed, batch_size=batch_size):

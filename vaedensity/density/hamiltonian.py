@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 LogRatio = Callable[[Tensor], Tensor]
+"""l(e) in nats (B,) at positions e (B,D); differentiable."""
 
 
 class Chains(NamedTuple):
@@ -18,6 +19,7 @@ class Chains(NamedTuple):
 
 
 def evaluate(log_ratio: LogRatio, position: Tensor) -> Chains:
+    """Chains at the positions (B,D)."""
     with torch.enable_grad():
         position = position.detach().requires_grad_()
         value = log_ratio(position)
@@ -34,10 +36,35 @@ def transition(
     momentum: Tensor,
     log_uniform: Tensor,
 ) -> tuple[Chains, Tensor]:
-    """One transition that leaves N(position; 0, I) * exp(beta * log_ratio(position)) invariant.
+    """One transition that leaves N(position; 0, I) * exp(beta * log_ratio(position)) invariant (Neal 2011, figure 2).
 
-    ``beta``, ``step``, ``log_uniform`` (B,), ``momentum`` (B,D). Returns the chains and their acceptance
-    probabilities (B,). A trajectory that ends nowhere finite is rejected.
+    Parameters
+    ----------
+    chains : Chains
+        B chains in D dimensions, evaluated under ``log_ratio``.
+    log_ratio : callable
+    beta, step : (B,) Tensor
+        Each chain's inverse temperature and step size.
+    leapfrog_steps : int
+    momentum : (B, D) Tensor
+        Standard normal numbers.
+    log_uniform : (B,) Tensor
+        Logarithms of uniform numbers; they decide about acceptance.
+
+    Returns
+    -------
+    chains : Chains
+    acceptance : (B,) Tensor
+        Their probabilities of acceptance. A trajectory that ends nowhere finite is rejected.
+
+    Examples
+    --------
+    >>> def flat(e):
+    ...     return 0 * e.sum(1)
+    >>> one = torch.ones(1)
+    >>> _, acceptance = transition(evaluate(flat, torch.zeros(1, 2)), flat, one, 0.1 * one, 3, torch.ones(1, 2), -one)
+    >>> bool(acceptance > 0.99)
+    True
     """
     beta_, step_ = beta[:, None].to(momentum), step[:, None].to(momentum)
 

@@ -1,4 +1,4 @@
-"""Importance sampling of log p(x) with the inference distribution as proposal (Burda et al. 2016)."""
+"""Importance sampling of log p(x) with q(z|x) as proposal (Burda et al. 2016, "Importance weighted autoencoders")."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,19 +9,37 @@ import torch
 from torch import Tensor
 
 from vaedensity.density.estimate import Estimate, Kind
-from vaedensity.density.estimator import Draws, Estimator, Sampler, gather
-from vaedensity.density.noise import ItemNoise
+from vaedensity.density.estimator import Draws, ItemNoise, Sampler, TwoSided, gather
 from vaedensity.density.weights import Rows, WeightSums
 from vaedensity.errors import UsageError
 from vaedensity.model.latent_model import LatentModel
 
 
 @dataclass(frozen=True)
-class ImportanceSampling(Estimator):
-    """log p_K(x) = log (1/K) sum_k w_k,  w_k = p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
+class ImportanceSampling(TwoSided):
+    """log p(x) by importance sampling from the encoder's posterior (Burda et al. 2016, eq. 8).
 
-    In expectation a lower bound of log p(x) that rises with K = ``samples`` (Burda et al. 2016, theorem 1);
-    K = 1 is the ELBO.
+        log p_K(x) = log (1/K) sum_k w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
+
+    In expectation a lower bound of log p(x) that rises with K (theorem 1); K = 1 is the ELBO.
+
+    Parameters
+    ----------
+    samples : int
+        K, at least 1.
+
+    Raises
+    ------
+    UsageError
+        For another number of samples.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> x = vd.load_digits()[-3:]
+    >>> elbo = vd.score("digits", x, estimator=ImportanceSampling(samples=1))
+    >>> bool((elbo.log_prob_nats == elbo.elbo_nats).all())
+    True
     """
 
     samples: int = 64
@@ -40,11 +58,11 @@ class ImportanceSampling(Estimator):
     def upper(
         self, model: LatentModel, x: Tensor, latents: Tensor, noise: list[ItemNoise], batch_size: int
     ) -> Estimate:
-        """An upper bound in expectation, for items whose exact posterior draw ``latents`` is known.
+        """An upper bound in expectation: the exact draw takes the place of one of the K.
 
-        With z_1 ~ p(z|x) and z_2..z_K ~ q(z|x) the density of all K is that of K proposals times
-        p_K(x) / p(x), so E[log p_K(x)] - log p(x) is a Kullback-Leibler divergence, hence not negative
-        (Domke & Sheldon 2018; Sobolev & Vetrov 2019).
+        With z_1 ~ p(z|x) and z_2..z_K ~ q(z|x) the density of all K is that of K proposals times p_K(x) / p(x). So
+        E[log p_K(x)] - log p(x) is a Kullback-Leibler divergence and not negative (Domke & Sheldon 2018; Sobolev &
+        Vetrov 2019).
         """
         weights = WeightSums(len(x), self.samples, Kind.UPPER_BOUND)
         rows = np.arange(len(x))

@@ -1,8 +1,7 @@
-"""The shape of the weights' upper tail: can their sum be believed? (Vehtari et al. 2024)
+"""k-hat, the shape of the weights' upper tail: can their mean be believed? (Vehtari et al. 2024)
 
-The largest weights are fitted by a generalised Pareto distribution. Its shape k says how many moments
-the weights have: below 0.5 their variance is finite, above 0.7 the mean of any affordable number of
-them is governed by values not seen yet.
+A generalised Pareto distribution is fitted to the largest weights. Its shape k says how many moments the weights have.
+Below 0.5 their variance is finite. Above 0.7 the mean of any affordable number of them depends on values not seen yet.
 """
 
 import numpy as np
@@ -20,11 +19,26 @@ def tail_length(count: int) -> int:
 
 
 def pareto_k(largest: Floats, count: int) -> Floats:
-    """Shape k of the upper tail of ``count`` log-weights, of which ``largest`` (n, >= tail_length + 1) are
-    the largest in ascending order.
+    """k-hat of n items, each with ``count`` weights.
 
-    (n,): NaN where the tail has fewer than 5 weights, i.e. count < 25; +inf where fewer than 5 of its
-    weights lie above zero; -inf where all of them are equal, so that there is no tail.
+    Parameters
+    ----------
+    largest : (n, m) float64
+        The largest log-weights of each item in ascending order, m at least ``tail_length(count) + 1``.
+    count : int
+        How many weights an item has in all.
+
+    Returns
+    -------
+    (n,) float64
+        NaN where the tail has fewer than 5 weights, that is ``count`` < 25. +inf where fewer than 5 of its weights are
+        positive. -inf where all of them are equal, so that there is no tail.
+
+    Examples
+    --------
+    >>> log_weights = 0.2 * np.random.default_rng(0).standard_exponential(100_000)  # a Pareto tail of shape 0.2
+    >>> bool(abs(pareto_k(np.sort(log_weights)[None], 100_000)[0] - 0.2) < 0.1)
+    True
     """
     length = tail_length(count)
     if length < FEWEST_IN_TAIL:

@@ -1,8 +1,8 @@
 """Likelihood regret: how much better would the ELBO be with a posterior made for this item alone? (Xiao et al. 2020)
 
-The encoder was fitted to normal items; on others it misses by more. In noise coordinates z = T(e; x)
-(see density/annealed.py) the item's own posterior is z = T(e'; x) with e' = mu + sigma * e, e ~ N(0, I): mu = 0,
-sigma = 1 is q(z|x) exactly. With one level of latents these are all diagonal Gaussians; with several, each level's
+The encoder was fitted to normal items; on others it misses by more. In noise coordinates z = T(e; x) (see
+density/annealed.py) the item's own posterior is z = T(e'; x) with e' = mu + sigma * e, e ~ N(0, I); mu = 0 and
+sigma = 1 give q(z|x) exactly. With one level of latents these are all diagonal Gaussians. With several, each level's
 mean and scale move by constants in units of q's scale, and still depend on the levels above. With r the density of e',
 
     ELBO(mu, sigma) = E_r[ l(e') + log N(e'; 0, I) - log r(e') ],   l = log p(x|z) + log p(z) - log q(z|x)
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaedensity.density.estimate import Floats
+from vaedensity.density.estimator import ItemNoise
 from vaedensity.density.importance import repeat
-from vaedensity.density.noise import ItemNoise
 from vaedensity.errors import UsageError
 from vaedensity.items import plain_array
 from vaedensity.model.latent_model import LatentModel
@@ -36,10 +36,31 @@ SMALLEST_GRADIENT = 1e-3
 class LikelihoodRegret:
     """ELBO of the item's own posterior minus ELBO of q(z|x) (Xiao et al. 2020, eq. 6), in bits.
 
-    ``steps`` of Adam (Kingma & Ba 2015), whose ``rate``, in standard deviations of q(z|x), falls linearly to zero;
-    ``samples`` draws an item and step; ``evaluate`` fresh draws an item, shared by both ELBOs, measure the regret.
-    The optimum's regret is never negative. What is returned is an unbiased measurement of the posterior that was
-    found, not clamped: where there is nothing to gain, noise may make it slightly negative.
+    The best posterior's regret is never negative. What is returned is an unbiased measurement for the posterior that
+    was found, not clamped: where there is nothing to gain, noise may make it slightly negative.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of Adam (Kingma & Ba 2015) that optimise the item's own posterior.
+    rate : float
+        Adam's rate in standard deviations of q(z|x); it falls linearly to zero.
+    samples : int
+        Draws an item and step.
+    evaluate : int
+        Fresh draws an item that measure the regret, the same for both ELBOs.
+
+    Raises
+    ------
+    UsageError
+        For numbers below 1 and rates that are not positive.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> model, digits = vd.load_model("digits").float_model(), vd.load_digits()[-2:, None]
+    >>> LikelihoodRegret(steps=3, evaluate=4).score(model, digits).shape
+    (2,)
     """
 
     steps: int = 100
@@ -65,11 +86,26 @@ class LikelihoodRegret:
         batch_size: int = 256,
         progress: Callable[[int], None] = lambda n: None,
     ) -> Floats:
-        """Bits (N,), larger = more anomalous, of ``items`` (N,...) as the model takes them; NaN where an ELBO
-        is undefined. At most ``batch_size`` pairs of item and sample are in memory at once.
+        """The regret of every item in bits, larger = more anomalous.
 
-        Results depend on (model_sha256, seed, the item's values) and not on batch size or order, up to the
-        rounding of float32 sums, which the steps let grow.
+        Parameters
+        ----------
+        model : LatentModel
+            Its parameters are not changed.
+        items : (N, ...) ndarray
+            Items as the model takes them.
+        model_sha256, seed
+            What the randomness depends on, beside the item's values.
+        batch_size : int
+            Pairs of item and sample in memory at once.
+        progress : callable
+            Told after every batch how many items are done.
+
+        Returns
+        -------
+        (N,) float64
+            NaN where an ELBO is undefined. The same for any batch size and order, up to the rounding of float32 sums,
+            which the steps let grow.
         """
         items = plain_array(items, "items")
         device = next((p.device for p in model.parameters()), torch.device("cpu"))

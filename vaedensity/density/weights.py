@@ -1,7 +1,5 @@
 """Log-weights gathered into an estimate; memory does not grow with their number."""
 
-from abc import ABC, abstractmethod
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,22 +9,25 @@ from vaedensity.density.pareto import pareto_k, tail_length
 Rows = NDArray[np.int64]
 
 
-class Collector(ABC):
-    """Takes in the log-weights of n items, any number at a time, and estimates log (1/K) sum_k w_k."""
+class WeightSums:
+    """log (1/K) sum_k w_k of n items (Burda et al. 2016, eq. 8) and its diagnostics, from running sums.
 
-    @abstractmethod
-    def add(self, rows: Rows, log_weights: Floats, elbo_terms: Floats) -> None:
-        """Log-weights (r,k) in nats for the items ``rows`` (r,), and their log-weights under plain
-        posterior draws (r,k): the same numbers where those are what was drawn."""
+    Parameters
+    ----------
+    items : int
+        The number of items, n.
+    most : int
+        The most samples that an item can get; the largest of them are kept for k-hat.
+    kind : Kind
+        What the estimate is to be called.
 
-    @abstractmethod
-    def estimate(self) -> Estimate: ...
-
-
-class WeightSums(Collector):
-    """log (1/K) sum_k w_k (Burda et al. 2016, eq. 8) and its diagnostics, from running sums.
-
-    At most ``most`` samples an item can come; the largest of them are kept for k-hat.
+    Examples
+    --------
+    >>> sums = WeightSums(items=1, most=4)
+    >>> log_weights = np.log([[1.0, 2.0, 3.0, 2.0]])
+    >>> sums.add(np.array([0]), log_weights, log_weights)
+    >>> np.exp(sums.estimate().log_prob_nats).round(6)
+    array([2.])
     """
 
     def __init__(self, items: int, most: int, kind: Kind = Kind.LOWER_BOUND):
@@ -38,6 +39,8 @@ class WeightSums(Collector):
         self.largest = np.full((items, tail_length(most) + 1), -np.inf)  # ascending
 
     def add(self, rows: Rows, log_weights: Floats, elbo_terms: Floats) -> None:
+        """Take in log-weights (r,k) in nats of the items ``rows`` (r,), and the log-weights (r,k) of the plain
+        posterior draws behind them: the same numbers where those are what was drawn."""
         bad = np.isnan(log_weights) | (log_weights == np.inf)
         self.undefined[rows] |= bad.any(1)
         log_weights = np.where(bad, -np.inf, log_weights)
@@ -55,6 +58,7 @@ class WeightSums(Collector):
         self.largest[rows] = np.sort(np.partition(joined, -keep, axis=1)[:, -keep:], axis=1)
 
     def estimate(self) -> Estimate:
+        """The estimate from all log-weights so far."""
         k = self.count
         with np.errstate(divide="ignore", invalid="ignore"):
             log_prob = np.log(self.sum) + np.where(np.isfinite(self.peak), self.peak, 0.0) - np.log(k)
@@ -76,6 +80,7 @@ class WeightSums(Collector):
         )
 
     def k_hat(self) -> Floats:
+        """The tail's shape (n,) of the weights so far; see density/pareto.py."""
         k = np.full(len(self.count), np.nan)
         for count in np.unique(self.count):
             rows = np.flatnonzero((self.count == count) & ~self.undefined)

@@ -7,7 +7,6 @@ checked on reading, the exactness bounds when the integer network is built.
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -317,8 +316,3 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     if start.dtype != torch.int32 or start.numel() == 0 or 3 * len(kernels) != len(parts):
         raise ValueError("integer tensors are missing or left over")
     return weights, kernels, start
-
-
-def finite(value: float) -> float | None:
-    """``value`` for JSON, where there are no NaN and infinities."""
-    return value if math.isfinite(value) else None

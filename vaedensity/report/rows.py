@@ -1,13 +1,13 @@
-"""The rows of a scoring run: kept as they come, written as one whole file at the end.
+"""The rows of a scoring run: kept on disk while it runs, written as one whole file at the end.
 
-While a run goes on, what is done lies in ``OUT.partial``: a line of settings, then one JSON line per
-batch. A run that is stopped, by whatever means, leaves it; the next takes up behind its last whole line.
+Finished batches are in ``OUT.partial``: a line of settings, then one JSON line a batch. A run that is stopped, by
+whatever means, leaves this file. The next one goes on behind its last whole line.
 """
 
 import csv
 import json
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,38 +22,79 @@ from vaedensity.density.estimate import Estimate, Floats, Kind
 from vaedensity.errors import UsageError, VaedensityError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+ANEW = "start anew with overwrite=True and without resume=True"
 ARRAYS = tuple(f.name for f in fields(Estimate) if f.name != "kind")
 
 
 def partial_path(out: Path) -> Path:
+    """The file that keeps finished batches while ``out`` is made."""
     return out.with_name(out.name + ".partial")
 
 
-def check_rows_path(path: Path, *, overwrite: bool, resume: bool) -> None:
-    """Refuse an output before the work rather than after it."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
-    if suffix == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
+@dataclass(frozen=True)
+class Output:
+    """Where rows go, and what they say beside the scores.
+
+    Attributes
+    ----------
+    path : Path
+        A name ending in .csv, .jsonl or .parquet.
+    overwrite, resume : bool
+        Replace what is there; go on with an interrupted run.
+    names : list of str, optional
+        Each item's name, or the file that it is of.
+    offsets : list of int, optional
+        Where in its file each item begins.
+    """
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    names: list[str] | None = None
+    offsets: list[int] | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for an output that cannot be written, before the work rather than after it."""
+        path, partial = self.path, partial_path(self.path)
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
+        if path.suffix.lower() == ".parquet":
+            try:
+                import pyarrow.parquet  # noqa: F401
+            except ImportError:
+                raise UsageError(
+                    f"{path}: parquet needs pyarrow; pip install 'vaedensity[parquet]', or write .csv or .jsonl"
+                ) from None
+        refuse_existing(path, self.overwrite)
+        if not path.parent.is_dir():
+            raise UsageError(f"{path.parent}: no such folder; make it first")
+        if partial.exists() and not partial.is_file():
+            raise UsageError(f"{partial} is no file, and its name is needed; choose another output")
+        if partial.exists() and not (self.resume or self.overwrite):
             raise UsageError(
-                f"{path}: parquet needs pyarrow; pip install 'vaedensity[parquet]', or write .csv or .jsonl"
-            ) from None
-    refuse_existing(path, overwrite)
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent}: no such folder; make it first")
-    if partial_path(path).exists() and not partial_path(path).is_file():
-        raise UsageError(f"{partial_path(path)} is no file, and its name is needed; choose another output")
-    if partial_path(path).exists() and not (resume or overwrite):
-        raise UsageError(
-            f"{partial_path(path)} holds an interrupted run; go on with resume=True, or pass overwrite=True to start anew"
-        )
+                f"{partial} holds an interrupted run; go on with resume=True, or pass overwrite=True to start anew"
+            )
 
 
 class RowLog:
-    """Estimates of a run so far, on disk after every batch."""
+    """The estimates of a run so far, on disk after every batch.
+
+    Parameters
+    ----------
+    out : Path
+        What the run is to write; the log is ``OUT.partial``.
+    settings : dict
+        All that decides the rows, beginning with "model_sha256".
+    resume : bool
+        Take up the batches that an interrupted run left.
+
+    Raises
+    ------
+    UsageError
+        Where the batches on disk were made with other settings, are something else, or another run is writing them.
+    VaedensityError
+        Where the log cannot be written.
+    """
 
     def __init__(self, out: Path, settings: dict[str, Any], *, resume: bool):
         self.path = partial_path(out)
@@ -78,11 +119,8 @@ class RowLog:
                 self.remove()
                 raise
 
-    @property
-    def done(self) -> int:
-        return sum(len(e) for e in self.estimates)
-
     def append(self, estimate: Estimate, anomaly: Floats | None) -> None:
+        """Keep one more batch and its anomaly scores."""
         self.estimates.append(estimate)
         record: dict[str, Any] = {name: getattr(estimate, name).tolist() for name in ARRAYS}
         record["kind"] = str(estimate.kind)
@@ -92,10 +130,12 @@ class RowLog:
         self._write(record)
 
     def close(self) -> None:
+        """Leave the log on disk."""
         with suppress(OSError):  # a full disk was reported when the row was written
             self.file.close()
 
     def remove(self) -> None:
+        """Delete the log."""
         self.close()
         self.path.unlink(missing_ok=True)
 
@@ -107,7 +147,7 @@ class RowLog:
             raise VaedensityError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def _read(self, settings: dict[str, Any]) -> int:
-        """Take up the batches on disk; returns how many bytes of it are whole lines."""
+        """Take up the batches on disk. Returns how many bytes of the file are whole lines."""
         self.file.seek(0)
         data = self.file.read()
         whole = data.rfind(b"\n") + 1
@@ -125,14 +165,10 @@ class RowLog:
                 if "anomaly" in batch:
                     self.anomaly.append(np.array(batch["anomaly"], np.float64))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(
-                f"{self.path}: not the rows of an interrupted run; move it away, or start anew with overwrite=True and without resume=True"
-            ) from None
+            raise UsageError(f"{self.path}: not the rows of an interrupted run; move it away, or {ANEW}") from None
         if head != settings:
             changed = ", ".join(sorted(k for k in {*head, *settings} if head.get(k) != settings.get(k)))
-            raise UsageError(
-                f"{self.path} was begun with other settings ({changed}); use those, or start anew with overwrite=True and without resume=True"
-            )
+            raise UsageError(f"{self.path} was begun with other settings ({changed}); use those, or {ANEW}")
         return whole
 
 
@@ -143,7 +179,31 @@ def table(
     anomaly: Floats | None,
     offsets: list[int] | None = None,
 ) -> dict[str, list[Any]]:
-    """Columns of the rows, by name."""
+    """The columns of the rows, by name.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of n items.
+    dims : int
+        Values of an item.
+    names, offsets : list, optional
+        As in :class:`Output`.
+    anomaly : (n,) float64, optional
+        Anomaly scores in bits.
+
+    Returns
+    -------
+    dict of str to list
+        n values a column: nats, bits and bits/dim, and the diagnostics of :class:`~vaedensity.Estimate`.
+
+    Examples
+    --------
+    >>> import vaedensity as vd
+    >>> columns = table(vd.score("digits", vd.load_digits()[-2:], samples=30), 64, None, None)
+    >>> columns["index"], columns["k"], columns["kind"]
+    ([0, 1], [30, 30], ['lower bound', 'lower bound'])
+    """
     bits = units.nats_to_bits(1.0) * -estimate.log_prob_nats
     columns: dict[str, list[Any]] = {"index": list(range(len(estimate)))}
     if names is not None:
@@ -168,8 +228,28 @@ def table(
 
 
 def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -> None:
-    """One row per item, in UTF-8 whatever names are (:func:`escaped`). In .csv NaN is empty and infinities are inf and -inf; .jsonl knows neither and has
-    null (``flag`` tells them apart); .parquet holds both."""
+    """Write one row per item, in UTF-8 whatever names are (:func:`~vaedensity.data.tree_names.escaped`).
+
+    In .csv NaN is empty and infinities are inf and -inf. JSON knows neither: .jsonl has null, and ``flag`` tells them
+    apart. .parquet holds both.
+
+    Parameters
+    ----------
+    path : Path
+        A name ending in .csv, .jsonl or .parquet.
+    columns : dict of str to list
+        As :func:`table` makes them.
+    overwrite : bool
+        Replace an existing file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_table(Path(folder, "x.csv"), {"index": [0, 1], "bits": [2.5, float("nan")]}, overwrite=False)
+    ...     Path(folder, "x.csv").read_text().split()
+    ['index,bits', '0,2.5', '1,']
+    """
     suffix = path.suffix.lower()
     with atomic_file(path, overwrite) as f:
         if suffix == ".csv":
@@ -190,7 +270,7 @@ def write_table(path: Path, columns: dict[str, list[Any]], *, overwrite: bool) -
 
 
 def _lock(f: BinaryIO, path: Path) -> None:
-    """Refuse a file that another run is writing; the lock ends with the process."""
+    """Raise UsageError for a file that another run is writing; the lock ends with the process."""
     try:
         import fcntl
     except ImportError:

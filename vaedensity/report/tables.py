@@ -9,10 +9,27 @@ SHORTEST = 24  # columns of the first column at least, where it has words of so 
 
 
 def render(title: str, columns: list[str], rows: list[list[str]], width: int | None = None) -> list[str]:
-    """The lines of a plain table; the first column flush left, the others flush right.
+    """The lines of a plain table: the first column flush left, the others flush right.
 
-    ``width``: columns of the terminal, None for as wide as it comes. Cells that do not fit are continued below, between
-    words where there are any. Where the table does not fit even so, every row is written as text.
+    Cells that do not fit are continued below, between words where there are any. Where the table does not fit even so,
+    every row is written as text.
+
+    Parameters
+    ----------
+    title : str
+        A line above, unless empty.
+    columns : list of str
+    rows : list of list of str
+    width : int, optional
+        Columns of the terminal; by default as wide as it comes.
+
+    Examples
+    --------
+    >>> print(*render("", ["codec", "bytes"], [["zlib", "12"], ["xz", "7"]]), sep="\\n")
+    codec  bytes
+    ------------
+    zlib      12
+    xz         7
     """
     cells = [[without_controls(cell) for cell in row] for row in [columns, *rows]]
     widths = _widths(cells, width)

@@ -1,7 +1,8 @@
 """What may happen to gradients between ``backward`` and ``step``: small transforms that compose.
 
 A transform is called with [(name, parameter)] and the number of steps done, and changes ``parameter.grad`` in place;
-parameters without a gradient are passed over. Where it returns False, the step is not to be taken:
+parameters without a gradient are passed over. Settings out of range raise UsageError. Where a transform returns False,
+the step is not to be taken:
 
     if transform(list(model.named_parameters()), step) is not False:
         optimizer.step()
