@@ -1,4 +1,6 @@
-"""Small networks with random weights, quantised, for tests of the coder."""
+"""Small networks with random weights, quantised, for tests of coding."""
+
+from functools import lru_cache
 
 import torch
 
@@ -48,7 +50,9 @@ def random_model(kind: str, seed: int = 0, spread: float = 1.0, **changes: objec
     return model.eval()
 
 
+@lru_cache
 def random_network(kind: str, seed: int = 0) -> IntegerNetwork:
+    """Shared by tests, which change nothing of it."""
     model = random_model(kind, seed)
     return quantise(model, random_items(model.config, 16, seed))
 

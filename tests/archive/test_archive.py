@@ -42,7 +42,7 @@ def packed(path: Path, arrays: dict[str, np.ndarray], model: CodingModel | None 
     return path
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 40, 297])
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
 def test_digits_round_trip(tmp_path: Path, model: CodingModel, count: int) -> None:
     path = packed(tmp_path / "a.vdz", {"x": DIGITS[:count]}, model)
     assert same(unpack(path, model)["x"], DIGITS[:count])
@@ -81,7 +81,7 @@ def test_items_outside_the_model_fall_back(tmp_path: Path, model: CodingModel) -
 
 
 def test_noise_never_grows(tmp_path: Path) -> None:
-    for size in (0, 1, 1000, 3_000_000):
+    for size in (0, 1, 1000, 300_000):
         x = np.random.default_rng(size).integers(0, 256, size, np.uint8)
         path = packed(tmp_path / f"{size}.vdz", {"x": x}, None)
         assert path.stat().st_size <= 1.001 * size + 1024
@@ -129,12 +129,14 @@ def test_items_go_to_an_array_on_disk_from_workers_or_through_them(
 ) -> None:
     monkeypatch.setattr(disk_array, "IN_MEMORY", 0)
     monkeypatch.setattr(DiskArray, "shared", shared)
-    path = packed(tmp_path / "a.vdz", {"x": DIGITS, "y": DIGITS[:40, :, :, None], "z": np.arange(300)}, model)
+    path = packed(tmp_path / "a.vdz", {"x": DIGITS[:60], "y": DIGITS[:40, :, :, None], "z": np.arange(300)}, model)
     with ArchiveFile(path) as archive, DiskArrays(tmp_path / "disk") as disk:
         back = read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
-        assert isinstance(back["x"], DiskArray) and same(back["x"][:], DIGITS) and same(back["z"][:], np.arange(300))
+        assert (
+            isinstance(back["x"], DiskArray) and same(back["x"][:], DIGITS[:60]) and same(back["z"][:], np.arange(300))
+        )
         assert same(back["y"][3:9], DIGITS[3:9, :, :, None])
-        assert same(np.load(back["x"].path), DIGITS)
+        assert same(np.load(back["x"].path), DIGITS[:60])
 
 
 @pytest.mark.skipif(not DiskArray.shared, reason="workers cannot write to the file here")
@@ -147,7 +149,7 @@ def test_a_disk_that_fills_while_workers_write_is_one_line(
 
     monkeypatch.setattr(disk_array, "IN_MEMORY", 0)
     monkeypatch.setattr(os, "pwrite", full)
-    path = packed(tmp_path / "a.vdz", {"x": DIGITS}, model)
+    path = packed(tmp_path / "a.vdz", {"x": DIGITS[:20]}, model)
     full_disk = pytest.raises(VaedensityError, match=r"^cannot write .*0\.npy: No space left")
     with ArchiveFile(path) as archive, DiskArrays(tmp_path / "disk") as disk, full_disk:
         read_arrays(archive, model, allocate=disk, threads=threads, lockstep=1)
@@ -162,16 +164,20 @@ def test_the_right_model_is_asked_for(tmp_path: Path, model: CodingModel) -> Non
         unpack(path, other)
 
 
-def test_threads_and_lockstep_do_not_matter(tmp_path: Path, model: CodingModel) -> None:
+def test_threads_and_lockstep_do_not_matter(
+    tmp_path: Path, model: CodingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BlockCoder, "spans", lambda self, array: [(k, k + 10) for k in range(0, len(array), 10)])
     sizes = set()
-    for threads in (1, 2, 5):
+    for threads in (1, 2):
         with open(tmp_path / "a.vdz", "wb") as f:
-            write_archive(f, {"x": DIGITS}, [], model, threads=threads)
+            write_archive(f, {"x": DIGITS[:100]}, [], model, threads=threads, verify=threads == 2)
         sizes.add((tmp_path / "a.vdz").read_bytes())
     assert len(sizes) == 1
     for lockstep in (1, 3, 100):
         with ArchiveFile(tmp_path / "a.vdz") as archive:
-            assert same(read_arrays(archive, model, lockstep=lockstep, threads=2)["x"], DIGITS)
+            assert len(archive.blocks) == 10
+            assert same(read_arrays(archive, model, lockstep=lockstep, threads=2)["x"], DIGITS[:100])
 
 
 def test_groups_are_alike() -> None:
@@ -204,12 +210,12 @@ def test_round_trip_with_particles(tmp_path: Path, model: CodingModel, count: in
 
 
 def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model: CodingModel) -> None:
-    data = DIGITS
+    data = DIGITS[:200]
     one = packed(tmp_path / "one.vdz", {"x": data}, model).stat().st_size
     many = set()
     for threads in (1, 2):
         with open(tmp_path / "a.vdz", "wb") as f:
-            tally = write_archive(f, {"x": data}, [], model, particles=4, threads=threads)
+            tally = write_archive(f, {"x": data}, [], model, particles=4, threads=threads, verify=threads == 1)
         many.add((tmp_path / "a.vdz").read_bytes())
     assert len(many) == 1
     size = len(many.pop())
@@ -217,9 +223,8 @@ def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model
     initial, ends = (tally.model_bits - tally.model_bits_expected) / 8, tally.model_payload_bytes - tally.model_bits / 8
     assert abs(tally.model_bits_expected / 8 + initial + ends + sum(tally.overhead.values()) - size) < 1
     assert 0 <= ends < 40 and -20 < initial < 150  # both its terms are single draws
-    for lockstep in (1, 5):
-        with ArchiveFile(tmp_path / "a.vdz") as archive:
-            assert archive.particles == 4 and same(read_arrays(archive, model, lockstep=lockstep)["x"], data)
+    with ArchiveFile(tmp_path / "a.vdz") as archive:
+        assert archive.particles == 4 and same(read_arrays(archive, model)["x"], data)
 
 
 def test_damaged_particles_are_rejected(tmp_path: Path, model: CodingModel) -> None:
@@ -280,7 +285,7 @@ def test_engines_write_the_same_archive(
     tmp_path: Path, name: str, particles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rng = open_model(name), np.random.default_rng(0)
-    x = DIGITS[:40] if name == "digits" else np.abs(rng.normal(0, 40, (9, *model.integers.config.item_shape)))
+    x = DIGITS[:40] if name == "digits" else np.abs(rng.normal(0, 40, (3, *model.integers.config.item_shape)))
     x = np.minimum(x, 255).astype(np.uint8)
     whole = packed(tmp_path / "a.vdz", {"x": x}, model, particles=particles).read_bytes()
     for module in ("chains", "quantise", "engine"):

@@ -80,9 +80,7 @@ def test_stacks_that_no_writer_made_give_symbols_or_are_rejected() -> None:
 def test_items_under_a_network(kind: str, ends_first: bool) -> None:
     network = random_network(kind)
     items = random_items(network.config, BATCH, seed=4)
-    for particles in (1, 3):
-        # type: ignore[attr-defined]
-        check_laws(network.bits_back(particles, ends_first), items, lambda a, b: bool((a == b).all()))
+    check_laws(network.bits_back(1, ends_first), items, lambda a, b: bool((a == b).all()))
     for engine in ENGINES:
         stacks = engine(BATCH)
         network.direct(ends_first).push(stacks, items)
@@ -93,7 +91,7 @@ def test_items_under_a_network(kind: str, ends_first: bool) -> None:
 @pytest.mark.parametrize("particles", [1, 3])
 @pytest.mark.parametrize("ends_first", [False, True])
 def test_archives_of_every_codec(tmp_path: Path, ends_first: bool, particles: int) -> None:
-    model, digits = open_model("digits"), load_digits()[1500:1560]
+    model, digits = open_model("digits"), load_digits()[1500:1524]
     path, codec = tmp_path / "a.vdz", BlockCodec(Kind.MODEL, particles > 1, ends_first)
     with open(path, "wb") as f:
         write_archive(f, {"x": digits}, [], model, particles=particles, codec=codec)

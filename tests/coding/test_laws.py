@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from networks import SHAPES, random_items, random_network
 
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.argmax_table import NOISES, argmax_table
@@ -139,14 +138,3 @@ def test_bits_are_never_invented() -> None:
     codec = BitsBack(toy(1), lambda s: toy(2), lambda z: toy(3))
     with pytest.raises(TooShallow):
         codec.push(Stacks(BATCH), integers(0, 256, BATCH, COUNT).numpy())
-
-
-@pytest.mark.parametrize("kind", SHAPES)
-def test_items_under_a_network(kind: str) -> None:
-    network = random_network(kind)
-    items = random_items(network.config, BATCH, seed=4)
-    check_laws(network.bits_back(), items, lambda a, b: bool((a == b).all()))  # type: ignore[attr-defined]
-    stacks = Stacks(BATCH)
-    network.direct().push(stacks, items)
-    assert (network.direct().pop(stacks) == items).all()
-    assert all(coder.is_empty() for coder in stacks.coders)

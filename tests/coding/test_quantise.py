@@ -130,7 +130,7 @@ from vaedensity.coding import chains
 from vaedensity.model import integer_conv
 
 network = random_network("rgb")
-parts = list(random_items(network.config, 60).numpy().reshape(20, 3, *network.config.item_shape))
+parts = list(random_items(network.config, 24).numpy().reshape(8, 3, *network.config.item_shape))
 usual = chains.encode_chains(codecs(network), parts).words
 asked = len(integer_conv._trusted)
 assert asked and all(integer_conv._trusted.values())

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import codecs
 from sequences import NOISES, all_latents, config, random_latents, random_network, random_series
 from test_laws import BATCH, ENGINES, check_laws
 from torch import Tensor
@@ -16,7 +17,7 @@ from vaedensity.coding import sequence as sequence_coding
 from vaedensity.coding.ans import Stacks
 from vaedensity.coding.bits_back import TooShallow
 from vaedensity.coding.compiled import fastest_stacks
-from vaedensity.coding.quantise import IntegerNetwork, build, coded_bits, quantise
+from vaedensity.coding.quantise import build, coded_bits, quantise
 from vaedensity.coding.sequence import SequenceCodec, ValuesCodec
 from vaedensity.model import integer_conv, integer_sequence
 from vaedensity.model import sequence as sequence_model
@@ -29,10 +30,6 @@ LEVELS = (2, 20, 33, 256)
 def equal(a: object, b: object) -> bool:
     assert isinstance(a, Tensor) and isinstance(b, Tensor)
     return a.dtype == b.dtype and torch.equal(a, b)
-
-
-def codecs(integers: IntegerNetwork) -> chains.ChainCodecs:
-    return chains.ChainCodecs(integers.bits_back(), integers.direct())
 
 
 @pytest.mark.parametrize("noise", NOISES)

@@ -67,13 +67,13 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
             finished.insert(0, stacks.take(slice(active, len(stacks))))
             stacks = stacks.take(slice(0, active))
         x = torch.from_numpy(np.stack([chain[t] for chain in chains[:active]]))
-        before = stacks.copy()
-        for way in (len(plan), *reversed(range(len(plan)))):
+        before, way = stacks.copy(), len(plan)
+        while True:  # the direct codec, way 0, needs no bits and never raises
             try:
-                (codecs.best if way == len(plan) else codecs.fallback[way]).push(stacks, x)
+                (*codecs.fallback, codecs.best)[way].push(stacks, x)
                 break
             except TooShallow:
-                stacks = before.copy()
+                stacks, way = before.copy(), way - 1
         spent = stacks.information - before.information
         if way == len(plan):
             best_bits[:active] += spent

@@ -115,11 +115,9 @@ def load(weights: Ints, bases: Ints, b: Int, i: Int, w: Ints, p: Ints) -> None:
 
 @compiled
 def below(boundary: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat) -> Int:
-    """C(boundary) of docs/format.md, section 11.2."""
+    """Mass below ``boundary`` < size, at least FLOOR a symbol: C of docs/format.md, "Tables and frequencies"."""
     if boundary <= 0:
         return np.int64(0)
-    if boundary >= size:
-        return np.int64(TOTAL)
     mass = np.int64(0)
     for k in range(len(w)):
         mass += w[k] * flat[p[k] + boundary * steps]
