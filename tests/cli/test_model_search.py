@@ -27,6 +27,9 @@ def moved(model: Path, model_archive: Path, tmp_path: Path) -> tuple[Path, Path]
     shutil.copy(model, folder / "zz.safetensors")
     (folder / "a.safetensors").write_bytes(b"no model")
     (folder / "digits-test-model.safetensors").write_bytes(b"\xff" * 100)
+    lies = bytearray(model.read_bytes())  # says that it is the model, and has another last bias
+    lies[-1] ^= 64
+    (folder / "b.safetensors").write_bytes(lies)
     (tmp_path / "archives").mkdir()
     return Path(shutil.copy(model_archive, tmp_path / "archives" / "x.vdz")), folder
 
