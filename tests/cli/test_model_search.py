@@ -108,7 +108,8 @@ def test_a_file_that_names_an_identity_not_its_own_is_rejected(
     with safe_open(other_model, "pt") as f:
         tensors, record = {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["vaedensity"])
     record["sha256"] = load_model(model).sha256
-    (folder / "zz.safetensors").unlink()
+    for name in ("b", "zz"):
+        (folder / f"{name}.safetensors").unlink()
     save_file(tensors, folder / "liar.safetensors", metadata={"vaedensity": json.dumps(record)})
     for options in (["--models", folder], ["-m", folder / "liar.safetensors"]):
         line = refused(MODEL, "decompress", archive, "-o", tmp_path / "out", "--engine", engine, *options)
