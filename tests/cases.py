@@ -94,7 +94,7 @@ def scaled(most: int) -> st.SearchStrategy[int]:
 
 
 HOW = st.sampled_from([(contents, memory) for memory in ("C", "F", "reversed", "strided") for contents in CONTENTS])
-ROOMS = st.sampled_from([1 << 10, 1 << 11, 1 << 12] * 20 + [300_000])
+ARRAY_BYTES = st.sampled_from([1 << 10, 1 << 11, 1 << 12] * 20 + [300_000])
 SIDES, COUNTS, CHANNELS, SEEDS = scaled(299), scaled(1000), st.integers(1, 4), st.integers(0, 1000)
 ODD = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
@@ -102,7 +102,7 @@ ODD = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 @st.composite
 def shapes(draw: st.DrawFn, width: int, forms: tuple[str, ...]) -> tuple[int, ...]:
     """Shapes of ``forms`` for elements of so many bytes: of few bytes mostly, now and then of hundreds of thousands."""
-    room = draw(ROOMS) // max(1, width)
+    size = draw(ARRAY_BYTES) // max(1, width)
     form = draw(st.sampled_from(forms))
     if form == "scalar":
         return ()
@@ -111,13 +111,13 @@ def shapes(draw: st.DrawFn, width: int, forms: tuple[str, ...]) -> tuple[int, ..
     elif form == "line":
         sides = [draw(COUNTS)]
     else:
-        high, wide = (min(1 + draw(SIDES), max(1, int(room**0.5))) for _ in range(2))
+        high, wide = (min(1 + draw(SIDES), max(1, int(size**0.5))) for _ in range(2))
         channels = draw(CHANNELS) if form != "grey" else 1
         inner = {"grey": [high, wide], "last": [high, wide, channels], "first": [channels, high, wide]}
         sides = [draw(COUNTS), *inner[form]]
-    while math.prod(sides) > room:
+    while math.prod(sides) > size:
         at = 0 if sides[0] > 1 else int(np.argmax(sides))
-        sides[at] = max(1, min(sides[at] - 1, room // max(1, math.prod(sides) // sides[at])))
+        sides[at] = max(1, min(sides[at] - 1, size // max(1, math.prod(sides) // sides[at])))
     return tuple(sides)
 
 
@@ -145,7 +145,7 @@ BLOCK_BYTES = st.sampled_from([4 << 20, 4096, 600, 100, 7])
 
 @contextmanager
 def patched(**values: Any) -> Iterator[None]:
-    """Constants of the package, each named ``room__module__NAME``, that are others meanwhile."""
+    """Constants of the package, each named ``package__module__NAME``, that are others meanwhile."""
     with pytest.MonkeyPatch.context() as context:
         for name, value in values.items():
             context.setattr(f"vaedensity.{name.replace('__', '.')}", value)

@@ -26,6 +26,7 @@ SHARES = {
     "fault_injection": 0.2,
     "changing_sources": 0.1,
     "fuzz": 0.25,
+    "properties": 0.25,
 }
 """Modules beside this one, and their shares of the time."""
 QUICK_MINUTES = 0.5  # what each check does at least takes longer

@@ -210,12 +210,12 @@ def test_round_trip_with_particles(tmp_path: Path, model: CodingModel, count: in
 
 
 def test_particles_make_smaller_files_whatever_the_threads(tmp_path: Path, model: CodingModel) -> None:
-    data = DIGITS[:200]
+    data = DIGITS
     one = packed(tmp_path / "one.vdz", {"x": data}, model).stat().st_size
     many = set()
     for threads in (1, 2):
         with open(tmp_path / "a.vdz", "wb") as f:
-            tally = write_archive(f, {"x": data}, [], model, particles=4, threads=threads, verify=threads == 1)
+            tally = write_archive(f, {"x": data}, [], model, particles=4, threads=threads, verify=False)
         many.add((tmp_path / "a.vdz").read_bytes())
     assert len(many) == 1
     size = len(many.pop())

@@ -75,10 +75,10 @@ class BlockDecoder:
         self.lost, self.progress = lost, progress
 
     def decode(self, array: StoredArray, places: Sequence[int], target: Any) -> None:
-        """Decode the blocks at ``places``, neighbours in ``array``, into ``target``, which has room for just their
+        """Decode the blocks at ``places``, neighbours in ``array``, into ``target``, as long as just their
         items."""
         waiting: dict[Codec, list[_Chain]] = defaultdict(list)
-        room = KEPT_BYTES
+        left = KEPT_BYTES
         origin = self.archive.blocks[places[0]].first
         rows = target if array.shape else target.reshape(1)
         for place in places:
@@ -87,8 +87,8 @@ class BlockDecoder:
             try:
                 if block.codec.by_model:
                     plan, words = self._words(place)
-                    room -= block.size
-                    waiting[block.codec].append(_Chain(place, at, block.items, plan, words if room >= 0 else None))
+                    left -= block.size
+                    waiting[block.codec].append(_Chain(place, at, block.items, plan, words if left >= 0 else None))
                     continue
                 raw = self._fallback(place, array)
                 rows[at : at + block.items] = np.frombuffer(raw, array.dtype).reshape(block.items, *array.shape[1:])

@@ -45,7 +45,7 @@ def read_arrays(
     lost : list of Lost, optional
         Where given, damaged blocks do not stop the work: their items are zeros, and the list is extended by them.
     progress : callable
-        Hears how many items are done.
+        Called with the number of items that are done.
 
     Returns
     -------
@@ -66,11 +66,11 @@ def read_arrays(
     for number, array in enumerate(archive.arrays):
         try:
             if allocate is None or array is archive.model_array:
-                target = _room(archive, array, array.shape)
+                target = _empty(archive, array, array.shape)
             else:
                 target = allocate(array.name, array.dtype, array.shape)
         except (MemoryError, ValueError) as error:
-            raise _no_room(archive, array, array.nbytes) from error
+            raise _too_large(archive, array, array.nbytes) from error
         before = len(lost or ())
         if array.nbytes:
             decoder.decode(array, array.blocks, target)
@@ -130,34 +130,34 @@ def read_rows(
     if not 0 <= start <= stop <= array.rows:
         raise UsageError(f"{archive.path}: items {start} to {stop} of {name}, expected 0 to {array.rows}")
     if not array.nbytes or start == stop:
-        return _room(archive, array, (stop - start, *array.shape[1:]))
+        return _empty(archive, array, (stop - start, *array.shape[1:]))
     firsts = np.array([archive.blocks[k].first for k in array.blocks])
     low, high = np.searchsorted(firsts, (start, stop - 1), "right")
     used = array.blocks[int(low) - 1 : int(high)]
     if any(archive.blocks[k].codec.by_model for k in used):
         check_model(archive, model)
     origin, last = archive.blocks[used[0]].first, archive.blocks[used[-1]]
-    target = _room(archive, array, (last.first + last.items - origin, *array.shape[1:]))
+    target = _empty(archive, array, (last.first + last.items - origin, *array.shape[1:]))
     BlockDecoder(archive, model, threads).decode(array, used, target)
     return target[start - origin : stop - origin]
 
 
 def read_whole(archive: ArchiveFile, array: StoredArray) -> NDArray[Any]:
     """All of one array whose blocks need no model, checked."""
-    target = _room(archive, array, array.shape)
+    target = _empty(archive, array, array.shape)
     if array.nbytes:
         BlockDecoder(archive, None).decode(array, array.blocks, target)
     return target
 
 
-def _room(archive: ArchiveFile, array: StoredArray, shape: tuple[int, ...]) -> NDArray[Any]:
+def _empty(archive: ArchiveFile, array: StoredArray, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         return np.ndarray(shape, array.dtype)  # np.empty makes another type of some: of |S0 |S1, of >M8 <M8
     except (MemoryError, ValueError) as error:
-        raise _no_room(archive, array, array.row_bytes * (shape[0] if shape else 1)) from error
+        raise _too_large(archive, array, array.row_bytes * (shape[0] if shape else 1)) from error
 
 
-def _no_room(archive: ArchiveFile, array: StoredArray, size: int) -> VaedensityError:
+def _too_large(archive: ArchiveFile, array: StoredArray, size: int) -> VaedensityError:
     return VaedensityError(f"{archive.path}: array {array.name} needs {size} bytes, more than there is")
 
 

@@ -66,7 +66,7 @@ def repair(path: Path, out: Path, *, overwrite: bool = False, progress: Tick = s
     overwrite : bool
         Whether ``out`` may exist.
     progress : callable
-        Hears how many bytes are done.
+        Called with the number of bytes that are done.
 
     Returns
     -------

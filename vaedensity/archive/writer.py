@@ -112,7 +112,7 @@ def write_archive(
     threads : int, optional
         Processes that code side by side.
     progress : callable
-        Hears how many items are done.
+        Called with the number of items that are done.
 
     Returns
     -------

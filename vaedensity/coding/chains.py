@@ -50,7 +50,7 @@ def encode_chains(codecs: ChainCodecs, chains: list[Items], tick: Tick = silent)
     chains : list of numpy.ndarray
         (n_i,C,H,W) uint8, longest first.
     tick : callable
-        Hears how many items are done.
+        Called with the number of items that are done.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def decode_chains(
     item_shape : tuple of int
         (C,H,W).
     tick : callable
-        Hears how many items are done.
+        Called with the number of items that are done.
 
     Returns
     -------

@@ -145,11 +145,11 @@ def floored(mass: Tensor, boundary: Tensor, size: int) -> Tensor:
 def within(offset: Tensor, width: Tensor, digit: Tensor, digits: int = RADIX) -> Tensor:
     """Boundary of one of ``digits``: ``offset`` of the ``width`` of what is known before it, stretched to 2^24.
 
-    offset * room < 2^48 is exact, and the quotient is a whole number or at least 2^-24 away from
+    offset * share < 2^48 is exact, and the quotient is a whole number or at least 2^-24 away from
     one, further than float64 rounds: floor is the true integer quotient.
     """
-    room = float(TOTAL - FLOOR * digits)
-    return torch.floor(offset * room / width) + FLOOR * digit
+    share = float(TOTAL - FLOOR * digits)
+    return torch.floor(offset * share / width) + FLOOR * digit
 
 
 def as_ints(values: Tensor) -> Ints:

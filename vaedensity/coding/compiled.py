@@ -131,9 +131,9 @@ class CompiledStacks(Stacks):
     def _reserve(self, words: int) -> None:
         """Room for so many words a stack."""
         if words > self.words.shape[1]:
-            room = np.zeros((len(self), max(words, 2 * self.words.shape[1])), np.uint32)
-            room[:, : self.words.shape[1]] = self.words
-            self.words = room
+            longer = np.zeros((len(self), max(words, 2 * self.words.shape[1])), np.uint32)
+            longer[:, : self.words.shape[1]] = self.words
+            self.words = longer
 
 
 @lru_cache(maxsize=1)

@@ -103,37 +103,37 @@ class QuantileCodec(CodecOn[Quantiles, Quantiles]):
 
 
 class EqualCells:
-    """Whole numbers below ``room`` (B,n) equally likely, seen as ``size`` cells of ``cell`` numbers each."""
+    """Whole numbers below ``limit`` (B,n) equally likely, seen as ``size`` cells of ``cell`` numbers each."""
 
-    def __init__(self, room: Ints, size: int, cell: int):
-        self.room, self.size, self.cell, self.count = torch.from_numpy(room)[..., None], size, cell, room.shape[1]
+    def __init__(self, limit: Ints, size: int, cell: int):
+        self.limit, self.size, self.cell, self.count = torch.from_numpy(limit)[..., None], size, cell, limit.shape[1]
 
     def rows(self) -> None:
         """Not a form that compiled loops know."""
 
     def cumulative(self, boundary: Tensor) -> Tensor:
-        below = torch.minimum(self.room, boundary * self.cell)
-        return torch.div(below * TOTAL, self.room, rounding_mode="floor").double()
+        below = torch.minimum(self.limit, boundary * self.cell)
+        return torch.div(below * TOTAL, self.limit, rounding_mode="floor").double()
 
     def grid(self, first: Tensor, stride: int) -> Tensor:
         return self.cumulative(first[..., None] + stride * torch.arange(RADIX + 1))
 
 
 class UniformCodec(Codec):
-    """Whole numbers 0..room-1, (B,n), equally likely; ``room`` (B,n) between 1 and 2^24. Six digits of base 16:
-    exactly 24 bits where ``room`` is 2^24. A digit that no number has keeps a mass of 2^-23, which only
+    """Whole numbers 0..limit-1, (B,n), equally likely; ``limit`` (B,n) between 1 and 2^24. Six digits of base 16:
+    exactly 24 bits where ``limit`` is 2^24. A digit that no number has keeps a mass of 2^-23, which only
     stacks that no writer made can hit: popping then raises ValueError."""
 
-    def __init__(self, room: Ints):
+    def __init__(self, limit: Ints):
         self.places = [PRECISION - 4 * (i + 1) for i in range(UNIFORM_DIGITS)]
-        self.digits = Autoregressive(UNIFORM_DIGITS, lambda: room, self._digit, self._narrow)
+        self.digits = Autoregressive(UNIFORM_DIGITS, lambda: limit, self._digit, self._narrow)
 
-    def _digit(self, index: int, room: Ints) -> TableCodec:
-        return TableCodec(EqualCells(room, RADIX, 1 << self.places[index]))
+    def _digit(self, index: int, limit: Ints) -> TableCodec:
+        return TableCodec(EqualCells(limit, RADIX, 1 << self.places[index]))
 
-    def _narrow(self, index: int, room: Ints, digit: Ints) -> Ints:
+    def _narrow(self, index: int, limit: Ints, digit: Ints) -> Ints:
         cell = 1 << self.places[index]
-        rest: Ints = np.minimum(cell, room - digit * cell)
+        rest: Ints = np.minimum(cell, limit - digit * cell)
         if (rest <= 0).any():
             raise ValueError("a latent's place lies outside its interval")
         return rest

@@ -115,7 +115,7 @@ def load(weights: Ints, bases: Ints, b: Int, i: Int, w: Ints, p: Ints) -> None:
 
 @compiled
 def below(boundary: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat) -> Int:
-    """Mass below ``boundary`` < size, at least FLOOR a symbol: C of docs/format.md, "Tables and frequencies"."""
+    """Mass below ``boundary`` < size, at least FLOOR a symbol: C of docs/format.md, "Symbols"."""
     if boundary <= 0:
         return np.int64(0)
     mass = np.int64(0)

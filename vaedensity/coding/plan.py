@@ -1,4 +1,4 @@
-"""The words that coders of chains and the container share. Needs no torch.
+"""What the coding of chains and the container share. Needs no torch.
 
 A *chain* is the items of one block, coded on one stack of bits. Its *plan* lists the items that were not coded in the
 best way, which the first ones are not, as their stack holds no bits yet.
@@ -16,7 +16,7 @@ Plan = tuple[tuple[int, ...], ...]
 """Items of a chain by their fallback way: first those coded directly, then, of coupled chains, those coded by bits-back
 with one particle. The best way coded all others."""
 Tick = Callable[[int], None]
-"""Hears how many items are done."""
+"""Called with the number of items that are done."""
 LONGEST_CHAIN = 4096
 MOST_PARTICLES = 256
 
@@ -25,8 +25,18 @@ MOST_PARTICLES = 256
 class Way:
     """How a model codes its blocks.
 
-    ``particles``: more than one of them are coupled. ``ends_first``: of pixels, the lowest and the highest level are
-    coded before the others, which is faster where these are many.
+    Attributes
+    ----------
+    particles : int
+        More than one are coupled.
+    ends_first : bool
+        Whether the lowest and the highest level of pixels are coded before the others, which is faster where these
+        are many.
+
+    Examples
+    --------
+    >>> Way(particles=4).coupled
+    True
     """
 
     particles: int = 1
@@ -40,9 +50,16 @@ class Way:
 
 @dataclass(frozen=True)
 class CodedChains:
-    """The coder words of chains in lockstep, their common plan (of the longest), and the bits behind them.
+    """Chains that were coded in lockstep.
 
-    ``best_bits``, ``fallback_bits``: float64, one for each chain, that its items took in the best and the other ways.
+    Attributes
+    ----------
+    words : list of bytes
+        Each chain's 32-bit words.
+    plan : Plan
+        Of the longest chain; the others' are its beginnings.
+    best_bits, fallback_bits : numpy.ndarray
+        (chains,) float64: bits that each chain's items took in the best way and in the other ways.
     """
 
     words: list[bytes]
@@ -57,4 +74,4 @@ class CodedChains:
 
 
 def silent(count: int) -> None:
-    """A tick that nobody listens to."""
+    """A Tick that does nothing."""

@@ -29,9 +29,18 @@ AnyItemCodec = ItemCodec | SequenceCodec
 
 @dataclass(frozen=True)
 class IntegerNetwork:
-    """The exact network and its constants.
+    """The exact network that codes.
 
-    ``direct_steps``: per level, per channel lattice steps of latents coded without bits-back; none for categories.
+    Attributes
+    ----------
+    network : HierarchicalVAE or SequenceVAE
+        With whole numbers for weights.
+    kernels : dict of str to IntegerKernel
+        Its layers' integers by name.
+    start : torch.Tensor
+        Where the top-down pass begins, int32.
+    direct_steps : list of list of int
+        Per level and channel, lattice steps of latents coded without bits-back; none where latents are categories.
     """
 
     network: Network
