@@ -135,7 +135,8 @@ def main() -> None:
             for r in records
         ]
         title = f"{collection.source}, {options.preset}, {options.steps} steps, {options.seeds} seeds"
-        print(render(title, ["", "bits/dim", "spread", "of it KL", "1000 mult./dim", "parameters", "ms a step"], rows))
+        head = ["", "bits/dim", "spread", "of it KL", "1000 mult./dim", "parameters", "ms a step"]
+        print(*render(title, head, rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def test_every_environment_gives_the_same_bits() -> None:
 
 
 def test_the_corpus() -> None:
-    """Six of its files, and how much there is."""
+    """A few of its files, and how much there is."""
     files = corpus.files()
     assert {path.suffix for path in files} == {".vdz", ".safetensors"}
     assert sum(path.stat().st_size for path in CORPUS.iterdir()) < 300_000
-    outcome = corpus.replay(files[:: max(1, len(files) // 5)])
-    assert outcome.failures == [] and outcome.cases >= 20
+    outcome = corpus.replay(files[:: max(1, len(files) // 8)])
+    assert outcome.failures == [] and outcome.cases >= 16
 
 
 def test_what_raises_has_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

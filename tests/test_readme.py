@@ -43,7 +43,7 @@ def test_every_line_of_the_toolkit_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(tmp_path.glob("?.safetensors"))) == 8 and (tmp_path / "sharp.png").exists()
 
 
-@pytest.mark.parametrize("package", ["training", "model", "density"])
+@pytest.mark.parametrize("package", ["training", "model"])
 def test_names_of_packages_resolve(package: str) -> None:
     module = import_module(f"vaedensity.{package}")
     assert len(module.__all__) >= 5 and all(getattr(module, name).__name__ == name for name in module.__all__)

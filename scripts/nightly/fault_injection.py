@@ -80,7 +80,10 @@ class Campaign:
         """How many chances a kind of fault has during a command."""
         if (case.name, kind) not in self.chances:
             folder = fresh_folder(self.folder, case.before)
-            self.chances[case.name, kind] = Process(case.command, folder, fault).wait().reported
+            run = Process(case.command, folder, fault).wait()
+            if run.status or not run.reported:
+                raise SystemExit(f"{case.name}: the fault ({kind}) cannot be injected: {run}")
+            self.chances[case.name, kind] = run.reported
             shutil.rmtree(folder)
         return self.chances[case.name, kind]
 

@@ -147,7 +147,7 @@ def fail_at_operation(number: int, code: int) -> Callable[[], int]:
 
     for name in ("fsync", "link", "replace", "rename", "mkdir"):
         failing(os, name)
-    failing(atomic, "_rename_with")
+    failing(system_calls, "_rename_with")
     open_files_as(Raw, "wxa+")
     return lambda: count
 

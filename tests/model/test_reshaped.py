@@ -34,7 +34,7 @@ def test_masses_are_the_likelihoods(levels: int, channels: int) -> None:
 @pytest.mark.parametrize(("levels", "channels"), KINDS)
 @pytest.mark.parametrize("fraction", [0.4, 1.0, 1.2])
 def test_draws_follow_the_reshaped_distribution(levels: int, channels: int, fraction: float) -> None:
-    pixels = 20000
+    pixels = 6000
     likelihood, parameters = setting(levels, channels, pixels)
     levels = abs(levels)
     reshaped = Reshaped(likelihood, lambda log_p: scale_entropy(log_p, fraction))

@@ -316,4 +316,3 @@ def _sort_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     if start.dtype != torch.int32 or start.numel() == 0 or 3 * len(kernels) != len(parts):
         raise ValueError("integer tensors are missing or left over")
     return weights, kernels, start
-
