@@ -106,6 +106,8 @@ def refuse_if_out_of_memory(error: Exception) -> None:
 
 def first_line(error: BaseException) -> str:
     """The first line of what a library's error says, or its class where it says nothing."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

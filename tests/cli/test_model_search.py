@@ -27,6 +27,9 @@ def moved(model: Path, model_archive: Path, tmp_path: Path) -> tuple[Path, Path]
     shutil.copy(model, folder / "zz.safetensors")
     (folder / "a.safetensors").write_bytes(b"no model")
     (folder / "digits-test-model.safetensors").write_bytes(b"\xff" * 100)
+    lies = bytearray(model.read_bytes())  # says that it is the model, and has another last bias
+    lies[-1] ^= 64
+    (folder / "b.safetensors").write_bytes(lies)
     (tmp_path / "archives").mkdir()
     return Path(shutil.copy(model_archive, tmp_path / "archives" / "x.vdz")), folder
 
@@ -105,7 +108,8 @@ def test_a_file_that_names_an_identity_not_its_own_is_rejected(
     with safe_open(other_model, "pt") as f:
         tensors, record = {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["vaedensity"])
     record["sha256"] = load_model(model).sha256
-    (folder / "zz.safetensors").unlink()
+    for name in ("b", "zz"):
+        (folder / f"{name}.safetensors").unlink()
     save_file(tensors, folder / "liar.safetensors", metadata={"vaedensity": json.dumps(record)})
     for options in (["--models", folder], ["-m", folder / "liar.safetensors"]):
         line = refused(MODEL, "decompress", archive, "-o", tmp_path / "out", "--engine", engine, *options)

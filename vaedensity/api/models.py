@@ -45,10 +45,14 @@ def model_for(archive: ArchiveFile, given: str | Path | None, engine_name: str =
         return _same(archive, load(resolve(str(given))))
     if archive.model_array is not None:
         return _same(archive, _model_inside(archive, engine_name), "another one inside")
+    broken: ModelError | None = None
     for path in search(wanted.sha256, wanted.name, archive.path, folder):
-        if (model := load(path)).sha256 == wanted.sha256:
-            return model
-    raise not_found(archive.path, wanted.sha256, wanted.name, folder)
+        try:
+            if (model := load(path)).sha256 == wanted.sha256:
+                return model
+        except ModelError as error:  # a file that says it is the model and is not: another one may be
+            broken = broken or error
+    raise broken or not_found(archive.path, wanted.sha256, wanted.name, folder)
 
 
 def _same(archive: ArchiveFile, model: Decoder, name: str | None = None) -> Decoder:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaedensity.arithmetic import fresh_thread
 from vaedensity.data.atomic import atomic_file
-from vaedensity.errors import ModelError
+from vaedensity.errors import ModelError, first_line
 from vaedensity.model.config import with_unit
 from vaedensity.model.integer_conv import IntegerKernel
 from vaedensity.model.kinds import Config, Network, config_from_json, outline, untrained
@@ -272,9 +272,8 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
     except ModelError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path}: not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
+            f"{path}: not a vaedensity model ({first_line(error)}); expected a file written by 'vaedensity fit'"
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vaedensity.errors import ModelError
+from vaedensity.errors import ModelError, first_line
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 INTEGERS = {"I32": "int32", "I16": "int16", "I8": "int8"}
@@ -104,9 +104,8 @@ def _read(file: BinaryIO, path: Path, subject: str) -> Model:
             raise ValueError("its integers do not have the SHA-256 that it names")
         return Model(path, config, values, steps, tensors, sha256)
     except WRONG as error:
-        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{subject} not a vaedensity model ({reason}); expected a file written by 'vaedensity fit'"
+            f"{subject} not a vaedensity model ({first_line(error)}); expected a file written by 'vaedensity fit'"
         ) from error
 
 
