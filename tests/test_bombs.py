@@ -79,9 +79,9 @@ def test_blocks_are_found_wherever_windows_end(tmp_path: Path, monkeypatch: pyte
 
 def test_names_of_many_parts(tmp_path: Path) -> None:
     names = [f"{'a/' * 16_000}{k}" for k in range(40)] + ["b", "b/c"]
-    sizes = [12] + [0] * (len(names) - 1)
+    metas = [meta(kind="npz", name=name, arrays={} if k else {"x": "x"}) for k, name in enumerate(names)]
     path = tmp_path / "x.vdz"
-    path.write_bytes(noted(BYTES, meta(kind="files", name="d", files=names, sizes=sizes)))
+    path.write_bytes(noted(BYTES, *metas))
     result = invoke("-q", "test", path)
     assert result.exit_code == DAMAGED and "in each other's way" in result.stderr
 

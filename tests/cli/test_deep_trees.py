@@ -14,7 +14,7 @@ from rejections import Done
 
 from vaedensity.data import staging
 from vaedensity.data.collection import LoadOptions
-from vaedensity.data.load import load
+from vaedensity.data.load import load_array
 from vaedensity.data.long_paths import LongPaths, make_folders, remove_tree, sync_tree
 from vaedensity.data.tree import scan
 from vaedensity.data.tree_meta import LONGEST_NAME
@@ -129,8 +129,8 @@ def test_read_for_models_of_series(home: Path) -> None:
     with LongPaths(os.fspath(tree)) as paths:
         link, where = paths.at("/".join([*names, "up"]))
         os.unlink(link, **where)
-    found = load(str(tree), LoadOptions(as_bytes=None))  # which looks for images first
-    assert bytes(found.arrays["bytes"]) == b"x" and found.meta["files"] == ["/".join([*names, "leaf"])]
+    found, data = load_array(str(tree), LoadOptions(as_bytes=None))  # which looks for images first
+    assert bytes(data) == b"x" and found.files == (("/".join([*names, "leaf"]), 1),)
 
 
 def test_paths_beyond_what_archives_hold_are_rejected(home: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rejections import NO_TRAINING, USAGE, Done
 
-from vaedensity.data import restore, tree_write
+from vaedensity.data import tree_write
 from vaedensity.data.tree_names import escaped, fits_system, unescaped
 
 pytestmark = [
@@ -121,9 +121,6 @@ def test_names_that_this_system_cannot_hold_are_rejected_when_they_are_restored(
     result = invoke("decompress", tmp_path / "a.vdz", "-o", tmp_path / "out")
     assert result.exit_code == USAGE and "a:b, which this system cannot hold" in result.stderr
     assert not (tmp_path / "out").exists()
-    files = {"kind": "files", "name": "d", "files": ["a", "b:c"]}
-    with pytest.raises(Exception, match="b:c, which this system cannot hold"):
-        restore.targets([files], tmp_path, False)
 
 
 @given(st.binary(max_size=20) | st.text("\\x89aefé", max_size=12).map(str.encode))

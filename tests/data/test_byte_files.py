@@ -11,7 +11,7 @@ import pytest
 from vaedensity.data.byte_files import load_file, load_files
 from vaedensity.data.collection import LoadOptions
 from vaedensity.data.disk_array import FileArray
-from vaedensity.data.load import load
+from vaedensity.data.load import load, load_array
 from vaedensity.errors import UsageError
 
 AS_BYTES = LoadOptions(as_bytes=True)
@@ -50,7 +50,7 @@ def test_load_file_without_a_size() -> None:
 def test_load_files_in_the_order_of_their_names(tmp_path: Path) -> None:
     found = load_files(grow(tmp_path / "tree", TREE))
     names = ["a/deep/x", "a/deep.txt", "b.tar.gz", "no suffix", "\u00fc.npy"]
-    assert found.meta == {"kind": "files", "name": "tree", "files": names, "sizes": [len(TREE[n]) for n in names]}
+    assert found.files == tuple((n, len(TREE[n])) for n in names) and not found.meta
     assert found.arrays["bytes"].dtype == np.uint8 and found.arrays["bytes"].ndim == 1
     assert found.arrays["bytes"].tobytes() == b"".join(TREE[n] for n in names)
 
@@ -60,9 +60,10 @@ def test_load_reads_other_files_as_bytes_and_folders_so_only_when_told(tmp_path:
     for options in (LoadOptions(), AS_BYTES):
         assert load(str(tmp_path / "tree" / "b.tar.gz"), options).meta == {"kind": "file", "name": "b.tar.gz"}
     with pytest.raises(UsageError, match=r"5 files are no images \(a/deep/x, a/deep.txt, b.tar.gz, \.\.\.\)"):
-        load(str(tmp_path / "tree"))
+        load_array(str(tmp_path / "tree"))
     for told in (AS_BYTES, LoadOptions(as_bytes=None)):
-        assert load(str(tmp_path / "tree"), told).meta["kind"] == "files"
+        assert len(load_array(str(tmp_path / "tree"), told)[0].files) == 5
+    assert "tree: no regular file" in said(lambda: load(str(tmp_path / "tree")))  # compress packs folders as trees
 
 
 def test_load_keeps_array_files_and_names_as_arrays(tmp_path: Path) -> None:
@@ -108,7 +109,9 @@ def test_folders_with_what_cannot_be_kept_are_refused(tmp_path: Path, fault: str
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "void" / "deep").mkdir(parents=True)
-    assert "void: the folder is empty; expected regular files" in said(lambda: load(str(tmp_path / "void"), AS_BYTES))
+    assert "void: the folder is empty; expected regular files" in said(
+        lambda: load_array(str(tmp_path / "void"), AS_BYTES)
+    )
 
 
 @pytest.mark.parametrize("options", [LoadOptions(), AS_BYTES])
@@ -124,7 +127,7 @@ def test_a_subfolder_that_cannot_be_read_is_not_left_out(
         return really(path, *flags, **where)
 
     monkeypatch.setattr(os, "open", locked)
-    line = said(lambda: load(str(tmp_path / "tree"), options))
+    line = said(lambda: load_array(str(tmp_path / "tree"), options))
     assert "a/deep cannot be read (Permission denied)" in line
 
 

@@ -52,20 +52,6 @@ CASES: list[tuple[dict[str, Any], dict[str, Array], list[tuple[Any, ...]]]] = [
         [("f", None, 1, None, None, 133)],
     ),
     (
-        {"kind": "files", "name": "g", "arrays": {"bytes": "bytes"}, "files": ["a", "b/c"], "sizes": [0, 9]},
-        {"bytes": Array(BYTES, (9,))},
-        [("g/", None, 2, None, None, 9), ("a", "g", None, None, None, 0), ("b/c", "g", None, None, None, 9)],
-    ),
-    (
-        {"kind": "folder", "name": "p", "arrays": {"images": "images"}, "files": ["1.png", "2.png"], "mode": "L"},
-        {"images": Array(BYTES, (2, 3, 4))},
-        [
-            ("p/", None, 2, None, None, 24),
-            ("1.png", "p", None, [3, 4], "uint8", 12),
-            ("2.png", "p", None, [3, 4], "uint8", 12),
-        ],
-    ),
-    (
         TREE,
         {"b": Array(BYTES, (7,)), "i": Array(BYTES, (1, 2, 5))},
         [
@@ -87,5 +73,3 @@ def test_rows(meta: dict[str, Any], arrays: dict[str, Array], rows: list[tuple[A
 def test_arrays_that_do_not_fit() -> None:
     with pytest.raises(DamagedArchive):
         list(rows_of(TREE, {"b": Array(BYTES, (7,)), "i": Array(BYTES, (2, 2, 5))}))
-    scalar = {"kind": "folder", "name": "p", "arrays": {"i": "i"}, "files": ["1.png"], "mode": "L"}
-    assert [row["bytes"] for row in rows_of(scalar, {"i": Array(BYTES, ())})] == [1, 1]

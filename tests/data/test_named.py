@@ -7,7 +7,7 @@ import pytest
 from trees import GREY, encoded, grow
 
 from vaedensity.data.collection import LoadOptions
-from vaedensity.data.load import load
+from vaedensity.data.load import load, load_array
 from vaedensity.data.named import load_named
 from vaedensity.errors import UsageError, VaedensityError
 
@@ -23,7 +23,7 @@ def test_load_named_digits_splits(digits: np.ndarray) -> None:
 def test_what_lies_on_disk_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     grow(tmp_path / "digits", {"0.png": encoded(GREY, "PNG")})
-    assert np.array_equal(load("digits").arrays["images"][0], GREY)
+    assert np.array_equal(load_array("digits")[1][0], GREY)
 
 
 @pytest.mark.parametrize("spec", ["", "nothing", "digits:valid", "mnist:extra", "missing.npy", "missing.npz:x"])

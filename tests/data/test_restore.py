@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_byte_files import AS_BYTES, TEXT, TREE, grow
+from test_byte_files import TEXT
 from test_tree_meta import ARRAYS, GOOD
 
 from vaedensity.data import restore
 from vaedensity.data.collection import Collection
-from vaedensity.data.folder import load_folder
 from vaedensity.data.load import load
 from vaedensity.data.restore_metadata import check_restore_metadata, safe_name
 from vaedensity.data.staging import staging
@@ -21,11 +20,6 @@ from vaedensity.errors import DamagedArchive, VaedensityError
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (6, 5, 7), dtype=np.uint8)
-RGB = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-
-
-def harvest(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def restored(collection: Collection, stage: Path) -> Path:
@@ -33,7 +27,7 @@ def restored(collection: Collection, stage: Path) -> Path:
     meta = collection.meta | {"arrays": {f"0/{name}": name for name in collection.arrays}}
     arrays = {f"0/{name}": np.array(a) for name, a in collection.arrays.items()}
     check_restore_metadata([meta], list(arrays))
-    restore.check_files(meta, arrays)
+    restore.check_collection(meta, arrays)
     return restore.write_collection(meta, arrays, stage)
 
 
@@ -54,9 +48,9 @@ def entry(kind: str = "npy", name: str = "x.npy", arrays: Any = None, **more: An
 
 
 def test_good_restore_metadata() -> None:
-    folder = entry("folder", "pictures", {"images": "images"}, mode="L", files=["a/0.png", "a/1.png", "b.png"])
+    file = entry("file", "f", {"pieces": "pieces", "rest": "rest"}, files=5)  # fields not known are ignored
     several = entry("npz", "z.npz", {"1/x": "x", "y": "y"})
-    assert check_restore_metadata([entry(), folder, several], ["x", "images", "1/x", "y"]) is None
+    assert check_restore_metadata([entry(), file, several], ["x", "pieces", "rest", "1/x", "y"]) is None
     assert check_restore_metadata([], []) is None
 
 
@@ -69,11 +63,12 @@ def test_good_restore_metadata() -> None:
         [entry(name="../x.npy")],
         [entry(arrays={"y": "x"})],
         [entry(arrays={"x": 5})],
-        [entry("folder", "f", files=["/etc/a.png"])],
-        [entry("folder", "f", files=["a.png", "a.png"])],
-        [entry("folder", "f", files=["a.png", "./a.png"])],
-        [entry("folder", "f", files=["a.png", "a.png/b.png"])],
-        [entry("folder", "f", files=None)],
+        [entry("file", arrays={})],
+        [entry("file", arrays={"x": 5})],
+        [entry("file", arrays=["x"])],
+        [entry("file", name=None)],
+        [entry("File")],
+        [entry(kind=["file"])],
         ["x"],
     ],
 )
@@ -88,30 +83,6 @@ def test_outputs_in_each_others_way_are_rejected(second: str) -> None:
         check_restore_metadata([entry(), entry(name=second, arrays={"y": "y"})], ["x", "y"])
 
 
-@pytest.mark.parametrize(
-    ("images", "changes"),
-    [
-        (GREY[0].astype(np.float32)[None], {}),
-        (GREY[:2], {}),
-        (GREY[:1], {"mode": "RGB"}),
-        (RGB[:1], {}),
-        (GREY[:1], {"mode": "CMYK"}),
-        (GREY[:1], {"mode": ["L"]}),
-        (GREY[:1, :, :0], {}),
-        (GREY[0, 0], {}),
-        (np.array(5, np.uint8), {}),
-        (GREY[:1], {"files": ["0.exe"]}),
-        (GREY[:1], {"files": "0"}),
-    ],
-)
-def test_arrays_that_are_not_the_described_images_are_rejected(
-    tmp_path: Path, images: np.ndarray, changes: dict[str, Any]
-) -> None:
-    meta = entry("folder", "f", mode="L", files=["0.png"]) | changes
-    with pytest.raises(DamagedArchive):
-        restore.write_collection(meta, {"x": images}, tmp_path)
-
-
 def test_write_collection_of_each_kind(tmp_path: Path) -> None:
     kept = {"x": GREY, "y": np.array(2.5)}
     assert restore.write_collection(entry(), kept, tmp_path) == tmp_path / "x.npy"
@@ -119,10 +90,6 @@ def test_write_collection_of_each_kind(tmp_path: Path) -> None:
     restore.write_collection(entry("npz", "z.npz", {"x": "pictures", "y": "factor"}), kept, tmp_path)
     with np.load(tmp_path / "z.npz") as back:
         assert np.array_equal(back["pictures"], GREY) and back["factor"] == 2.5
-    names = [f"d/{i}.bmp" for i in range(6)]
-    restore.write_collection(entry("folder", "f", mode="L", files=names), kept, tmp_path)
-    back = load_folder(tmp_path / "f")
-    assert back.meta["files"] == names and np.array_equal(back.arrays["images"], GREY)
 
 
 # Files as bytes
@@ -136,30 +103,19 @@ def test_a_file_comes_back(tmp_path: Path, data: bytes) -> None:
         assert path == stage / "some.bin" and path.read_bytes() == data
 
 
-@pytest.mark.parametrize("tree", [TREE, {"one": TEXT}, {"x": b"", "y/z": b""}])
-def test_a_folder_of_files_comes_back(tmp_path: Path, tree: dict[str, bytes]) -> None:
-    grow(tmp_path / "tree", tree)
-    with staging(tmp_path / "out") as stage:
-        path = restored(load(str(tmp_path / "tree"), AS_BYTES), stage)
-        assert path == stage / "tree" and harvest(path) == tree
-
-
 def in_parts(data: bytes, cuts: list[int]) -> list[np.ndarray]:
     return np.split(np.frombuffer(data, np.uint8), cuts)
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [0, 90], [90, 90, 91], [2, 3, 200, 250], [402]])
 def test_bytes_in_several_arrays_of_any_shape_are_joined_in_order(tmp_path: Path, cuts: list[int]) -> None:
-    names = sorted(TREE)
-    data = b"".join(TREE[name] for name in names)
+    data = bytes(range(256)) + TEXT
     parts = [p.reshape(-1, 2) if p.size and p.size % 2 == 0 else p for p in in_parts(data, cuts)]
     parts = [np.asfortranarray(p) for p in parts] + [np.array(33, np.uint8)]
     arrays = {f"{len(parts) - i}": p for i, p in enumerate(parts)}  # restore metadata's order counts, not the names'
     own = {stored: f"part{stored}" for stored in arrays}
-    other, sizes = {"y": np.zeros(3)}, [len(TREE[name]) for name in names]
-    files = {"kind": "files", "name": "tree", "files": [*names, "last"], "sizes": [*sizes, 1], "arrays": own}
-    assert harvest(restore.write_collection(files, arrays | other, tmp_path)) == TREE | {"last": b"!"}
-    path = restore.write_collection({"kind": "file", "name": "deep/x", "arrays": own}, other | arrays, tmp_path)
+    meta = {"kind": "file", "name": "deep/x", "arrays": own}
+    path = restore.write_collection(meta, {"y": np.zeros(3)} | arrays, tmp_path)
     assert path == tmp_path / "deep" / "x" and path.read_bytes() == data + b"!"
 
 
@@ -168,84 +124,21 @@ def test_a_disk_that_is_full_while_files_are_restored(tmp_path: Path, monkeypatc
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("vaedensity.data.restore.open", full, raising=False)
-    for meta in (two_files(), {"kind": "file", "name": "x", "arrays": {"x": "bytes"}}):
-        with pytest.raises(VaedensityError, match="No space left"):
-            restore.write_collection(meta, {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
+    with pytest.raises(VaedensityError, match="No space left"):
+        restore.write_collection(entry("file"), {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
 
 
 # What must not be restored
 
 
-def two_files(**changes: Any) -> dict[str, Any]:
-    """The meta of a folder of two files, of 2 and 3 bytes; a change to None takes an entry out."""
-    meta = {"kind": "files", "name": "f", "files": ["a", "b/c"], "sizes": [2, 3], "arrays": {"x": "bytes"}}
-    return {key: value for key, value in (meta | changes).items() if value is not None}
-
-
-def test_the_metadata_that_is_changed_below_is_good(tmp_path: Path) -> None:
-    check_restore_metadata([two_files()], ["x"])
-    path = restore.write_collection(two_files(), {"x": np.arange(5, dtype=np.uint8)}, tmp_path)
-    assert harvest(path) == {"a": b"\0\1", "b/c": b"\2\3\4"}
-
-
-SIZES = [
-    None,
-    [5],
-    [2, 3, 0],
-    [],
-    [2, -3],
-    [2, 3.0],
-    [True, 3],
-    [2, "3"],
-    [2, None],
-    [[2], 3],
-    "23",
-    {"a": 2, "b": 3},
-    5,
-]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"sizes": sizes} for sizes in SIZES),
-        {"files": [], "sizes": []},
-        {"files": None},
-        {"files": "ab"},
-        {"files": {"a": 0, "b": 0}},
-        {"files": ["a", "a"]},
-        {"files": ["a", "./a"]},
-        {"files": ["a", "a/c"]},
-        {"files": ["a", 5]},
-        {"arrays": {}},
-        {"arrays": None},
-        {"arrays": ["x"]},
-        {"arrays": {"x": 5}},
-        {"kind": "file"},
-        {"kind": "file", "files": None},
-        {"kind": "file", "files": None, "sizes": []},
-        {"kind": "file", "sizes": None},
-        {"kind": "file", "files": None, "sizes": None, "arrays": {}},
-        {"kind": "file", "files": None, "sizes": None, "name": None},
-        {"kind": "File"},
-        {"kind": ["files"]},
-    ],
-)
-def test_metadata_of_files_that_makes_no_sense_is_rejected(changes: dict[str, Any]) -> None:
-    with pytest.raises(DamagedArchive) as refusal:
-        check_restore_metadata([two_files(**changes)], ["x"])
-    assert "\n" not in str(refusal.value)
-
-
 def test_arrays_that_are_not_there_or_belong_to_another_are_rejected() -> None:
-    two = {"x": "chunks", "y": "rest"}
-    assert check_restore_metadata([two_files(arrays=two)], ["y", "x"]) is None
+    two = entry("file", arrays={"x": "chunks", "y": "rest"})
+    assert check_restore_metadata([two], ["y", "x"]) is None
     for metas, arrays in (
-        ([two_files(arrays=two)], ["x"]),
-        ([two_files()], ["x", "y"]),
-        ([two_files(arrays=two), two_files(name="g", arrays={"y": "bytes"})], ["x", "y"]),
-        ([two_files(arrays={"x": "bytes", "y": "bytes"})], ["x", "y"]),
-        ([two_files(), {"kind": "file", "name": "f/a", "arrays": {"y": "bytes"}}], ["x", "y"]),
+        ([two], ["x"]),
+        ([entry("file")], ["x", "y"]),
+        ([two, entry("file", "g", {"y": "bytes"})], ["x", "y"]),
+        ([entry("file", arrays={"x": "bytes", "y": "bytes"})], ["x", "y"]),
     ):
         with pytest.raises(DamagedArchive):
             check_restore_metadata(metas, arrays)
@@ -257,8 +150,7 @@ ESCAPES = ["../x", "/x", "/etc/passwd", "a/../../x", "..", ".", "", "a\0", "\ud8
 @pytest.mark.parametrize("name", ESCAPES)
 def test_names_that_would_leave_the_folder_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     arrays = {"x": np.arange(5, dtype=np.uint8)}
-    single = {"kind": "file", "name": name, "arrays": {"x": "bytes"}}
-    for meta in (two_files(files=["a", name]), two_files(name=name), single):
+    for meta in (entry("file", name), entry("npy", name)):
         with pytest.raises(DamagedArchive, match="leave the target folder"):
             check_restore_metadata([meta], ["x"])
         with staging(tmp_path) as stage:
@@ -267,40 +159,25 @@ def test_names_that_would_leave_the_folder_are_refused_before_anything_is_writte
             assert list(stage.iterdir()) == []
 
 
-WRONG = [
-    (two_files(), np.arange(5, dtype=np.int8)),
-    (two_files(), np.ones(5, bool)),
-    (two_files(), np.arange(5.0)),
-    (two_files(), np.array([b"a"] * 5)),
-    (two_files(kind="file", files=None, sizes=None), np.arange(5, dtype=np.uint16)),
-    (two_files(), np.zeros(4, np.uint8)),
-    (two_files(), np.zeros((2, 3), np.uint8)),
-    (two_files(), np.zeros(0, np.uint8)),
-    (two_files(sizes=[2, 2**70]), np.zeros(5, np.uint8)),
-    *((two_files(sizes=sizes), np.zeros(5, np.uint8)) for sizes in SIZES),
-    (two_files(files=["a", "a"]), np.zeros(5, np.uint8)),
-    (two_files(files="ab"), np.zeros(5, np.uint8)),
-    (two_files(files=["a", 5]), np.zeros(5, np.uint8)),
-    (two_files(files=None), np.zeros(5, np.uint8)),
-]
-
-
-@pytest.mark.parametrize(("meta", "array"), WRONG)
-def test_arrays_that_are_not_the_described_bytes_are_rejected_before_anything_is_written(
-    tmp_path: Path, meta: dict[str, Any], array: np.ndarray
-) -> None:
-    with pytest.raises(DamagedArchive) as refusal:
-        restore.check_files(meta, {"x": array})
-    assert "nothing was restored" in str(refusal.value) and "\n" not in str(refusal.value)
-    with pytest.raises(DamagedArchive):
-        restore.write_collection(meta, {"x": array}, tmp_path)
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(5, dtype=np.int8),
+        np.ones(5, bool),
+        np.arange(5.0),
+        np.array([b"a"] * 5),
+        np.arange(5, dtype=np.uint16),
+    ],
+)
+def test_arrays_that_are_no_bytes_are_rejected_before_anything_is_written(tmp_path: Path, array: np.ndarray) -> None:
+    meta, arrays = entry("file", arrays={"x": "pieces", "y": "rest"}), {"x": np.zeros(3, np.uint8), "y": array}
+    for reject in (restore.check_collection, lambda *given: restore.write_collection(*given, tmp_path)):
+        with pytest.raises(DamagedArchive) as refusal:
+            reject(meta, arrays)
+        assert str(refusal.value) == (
+            f"the archive holds {array.dtype} for the file x.npy, expected uint8; nothing was restored"
+        )
     assert list(tmp_path.iterdir()) == []
-
-
-def test_one_array_of_several_that_holds_no_bytes_is_refused() -> None:
-    meta = two_files(arrays={"x": "chunks", "y": "rest"})
-    with pytest.raises(DamagedArchive, match="int64, expected uint8"):
-        restore.check_files(meta, {"x": np.zeros(3, np.uint8), "y": np.zeros(2, np.int64)})
 
 
 # Messages
@@ -320,15 +197,13 @@ PYTHON = re.compile(
         (entry(kind=None), "kind: found nothing, expected a text"),
         (entry(kind="tar"), "kind 'tar' is not known"),
         (entry(kind="a" * 500), f"kind '{'a' * 57}...' is not known"),
-        (entry(files=["a"]), "kind 'npy' with files"),
-        (entry(kind="folder"), "kind 'folder' without files"),
+        (entry(kind="folder"), "kind 'folder' is not known"),
+        (entry(arrays={}), "0 arrays, one expected"),
         (entry(name=5), "name: found a number, expected a text"),
         (entry(arrays=["x"]), "arrays: found a list, expected an object"),
         (entry(arrays={"x": None}), "arrays: found nothing as an original name, expected a text"),
         (entry(arrays={"x": "a\0b"}), r"an array has the original name 'a\x00b', which can be none"),
         (entry(arrays={"x": "\ud800"}), r"an array has the original name '\ud800', which can be none"),
-        (entry(kind="files", files="ab", sizes=[1, 1]), "files: found a text, expected a list"),
-        (entry(kind="files", files=["a", 5], sizes=[1, 1]), "files: found a number as a name, expected a text"),
         (entry(kind="npz", arrays={"x": "a", "y": "a"}), "two arrays have one original name"),
     ],
 )
@@ -338,13 +213,10 @@ def test_found_and_expected(meta: Any, told: str) -> None:
     assert str(caught.value) == f"the archive's restore metadata makes no sense ({told})"
 
 
-@pytest.mark.parametrize("field", ["kind", "name", "arrays", "files", "sizes", "mode"])
-@pytest.mark.parametrize("kind", ["npy", "npz", "folder", "file", "files"])
+@pytest.mark.parametrize("field", ["kind", "name", "arrays"])
+@pytest.mark.parametrize("kind", ["npy", "npz", "file"])
 def test_any_value_of_a_field_is_refused_in_its_words(kind: str, field: str) -> None:
-    more = (
-        {"files": ["a"], "mode": "L"} if kind == "folder" else {"files": ["a"], "sizes": [1]} if kind == "files" else {}
-    )
-    meta = entry(kind=kind, **more)
+    meta = entry(kind=kind)
     check_restore_metadata([meta], ["x"])
     missing = {name: value for name, value in meta.items() if name != field}
     for changed in (missing, *(meta | {field: value} for value in ANYTHING)):

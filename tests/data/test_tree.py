@@ -122,7 +122,7 @@ def test_metadata_says_no_more_than_it_needs(tmp_path: Path) -> None:
     collection = scan(grow(tmp_path / "in", files), keep_times=False).collection(always)
     assert list(collection.arrays) == ["images 11x9 L"]
     assert np.array_equal(collection.arrays["images 11x9 L"], [GREY, 255 - GREY])
-    assert collection.item_names == ["d/0.png", "d/1.png"] and collection.source == str(tmp_path / "in")
+    assert collection.source == str(tmp_path / "in")
     rights = collection.meta.pop("rights")
     assert len(rights) == 4
     assert collection.meta == {
@@ -139,13 +139,6 @@ def test_metadata_says_no_more_than_it_needs(tmp_path: Path) -> None:
     for number, name in enumerate(("d", "d/0.png", "d/1.png")):
         os.utime(tmp_path / "in" / name, ns=(0, 100 - 30 * number))
     assert scan(tmp_path / "in").collection(always).meta["times"] == [10, 90, -30, -30]
-
-
-@pytest.mark.parametrize(("extra", "named"), [({}, True), ({"e/": b""}, True), ({"text": b""}, False)])
-def test_items_have_names_where_there_are_only_images(tmp_path: Path, extra: dict[str, bytes], named: bool) -> None:
-    found = scan(grow(tmp_path, {"x.png": encoded(GREY, "PNG")} | extra))
-    assert found.collection(always).item_names == (["x.png"] if named else None)
-    assert found.collection(never).item_names is None
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ from vaedensity.archive.reader import ArchiveFile
 from vaedensity.archive.tally import Tally
 from vaedensity.coding.engine import CodingModel
 from vaedensity.data.collection import Collection
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES, check_restore_metadata, is_safe
+from vaedensity.data.restore_metadata import check_restore_metadata, is_safe
 from vaedensity.data.tree_meta import FILE, IMAGE, WITH_EXTRAS, renamed, suffix_of
 from vaedensity.errors import DamagedArchive, UsageError
 
 Say = Callable[[str], None]
-KINDS_WITH_BYTES = (*KINDS_OF_BYTES, "tree")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +61,10 @@ class Written:
 
 
 def cut_bytes(collection: Collection, model: Encoder | None) -> Collection:
-    """A file's bytes, or those of files, as pieces of the length that a sequence ``model`` knows and the rest."""
+    """The bytes of a file or a tree as pieces of the length that a sequence ``model`` knows, and the rest."""
     meta, arrays = collection.meta, collection.arrays
     name = "bytes"
-    if model is None or not model.is_series or name not in arrays or meta["kind"] not in KINDS_WITH_BYTES:
+    if model is None or not model.is_series or name not in arrays or meta["kind"] not in ("file", "tree"):
         return collection
     whole, rest = items.pieces(arrays[name], model.item_shape[2])
     parts = {part: array for part, array in (("pieces", whole), ("rest", rest)) if array.size} or {"rest": rest}
@@ -95,9 +94,8 @@ def gather(
             while stored in arrays or stored in taken:
                 stored = f"{number}/{stored}"
             arrays[stored], own[stored] = array, name
-        for name in (collection.meta["name"], *collection.meta.get("files", ())):
-            if not is_safe(name):
-                raise UsageError(f"{collection.source}: the name {name!a} can name no file in a folder; rename it")
+        if not is_safe(name := collection.meta["name"]):
+            raise UsageError(f"{collection.source}: the name {name!a} can name no file in a folder; rename it")
         meta = {**collection.meta, "arrays": own}
         if meta["kind"] == "tree":
             meta = renamed(meta, {name: stored for stored, name in own.items()})

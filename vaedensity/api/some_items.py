@@ -21,7 +21,7 @@ from vaedensity.data import restore
 from vaedensity.data.staging import staging
 from vaedensity.data.tree_meta import check_tree
 from vaedensity.data.tree_select import POOL, TreeIndex
-from vaedensity.errors import DamagedArchive, UsageError, naming
+from vaedensity.errors import UsageError, naming
 
 Selection = tuple[dict[str, Any], dict[str, NDArray[Any]], int]
 """Restore metadata, the arrays that they need, and how many items they are."""
@@ -63,7 +63,7 @@ def unpack_items(
     with ArchiveFile(path) as archive:
         metas, items = checked_metadata(archive), _Items(archive, model, engine, limits)
         meta = metas[0] if len(metas) == 1 else {"kind": "several"}
-        if meta["kind"] != "tree" and not (meta["kind"] in ("npy", "folder") and items.only.shape):
+        if meta["kind"] != "tree" and not (meta["kind"] == "npy" and items.only.shape):
             held = ", ".join(f"{meta['kind']} {meta['name']}" for meta in metas)
             raise UsageError(f"{path}: single items are of one array or folder; it holds {held or 'nothing'}")
         with naming(path):
@@ -116,14 +116,8 @@ class _Items:
 
 
 def _of_array(items: _Items, meta: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:
-    names, rows = meta.get("files", []), items.only.shape[0]
-    if meta["kind"] == "folder" and len(names) != rows:
-        raise DamagedArchive(f"{len(names)} file names for {rows} images")
-    chosen = choose(items.path, rows, names, wanted, ranges)
-    stored = next(iter(meta["arrays"]))
-    part = items.take(stored, chosen)
-    meta = meta | ({"files": [names[i] for i in chosen]} if "files" in meta else {})
-    return meta, {stored: part}, len(chosen)
+    chosen = choose(items.path, items.only.shape[0], [], wanted, ranges)
+    return meta, {items.only.name: items.take(items.only.name, chosen)}, len(chosen)
 
 
 def _of_tree(items: _Items, meta: dict[str, Any], wanted: Sequence[str], ranges: Sequence[str]) -> Selection:

@@ -53,10 +53,10 @@ def describe_archive(path: Path) -> dict[str, Any]:
 
 
 def files_of(meta: dict[str, Any]) -> list[str] | None:
-    """Names of the files of a folder; None of what is no folder."""
-    if meta["kind"] == "tree":
-        return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(meta["entries"], meta["types"])]
-    return [*map(str, meta["files"])] if "files" in meta else None
+    """Names of what is in a folder; None of what is no folder."""
+    if meta["kind"] != "tree":
+        return None
+    return [str(name) + ("/" if kind == "d" else "") for name, kind in zip(meta["entries"], meta["types"])]
 
 
 def archive_lines(r: dict[str, Any], *, members: bool, most: int | None = HEAD) -> list[str]:

@@ -202,7 +202,7 @@ def _score(model: str, data: str, request: "ScoreRequest", options: dict[str, An
     names, offsets = collection.item_names, None
     if series and array.ndim == 1 and array.dtype == np.uint8 and len(array) >= file.config.dims:
         array, rest = pieces(array, file.config.dims)
-        names, offsets = places(collection.meta, file.config.dims, len(array))
+        names, offsets = places(collection, file.config.dims, len(array))
         if rest.size:
             say(
                 f"{collection.source}: scored in pieces of {file.config.dims} bytes; the last {len(rest)} bytes are not"

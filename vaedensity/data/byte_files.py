@@ -34,8 +34,7 @@ def load_file(path: Path) -> Collection:
 def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
     """All files of a folder and its subfolders, one after the other by sorted relative name, as ``bytes`` (n,) uint8.
 
-    Their names are ``files`` of the restore metadata, their lengths ``sizes``. Empty subfolders, times and permissions
-    are not kept.
+    For fit and score; :class:`~vaedensity.data.tree.Tree` reads folders for archives.
 
     Raises UsageError for links and for what is no regular file or cannot be read: of files, nothing is left out
     silently but ``own_files``.
@@ -54,17 +53,17 @@ def load_files(path: Path, own_files: OwnFiles = OwnFiles()) -> Collection:
                 begin += size
     except OSError as error:
         raise UsageError(f"{path}: {error.filename} cannot be read ({error.strerror or error})") from error
-    meta = {"kind": "files", "name": path.resolve().name or "folder", "files": names, "sizes": sizes}
-    return Collection(str(path), {"bytes": data}, meta)
+    return Collection(str(path), {"bytes": data}, files=tuple(zip(names, sizes)))
 
 
-def places(meta: dict[str, Any], length: int, count: int) -> tuple[list[str], list[int]]:
-    """Where ``count`` pieces of ``length`` bytes begin: the file of each piece, and the offset in it.
+def places(collection: Collection, length: int, count: int) -> tuple[list[str], list[int]]:
+    """Where ``count`` pieces of ``length`` bytes of a collection begin: the file of each piece, and the offset in it.
 
-    ``meta`` is what :func:`load_file` or :func:`load_files` says of the bytes.
+    >>> places(Collection("folder", {}, files=(("a", 5), ("b", 9))), 4, 3)
+    (['a', 'a', 'b'], [0, 4, 3])
     """
-    names = meta.get("files", [meta["name"]])
+    names, sizes = zip(*(collection.files or [(collection.meta["name"], 0)]))
     starts = np.arange(count, dtype=np.int64) * length
-    begins = np.cumsum([0, *meta.get("sizes", [])[:-1]])
+    begins = np.cumsum([0, *sizes[:-1]])
     at = np.searchsorted(begins, starts, side="right") - 1  # of files that begin together the last, which is not empty
     return [names[i] for i in at], (starts - begins[at]).tolist()

@@ -14,6 +14,8 @@ from vaedensity.data.disk_array import FileArray
 class Collection:
     """The arrays of one thing that a user named, and how to make the same files of them again.
 
+    Folders become one for an archive by :class:`~vaedensity.data.tree.Tree`, and for fit and score without ``meta``.
+
     Attributes
     ----------
     source
@@ -21,10 +23,12 @@ class Collection:
     arrays
         By name: numpy arrays, or arrays that are read from their files piece by piece.
     meta
-        Restore metadata, JSON: ``kind`` is "npy", "npz", "folder" (of images), "file", "files" (a folder of files, as
-        bytes) or "tree" (a folder with whatever is in it), ``name`` the file or folder to make; more by kind.
+        Restore metadata, JSON: ``kind`` is "npy", "npz", "file" (any, as its bytes) or "tree" (a folder with whatever
+        is in it), ``name`` the file or folder to make; more for trees.
     item_names
-        For reports, one for each item of the only array, or None; of a tree, where nothing else is in it.
+        Of a folder of images their names, for reports, one for each item.
+    files
+        Of the bytes of a folder's files, in order, the name and length of each.
     disk_bytes
         Size of the files that were read, or None where there are none.
     room
@@ -45,8 +49,9 @@ class Collection:
 
     source: str
     arrays: dict[str, NDArray[Any]]
-    meta: dict[str, Any]
+    meta: dict[str, Any] = field(default_factory=dict)
     item_names: list[str] | None = None
+    files: tuple[tuple[str, int], ...] = ()
     disk_bytes: int | None = None
     room: dict[str, int] = field(default_factory=dict)
     retake: "Callable[[Set[str]], Collection] | None" = None

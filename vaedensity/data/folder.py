@@ -53,7 +53,7 @@ def load_folder(path: Path, own_files: OwnFiles = OwnFiles(), *, strict: bool = 
     Returns
     -------
     Collection
-        Its array ``images`` is (N,H,W) or (N,H,W,3) uint8.
+        Its array ``images`` is (N,H,W) or (N,H,W,3) uint8; ``item_names`` are the images' names.
 
     Raises
     ------
@@ -81,9 +81,8 @@ def load_folder(path: Path, own_files: OwnFiles = OwnFiles(), *, strict: bool = 
                 f"{first.shape[1]}x{first.shape[0]}; expected images of one size and mode"
             )
         stack[i] = pixels
-    meta = {"kind": "folder", "name": path.resolve().name or "folder", "mode": mode, "files": names}
     others = tuple(p.relative_to(path).as_posix() for p in skipped)
-    return Collection(str(path), {"images": stack}, meta, names, skipped=others)
+    return Collection(str(path), {"images": stack}, item_names=names, skipped=others)
 
 
 def _open(path: Path) -> tuple[NDArray[np.uint8], str]:

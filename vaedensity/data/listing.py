@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES
 from vaedensity.data.tree_meta import FOLDER, LINK, Described, check_tree, members
 
 Row = dict[str, Any]
@@ -25,15 +24,8 @@ def rows_of(meta: dict[str, Any], arrays: Mapping[str, Described]) -> Iterator[R
         yield _bare(name, None, sum(array.shape[0] if array.shape else 1 for array in own), total)
         for original, array in zip(meta["arrays"].values(), own):
             yield _row(str(original), name, array)
-    elif kind == "folder":
-        yield _bare(f"{name}/", None, len(meta["files"]), total)
-        for file in meta["files"]:
-            yield _item(file, name, own[0])
-    elif kind in KINDS_OF_BYTES:
-        files = meta.get("files")
-        yield _bare(name if files is None else f"{name}/", None, len(files or [""]), total)
-        for file, size in zip(files or [], meta.get("sizes", [])):
-            yield _bare(file, name, None, size)
+    elif kind == "file":
+        yield _bare(name, None, 1, total)
     else:
         yield from _tree_rows(meta, arrays)
 

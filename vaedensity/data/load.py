@@ -18,7 +18,7 @@ USUAL_NAMES = ("x_train", "x_test", "x", "images", "data", "arr_0")
 
 
 def load(spec: str, options: LoadOptions = LoadOptions()) -> Collection:
-    """What ``spec`` names, to be packed: all arrays of a .npz file, the bytes of a file that holds more than arrays.
+    """What ``spec`` names, but no folder, to be packed: all arrays of a .npz file, the bytes of one that holds more.
 
     Otherwise as :func:`load_array`.
     """
@@ -58,7 +58,7 @@ def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collect
     """
     if not options.as_bytes and is_image_name(spec) and Path(spec).is_file():
         raise UsageError(f"{spec}: is one image; expected a folder of images")
-    collection = _load(spec, options)
+    collection = _load_folder(Path(spec), options) if spec and Path(spec).is_dir() else _load(spec, options)
     array = main_array(collection)
     if len(collection.arrays) > 1:
         (name,) = (name for name, one in collection.arrays.items() if one is array)
@@ -67,17 +67,20 @@ def load_array(spec: str, options: LoadOptions = LoadOptions()) -> tuple[Collect
     return collection, np.asarray(array)
 
 
+def _load_folder(path: Path, options: LoadOptions) -> Collection:
+    options.own_files.require_other(path)
+    if options.as_bytes or (options.as_bytes is None and not holds_images(path)):
+        return load_files(path, options.own_files)
+    from vaedensity.data.folder import load_folder
+
+    return load_folder(path, options.own_files, strict=options.strict)
+
+
 def _load(spec: str, options: LoadOptions) -> Collection:
     if not spec:
         raise UsageError("an empty name is no data; expected the name of a data set, a file or a folder")
     path = Path(spec)
     options.own_files.require_other(path)
-    if path.is_dir():
-        if options.as_bytes or (options.as_bytes is None and not holds_images(path)):
-            return load_files(path, options.own_files)
-        from vaedensity.data.folder import load_folder
-
-        return load_folder(path, options.own_files, strict=options.strict)
     if path.is_file() and path.suffix.lower() == ".npy":
         return replace(load_npy(path), disk_bytes=path.stat().st_size)
     if path.is_file() and path.suffix.lower() == ".npz":

@@ -2,21 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vaedensity.data.array_files import save_npy, save_npz
 from vaedensity.data.atomic import refuse_existing
 from vaedensity.data.disk_array import DiskArray
 from vaedensity.data.long_paths import make_folders
-from vaedensity.data.restore_metadata import KINDS_OF_BYTES, require_apart, require_sizes, safe_name
+from vaedensity.data.restore_metadata import safe_name
 from vaedensity.data.staging import Move, heal, move_into_place
 from vaedensity.data.tree_contents import Pool, check_metadata
-from vaedensity.data.tree_meta import MODES, SUFFIXES, check_tree
+from vaedensity.data.tree_meta import check_tree
+from vaedensity.data.tree_names import shown
 from vaedensity.data.tree_write import require_names, require_restorable, write_tree
 from vaedensity.errors import DamagedArchive, UsageError, writing
 
@@ -48,11 +46,11 @@ def targets(metas: list[Any], folder: Path, overwrite: bool, links: str = "any")
         if meta["kind"] == "tree":
             require_restorable(meta, links)
         else:
-            require_names((meta["name"], *meta.get("files", ())))
+            require_names([meta["name"]])
     heal(folder)
     for meta, path in zip(metas, paths):
         refuse_existing(path, overwrite)
-        if meta["kind"] not in ("tree", "folder", "files") and path.is_dir():
+        if meta["kind"] != "tree" and path.is_dir():
             raise UsageError(f"{path} is a folder, which no file replaces; remove it or choose another place")
     return paths
 
@@ -87,7 +85,7 @@ def write_collection(
     stage
         A folder of this call alone.
     lost
-        Items that could not be decoded. Files of a folder that need them are not made, but added to ``left_out``.
+        Items that could not be decoded. Files of a tree that need them are not made, but added to ``left_out``.
     links, remarks
         Of trees, as of :func:`~vaedensity.data.tree_write.write_tree`.
 
@@ -102,16 +100,17 @@ def write_collection(
     """
     path = stage / safe_name(meta["name"])
     if meta["kind"] != "tree":
-        require_names((meta["name"], *meta.get("files", ())))
+        require_names([meta["name"]])
     lost, left_out = lost or {}, [] if left_out is None else left_out
     with writing(path.name):
         make_folders(path.parent)
         own = {original: arrays[stored] for stored, original in meta["arrays"].items()}
         match meta["kind"]:
-            case "folder":
-                _write_folder(meta, next(iter(own.values())), path, lost.get(next(iter(meta["arrays"])), ()), left_out)
-            case "file" | "files":
-                _write_files(meta, arrays, path, lost, left_out)
+            case "file":
+                _require_bytes(meta["name"], own.values())
+                with open(path, "xb") as f:
+                    for piece in Pool([*own.values()], {}).take(sum(array.size for array in own.values())) or ():
+                        f.write(piece.data)
             case "tree":
                 left_out += write_tree(meta, arrays, path, links, lost, remarks)
             case "npz":
@@ -134,7 +133,7 @@ def _write_npy(array: Any, path: Path) -> None:
 
 
 def count_items(metas: list[Any], rows: dict[str, int]) -> int:
-    """How many items an archive holds: entries of arrays along their first axis, and files of folders.
+    """How many items an archive holds: entries of arrays along their first axis, and files.
 
     ``rows``: by stored name of an array, the length of its first axis.
     """
@@ -142,8 +141,8 @@ def count_items(metas: list[Any], rows: dict[str, int]) -> int:
     for meta in metas:
         if meta["kind"] == "tree":
             count += meta["types"].count("f") + meta["types"].count("i")
-        elif meta["kind"] in KINDS_OF_BYTES:
-            count += len(meta.get("files", [""]))
+        elif meta["kind"] == "file":
+            count += 1
         else:
             count += sum(rows[name] for name in meta["arrays"])
     return count
@@ -163,93 +162,17 @@ def count_lost(metas: list[Any], lost: LostItems, left_out: list[str]) -> int:
 
 def check_collection(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Raise DamagedArchive unless decoded ``arrays``, by stored name, can be restored as ``meta`` says."""
-    if meta["kind"] == "folder":
-        check_folder(meta, arrays[next(iter(meta["arrays"]))])
-    elif meta["kind"] in KINDS_OF_BYTES:
-        check_files(meta, arrays)
+    if meta["kind"] == "file":
+        _require_bytes(meta["name"], [arrays[stored] for stored in meta["arrays"]])
     elif meta["kind"] == "tree":
         check_tree(meta, arrays)
         check_metadata(meta, arrays)
 
 
-def check_folder(meta: dict[str, Any], images: NDArray[Any]) -> None:
-    """Raise DamagedArchive unless ``images`` can be written under the names and in the mode of ``meta``."""
-    files, mode = meta["files"], meta.get("mode")
-    if (
-        images.dtype != np.uint8
-        or images.ndim < 3
-        or images.shape[3:] != ((3,) if mode == "RGB" else ())
-        or 0 in images.shape
-        or len(files) != len(images)
-        or mode not in MODES
-        or any(Path(f).suffix.lower() not in SUFFIXES for f in files)
-    ):
-        raise DamagedArchive("the archive's file names do not fit its images; nothing was restored")
-
-
-def _write_folder(
-    meta: dict[str, Any], images: Any, path: Path, lost: Sequence[tuple[int, int]], left_out: list[str]
-) -> None:
-    from vaedensity.data.image_files import save_image
-
-    check_folder(meta, images)
-
-    files, mode = meta["files"], meta["mode"]
-    make_folders(path)
-    for i, name in enumerate(files):
-        if any(first <= i < end for first, end in lost):
-            left_out.append(f"{meta['name']}/{name}")
-            continue
-        file = path / safe_name(name)
-        make_folders(file.parent)
-        with open(file, "xb") as f:
-            try:
-                save_image(f, np.ascontiguousarray(images[i : i + 1][0]), mode, file.suffix)
-            except (ValueError, TypeError, KeyError, SystemError) as error:
-                raise DamagedArchive(f"the archive's image {name} cannot be written ({error})") from error
-
-
-def check_files(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise DamagedArchive unless the arrays of ``meta`` (of kind "file" or "files") are bytes, as many as its files.
-
-    ``arrays``: by stored name, of any shapes; others may be among them.
-    """
-    own = [arrays[stored] for stored in meta["arrays"]]
-    try:
-        require_apart(meta.get("files", []))
-        require_sizes(meta)
-        if other := {str(a.dtype) for a in own if a.dtype != np.uint8}:
-            raise ValueError(f"dtype {', '.join(sorted(other))}, expected uint8")
-        found, expected = sum(a.size for a in own), sum(meta.get("sizes", []))
-        if meta["kind"] == "files" and found != expected:
-            raise ValueError(f"{found} bytes, expected {expected}")
-    except (KeyError, TypeError, ValueError) as error:
+def _require_bytes(name: str, arrays: Iterable[Any]) -> None:
+    """Raise DamagedArchive unless the ``arrays`` of the file ``name`` are uint8, of any shapes."""
+    if others := {str(array.dtype) for array in arrays} - {"uint8"}:
         raise DamagedArchive(
-            f"the archive's file names do not fit its bytes ({error}); nothing was restored"
-        ) from error
-
-
-def _write_files(
-    meta: dict[str, Any], arrays: dict[str, Any], path: Path, lost: LostItems, left_out: list[str]
-) -> None:
-    """Write the arrays' bytes, one after the other, to the file ``path`` or to the files of that folder."""
-    check_files(meta, arrays)
-    own = [arrays[stored] for stored in meta["arrays"]]
-    if meta["kind"] == "file":
-        _write_pieces(Pool(own, {}).take(sum(array.size for array in own)) or (), path)
-        return
-    make_folders(path)
-    pool = Pool(own, {k: lost.get(stored, ()) for k, stored in enumerate(meta["arrays"])})
-    for name, size in zip(meta["files"], meta["sizes"]):
-        pieces, file = pool.take(size), path / safe_name(name)
-        if pieces is None:
-            left_out.append(f"{meta['name']}/{name}")
-            continue
-        make_folders(file.parent)
-        _write_pieces(pieces, file)
-
-
-def _write_pieces(pieces: Iterable[NDArray[np.uint8]], file: Path) -> None:
-    with open(file, "xb") as f:
-        for piece in pieces:
-            f.write(piece.data)
+            f"the archive holds {', '.join(sorted(others))} for the file {shown(name)}, expected uint8; "
+            "nothing was restored"
+        )

@@ -5,7 +5,6 @@ file or folder.
 """
 
 import os
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 from vaedensity.data.tree_meta import LONGEST_NAME, WORDS, check_tree_meta, field, said
 from vaedensity.errors import DamagedArchive
 
-KINDS_OF_BYTES = ("file", "files")
-KINDS = ("npy", "npz", "folder", *KINDS_OF_BYTES, "tree")
+KINDS = ("npy", "npz", "file", "tree")
 
 
 def is_safe(name: str) -> bool:
@@ -46,9 +44,9 @@ def safe_name(name: str) -> PurePosixPath:
     return PurePosixPath(name)
 
 
-def require_apart(names: Sequence[str | PurePosixPath]) -> None:
-    """Raise ValueError where two names are one file, or one would lie inside the other. A path is known to be safe."""
-    parts = sorted((name if isinstance(name, PurePosixPath) else safe_name(name)).parts for name in names)
+def _require_apart(names: list[PurePosixPath]) -> None:
+    """Raise ValueError where two names are one file, or one would lie inside the other."""
+    parts = sorted(name.parts for name in names)
     # In this order what lies inside a name follows it at once, or is behind another that does.
     if any(after[: len(before)] == before for before, after in pairwise(parts)):
         raise ValueError("two names are in each other's way")
@@ -59,7 +57,7 @@ def check_restore_metadata(metas: list[Any], arrays: list[str]) -> None:
     try:
         for meta in metas:
             _check_collection(meta)
-        require_apart([safe_name(meta["name"]) for meta in metas])
+        _require_apart([safe_name(meta["name"]) for meta in metas])
         if sorted(name for meta in metas for name in meta["arrays"]) != sorted(arrays):
             raise ValueError("the arrays are not those that are described")
     except ValueError as error:
@@ -74,17 +72,9 @@ def _check_collection(meta: Any) -> None:
     field(meta, "name", str)
     if kind not in KINDS:
         raise ValueError(f"kind {said(kind)} is not known")
-    if (kind in ("folder", "files")) != ("files" in meta):
-        raise ValueError(f"kind {said(kind)} {'with' if 'files' in meta else 'without'} files")
-    if (kind in ("npy", "folder") and len(own) != 1) or (kind in KINDS_OF_BYTES and len(own) < 1):
+    if (kind == "npy" and len(own) != 1) or (kind == "file" and not own):
         raise ValueError(f"{len(own)} arrays, one expected")
     _check_original_names(list(own.values()))
-    files = field(meta, "files", list) if "files" in meta else []
-    if others := [name for name in files if not isinstance(name, str)]:
-        raise ValueError(f"files: found {said(others[0])} as a name, expected a text")
-    require_apart(files)
-    if kind in KINDS_OF_BYTES:
-        require_sizes(meta)
     if kind == "tree":
         check_tree_meta(meta)
 
@@ -97,16 +87,3 @@ def _check_original_names(names: list[Any]) -> None:
             raise ValueError(f"an array has the original name {said(name)}, which can be none")
     if len(set(names)) != len(names):
         raise ValueError("two arrays have one original name")
-
-
-def require_sizes(meta: dict[str, Any]) -> None:
-    """Raise ValueError unless ``meta`` of kind "files", and of no other kind, has a size for each of its files."""
-    if meta["kind"] != "files":
-        if "sizes" in meta:
-            raise ValueError("sizes without files")
-        return
-    files, sizes = meta["files"], meta.get("sizes")
-    if not isinstance(files, list) or not isinstance(sizes, list) or not 0 < len(files) == len(sizes):
-        raise ValueError("not one size for each file")
-    if any(type(n) is not int or n < 0 for n in sizes):
-        raise ValueError("sizes are not whole numbers")

@@ -129,9 +129,7 @@ class Tree:
         if self.keep_times:
             times = [entry.time for entry in (self.own, *self.entries)]
             meta["times"] = [time - before for time, before in zip(times, [0, *times])]
-        alone = len(images) == 1 and set(types) <= {IMAGE, FOLDER}
-        names = [entry.name for entry in shown_as_pixels] if alone else None
-        return Collection(self.source, arrays, meta, names, sum(entry.size for entry in self.entries))
+        return Collection(self.source, arrays, meta, disk_bytes=sum(entry.size for entry in self.entries))
 
     def _pool(self, images: Set[Key]) -> NDArray[np.uint8]:
         """The bytes of files and the metadata of ``images``, in the order of entries: (n,)."""

@@ -10,7 +10,6 @@ from scripts.nightly.fuzzing.parts import Parts, take_apart
 from scripts.nightly.fuzzing.tiny import packed, png_comment, tree_arrays, tree_meta
 
 BYTES = {"x": np.arange(12, dtype=np.uint8)}
-IMAGES = {"x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}
 ESCAPES = {
     "up": "../x",
     "root": "/tmp/x",
@@ -40,17 +39,6 @@ METAS: dict[str, dict[str, Any]] = {
     "kind-unknown": {"kind": "tar"},
     "kind-missing": {"kind": None},
     "npy-of-two": {"arrays": {"x": "x", "y": "y"}},
-    "npy-with-files": {"files": ["a"]},
-    "npy-with-sizes": {"kind": "file", "sizes": [12]},
-    "folder-without-files": {"kind": "folder", "mode": "L"},
-    "files-without-sizes": {"kind": "files", "files": ["a"]},
-    "files-of-other-sizes": {"kind": "files", "files": ["a"], "sizes": [12, 0]},
-    "files-of-negative-size": {"kind": "files", "files": ["a"], "sizes": [-12]},
-    "files-too-small": {"kind": "files", "files": ["a", "b"], "sizes": [5, 6]},
-    "files-none": {"kind": "files", "files": [], "sizes": []},
-    "files-no-list": {"kind": "folder", "files": "abcd", "mode": "L"},
-    "files-twice": {"kind": "files", "files": ["a", "a"], "sizes": [6, 6]},
-    "files-in-each-other": {"kind": "files", "files": ["a", "b", "a/b"], "sizes": [6, 6, 0]},
     "array-not-there": {"arrays": {"y": "y"}},
     "array-left-out": {"kind": "npz", "arrays": {}},
     "original-name-with-nul": {"kind": "npz", "arrays": {"x": "a\0b"}},
@@ -59,7 +47,7 @@ METAS: dict[str, dict[str, Any]] = {
 
 
 def metas() -> Iterator[Case]:
-    """Of arrays, files and folders of images."""
+    """Of arrays and files."""
     for name, change in METAS.items():
         yield Case(f"meta-{name}", DAMAGED, noted(BYTES, meta(**change)))
     yield Case(
@@ -76,19 +64,7 @@ def metas() -> Iterator[Case]:
     yield Case("meta-of-nothing", DAMAGED, noted(BYTES))
     for name, value in ESCAPES.items():
         yield Case(f"name-{name}", DAMAGED, noted(BYTES, meta(name=value)))
-    for name, value in ESCAPES.items():
-        yield Case(f"file-{name}", DAMAGED, noted(BYTES, meta(kind="files", name="d", files=[value], sizes=[12])))
     yield Case("file-of-numbers", DAMAGED, noted({"x": np.ones(2)}, meta(kind="file", name="f")))
-    folder = meta(kind="folder", name="p", mode="L", files=["a.png", "b.png"])
-    for name, change in {
-        "too-few-files": {"files": ["a.png"]},
-        "of-programs": {"files": ["a.exe", "b.exe"]},
-        "of-colour": {"mode": "RGB"},
-        "of-no-mode": {"mode": "P"},
-        "of-a-list": {"mode": ["L"]},
-    }.items():
-        yield Case(f"folder-{name}", DAMAGED, noted(IMAGES, folder | change))
-    yield Case("folder-of-series", DAMAGED, noted({"x": IMAGES["x"].reshape(2, 12)}, folder))
 
 
 TREES: dict[str, dict[str, Any]] = {

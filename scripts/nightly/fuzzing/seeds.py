@@ -62,7 +62,6 @@ def archives() -> Iterator[tuple[str, bytes]]:
     """Name and bytes of archives of every kind of restore metadata, of blocks, and repaired."""
     bytes_ = {"bytes": np.frombuffer(b"some bytes of files", np.uint8)}
     images = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4)}
-    files = {"kind": "folder", "name": "p", "mode": "L", "files": ["a.png", "b/c.tif"]}
     tree = {
         "kind": "tree",
         "name": "t",
@@ -77,9 +76,7 @@ def archives() -> Iterator[tuple[str, bytes]]:
     plain: dict[str, tuple[dict[str, np.ndarray], list[dict[str, Any]]]] = {
         "npy": ({"x": np.arange(12).reshape(4, 3)}, [{"kind": "npy", "name": "x.npy"}]),
         "npz": (mixed(), []),
-        "folder": (images, [files]),
         "file": (bytes_, [{"kind": "file", "name": "f"}]),
-        "files": (bytes_, [{"kind": "files", "name": "d", "files": ["a", "b/c", "e"], "sizes": [4, 15, 0]}]),
         "tree": (tree_arrays(), [tree_meta()]),
         "tree-bytes": ({"pool": tree_arrays()["pool"][:5]}, [one_file]),
         "tree-none": ({}, [tree]),
@@ -87,14 +84,17 @@ def archives() -> Iterator[tuple[str, bytes]]:
         "empty": ({"x": np.zeros(0, "u1")}, [{"kind": "npy", "name": "x.npy"}]),
         "two": (
             images | bytes_,
-            [{"arrays": {"images": "images"}, **files}, {"kind": "file", "name": "f", "arrays": {"bytes": "bytes"}}],
+            [
+                {"kind": "npy", "name": "p.npy", "arrays": {"images": "images"}},
+                {"kind": "file", "name": "f", "arrays": {"bytes": "bytes"}},
+            ],
         ),
     }
     made = {name: packed(arrays, *metas) for name, (arrays, metas) in plain.items()}
     made["codecs"] = with_codecs()
     yield from made.items()
     yield from with_models()
-    for name in ("codecs", "npz", "folder", "two", "file", "tree"):
+    for name in ("codecs", "npz", "two", "file", "tree"):
         if (data := repaired(made[name])) is not None:
             yield f"{name}-repaired", data
 
