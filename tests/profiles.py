@@ -2,7 +2,7 @@
 
 By default the same few hundred cases every time, so that the whole suite takes minutes on two cores. The environment
 variable VAEDENSITY_CASES=N, a whole number, makes it N times as many, and others every time where N is above 1: at
-night 100 (CONTRIBUTING.md, "Tests").
+night as many as there is time for (scripts/nightly/properties.py).
 """
 
 import os

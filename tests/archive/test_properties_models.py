@@ -1,4 +1,4 @@
-"""Whatever a model codes comes back, by any coder, whatever its shape, with what it does not know; altered, it is
+"""Whatever a model codes comes back, by any codec, whatever its shape, with what it does not know; altered, it is
 rejected."""
 
 import zlib

@@ -189,7 +189,7 @@ def test_patches_taken_in_pieces_are_the_whole_convolution(batch: int, size: int
     assert y.shape == (batch, 5, -(-15 // stride), -(-14 // stride)) and torch.equal(y.long(), wanted)
 
 
-def test_weights_too_large_for_one_unit_are_lowered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_too_large_for_one_unit_are_quantised_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(next(iter(SHAPES)))
     calibration = random_items(model.config, 4, seed=0)
     usual = quantise_module._quantise_with_unit

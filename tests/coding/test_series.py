@@ -99,7 +99,7 @@ def test_bits_are_minus_the_elbo_of_the_integers(noise: str) -> None:
     assert stacks.information.mean() == pytest.approx(elbo, abs=4.5 * expected.std() / count**0.5 + 0.01)
 
 
-def test_lowering_chooses_the_smaller_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantising_chooses_the_smaller_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     from sequences import quantised, random_model
 
     model = random_model(noise="normal")
