@@ -32,7 +32,7 @@ SHA = "ab" * 32
 LENGTH = 40
 
 
-def coder(levels: int = 20, values: list[int] | None = None, **changes: object) -> CodingModel:
+def series_model(levels: int = 20, values: list[int] | None = None, **changes: object) -> CodingModel:
     return CodingModel(random_network(levels=levels, spread=0.2, **changes), SHA, "series", values, 1.0)
 
 
@@ -65,7 +65,7 @@ def codecs(path: Path) -> list[Codec]:
 
 @pytest.fixture(scope="module")
 def model() -> CodingModel:
-    return coder()
+    return series_model()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_many_arrays_and_types(tmp_path: Path, model: CodingModel) -> None:
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8])
 def test_two_values(tmp_path: Path, dtype: type) -> None:
     values = [0, 1] if dtype is np.bool_ else [255, 7]
-    model = coder(2, values, length=100)
+    model = series_model(2, values, length=100)
     levels = series(20, 2, 100)
     arrays = {"x": levels.astype(np.bool_) if dtype is np.bool_ else np.array(values, np.uint8)[levels]}
     path = pack(tmp_path / "a.vdz", arrays, model)
@@ -127,7 +127,7 @@ def test_two_values(tmp_path: Path, dtype: type) -> None:
 def test_threads_lockstep_and_engines_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaedensity.archive.model_blocks.SERIES_POSITIONS", 8 * LENGTH)
     monkeypatch.setattr("vaedensity.archive.model_blocks.WORTH_ASKING", 1e9)
-    model, arrays = coder(noise="uniform"), {"x": series(60)}
+    model, arrays = series_model(noise="uniform"), {"x": series(60)}
     whole = pack(tmp_path / "a.vdz", arrays, model).read_bytes()
     assert len(codecs(tmp_path / "a.vdz")) == 8  # chains of eight series
     assert pack(tmp_path / "b.vdz", arrays, model, threads=2, verify=False).read_bytes() == whole
@@ -140,7 +140,7 @@ def test_threads_lockstep_and_engines_do_not_matter(tmp_path: Path, monkeypatch:
 
 def test_chains_of_series_are_short() -> None:
     for length in (1, 100, 1 << 14, 1 << 16):
-        cuts = spans(coder(length=length), 3000, 20.0)
+        cuts = spans(series_model(length=length), 3000, 20.0)
         assert cuts[0][0] == 0 and cuts[-1][1] == 3000
         assert all(1 <= end - begin <= max(1, (1 << 14) // length) for begin, end in cuts)
 
@@ -195,7 +195,7 @@ def test_series_under_another_codec(tmp_path: Path, other: Codec, good: Path, mo
 def test_a_model_of_the_other_kind(tmp_path: Path) -> None:
     """Of the same name and hash, and of items of the same shape."""
     image = CodingModel(random_image_network("line"), SHA, "series", None, 1.0)  # 1x9, 33 levels
-    sequence = coder(33, length=9)
+    sequence = series_model(33, length=9)
     x = series(60, 33, 9)
     with pytest.raises(VaedensityError, match="computes the model's integers differently"):
         unpack(pack(tmp_path / "a.vdz", {"x": x}, sequence), image)

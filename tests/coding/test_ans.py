@@ -1,4 +1,4 @@
-"""The coder against a few lines of Python that do the same with unbounded integers."""
+"""Stacks against a few lines of Python that do the same with unbounded integers."""
 
 import numpy as np
 import pytest

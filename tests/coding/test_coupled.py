@@ -19,7 +19,7 @@ from vaedensity.coding.coupled import (
     UniformCodec,
     rotations,
 )
-from vaedensity.coding.integer_math import LOG_BITS, fixed_log2, fixed_power
+from vaedensity.coding.integer_math import LOG_BITS
 from vaedensity.coding.quantise import IntegerNetwork
 from vaedensity.coding.tables import TOTAL
 
@@ -162,18 +162,6 @@ def test_weights_become_probabilities() -> None:
     assert np.abs(mass - expected).max() < 1e-3
     cells = EqualCells(np.full((1, 1), 7), 7, 1)
     assert np.abs(cells.cumulative(torch.arange(8)).diff(dim=-1).numpy() / 2**24 - 1 / 7).max() < 1e-6
-
-
-def test_whole_logarithms() -> None:
-    values = np.unique(
-        np.concatenate([np.arange(1, 5000), np.random.default_rng(0).integers(1, 2**24 + 1, 5000), [2**24]])
-    )
-    assert np.abs(fixed_log2(values) / 2**LOG_BITS - np.log2(values)).max() < 2**-17
-    deficits = np.random.default_rng(0).integers(0, 30 << LOG_BITS, 5000)
-    truth = 2.0 ** (30 - deficits / 2**LOG_BITS)
-    assert np.abs(fixed_power(deficits) - truth).max() <= 2**30 * 2e-4
-    assert (np.abs(fixed_power(deficits) / truth - 1)[truth > 1e4] < 5e-4).all()
-    assert fixed_power(np.array([0, 1 << LOG_BITS, 31 << LOG_BITS, 1 << 40])).tolist() == [2**30, 2**29, 0, 0]
 
 
 def test_a_code_that_is_no_particles_makes_the_item_wait(monkeypatch: pytest.MonkeyPatch) -> None:

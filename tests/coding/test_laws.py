@@ -131,7 +131,7 @@ def test_direct_pops_what_it_pushed() -> None:
     stacks, x = Stacks(BATCH), integers(0, 256, BATCH, COUNT).numpy()
     codec.push(stacks, x)
     assert arrays_equal(codec.pop(stacks), x)
-    assert all(coder.is_empty() for coder in stacks.coders)
+    assert stacks.is_empty().all()
 
 
 def test_bits_are_never_invented() -> None:
