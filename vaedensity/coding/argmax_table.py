@@ -181,6 +181,24 @@ class ArgmaxTable(CategoricalTable):
 
 
 def argmax_table(parameters: Tensor, noise: str) -> Table:
-    """The table of ``noise``, one of NOISES: for "gumbel", whose p is a softmax, the categorical one, else
-    :class:`ArgmaxTable`."""
+    """The table of which noisy number is the largest.
+
+    Parameters
+    ----------
+    parameters : torch.Tensor
+        (B,k,n): mu in sixteenths of an octave, whole numbers.
+    noise : str
+        One of NOISES. Gumbel noise makes a softmax, and so a :class:`CategoricalTable` of any k.
+
+    Raises
+    ------
+    UsageError
+        Another noise, or k beyond 2 to 32 for noises but Gumbel's.
+
+    Examples
+    --------
+    >>> table = argmax_table(torch.zeros(1, 4, 1), "normal")
+    >>> (table.cumulative(torch.arange(5)) / 2**24).flatten().tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     return CategoricalTable(parameters) if noise == "gumbel" else ArgmaxTable(parameters, noise)

@@ -36,8 +36,15 @@ class SequenceNetwork(Protocol):
 
 
 class SequenceCodec(Codec):
-    """Codes items (B,1,1,T), uint8 tensors, one per stack, by bits-back or, where ``direct``, with each latent's
-    likeliest category, which needs no bits to begin with."""
+    """Codes series (B,1,1,T), uint8 tensors, one per stack.
+
+    Parameters
+    ----------
+    network : SequenceNetwork
+        With whole numbers for weights.
+    direct : bool
+        Whether to take each latent's likeliest category, which needs no bits to begin with, instead of bits-back.
+    """
 
     particles = 1
 
@@ -76,11 +83,18 @@ class SequenceCodec(Codec):
 
 
 class ValuesCodec(Codec):
-    """p(x|z): the values of items (B,1,1,T), each given those before it and latents ``chosen``
-    (B,variables,categories).
+    """p(x|z): the values of series (B,1,1,T), each given those before it and the latents.
 
-    An encoder knows all values and makes all tables at once; a decoder walks over the positions of all items together.
-    Both compute whole numbers, and so the same ones."""
+    An encoder knows all values and makes all tables at once; a decoder walks over the positions of all series together.
+    Both compute whole numbers, and so the same ones.
+
+    Parameters
+    ----------
+    network : SequenceNetwork
+        With whole numbers for weights.
+    chosen : torch.Tensor
+        (B,variables,categories) float32: the latents, one-hot.
+    """
 
     def __init__(self, network: SequenceNetwork, chosen: Tensor):
         self.network, self.chosen = network, chosen
