@@ -118,7 +118,7 @@ def load(weights: Ints, bases: Ints, b: Int, i: Int, w: Ints, p: Ints) -> None:
 
 @compiled
 def below(boundary: Int, size: Int, w: Ints, p: Ints, total: Int, steps: Int, flat: Flat) -> Int:
-    """C(boundary) of docs/format.md, section 11.2."""
+    """C(boundary) of docs/format.md, "Symbols"."""
     if boundary <= 0:
         return np.int64(0)
     if boundary >= size:
