@@ -153,10 +153,10 @@ def test_an_archive_does_not_hold_itself(
         left.write_bytes(bytes(100))
         result = invoke("compress", "f", "-f", "-o", spelling)
         assert result.exit_code == 0, result.output
-        sizes.add(out.stat().st_size // 100)
+        sizes.add(out.stat().st_size)
         said.append(result.stderr.count("is written by this command: left out of what is read"))
         assert not left.exists()
-    assert len(sizes) == 1 and said == [1, 2, 2]
+    assert max(sizes) - min(sizes) < 100 and said == [1, 2, 2]  # times of folders differ
     result = invoke("add", spelling, "link")
     assert result.exit_code == 0 and f"{out.name} is written by this command" in result.stderr
     out = out.rename(tmp_path / "elsewhere.vdz")
