@@ -24,7 +24,10 @@ def run(checkout: Path, *arguments: str) -> dict[str, Any]:
     """The JSON of a command of that checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments, "--json", "-f"], env=environment, capture_output=True, text=True
+        [sys.executable, "-P", "-c", COMMAND, *arguments, "--json", "-f"],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         sys.exit(f"{checkout}: {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
